@@ -1,0 +1,1 @@
+"""Evaluation: embeddings, trials, scores, error rates, the report. Knows nothing of training."""

@@ -1,0 +1,1 @@
+"""Networks from waveforms to speaker embeddings, and the registry that names them."""

@@ -1,0 +1,1 @@
+"""Training: the plan of batches, augmentation, losses, the trainer and its configuration."""

@@ -1,0 +1,58 @@
+# make help says what there is. Needs Python 3.10 or newer and make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORPUS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help:
+	@echo 'make demo                 a corpus, its shards, a short training, an evaluation: minutes on a CPU'
+	@echo 'make demo CORPUS=FOLDER   the same on your own 16 kHz speech: FOLDER/SPEAKER/.../*.wav or *.flac'
+	@echo 'make test                 all tests'
+	@echo 'make lint                 style and types'
+	@echo 'make clean                remove .venv, caches and runs/demo'
+	@echo
+	@echo 'Each installs what it needs into $(VENV) first. PYTHON=python3.12 picks another Python.'
+
+demo: $(VENV)/.installed
+	@$(BIN)/python -m shard_tools.demo $(if $(CORPUS),--corpus '$(CORPUS)')
+
+test: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs/demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is older than these files when what they ask for may not be installed.
+$(VENV)/.installed: setup.cfg pyproject.toml | $(BIN)/python
+	@echo 'Installing into $(VENV); the first time this takes a few minutes.'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/python
+	@echo 'Installing into $(VENV), with what tests need; the first time this takes a few minutes.'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo 'error: $(PYTHON) not found: install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3' >&2; \
+	    exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); 3.10 or newer is needed:" \
+	         'name one: make PYTHON=python3.12' >&2; \
+	    exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo 'error: $(PYTHON) cannot make virtual environments;' \
+	         'on Debian and Ubuntu: apt-get install python3-venv' >&2; \
+	    exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

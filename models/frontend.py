@@ -1,0 +1,71 @@
+"""From audio to log-mel features, the same for every network."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+import torchaudio
+from torch import nn
+
+from models.options import ModelError
+
+SAMPLE_RATE = 16000
+WINDOW = 400
+"""Audio frames in one analysis window (25 ms); the shortest audio a network takes."""
+HOP = 160
+"""Audio frames between two feature frames (10 ms)."""
+
+_FFT = 512
+_FLOOR = 1e-6
+"""Added to the mel energies before the logarithm, as in the VoxCeleb trainer."""
+
+
+class MelFrontEnd(nn.Module):
+    """Mel spectrogram, logarithm, and normalisation of each band over the utterance.
+
+    Hamming windows of 25 ms every 10 ms, 512-point FFT, `n_mels` HTK-scale bands
+    from 0 to 8 kHz (torchaudio's MelSpectrogram), as in the VoxCeleb trainer
+    (Chung et al., "In defence of metric learning for speaker recognition", 2020).
+    Subtracting each band's mean over the utterance takes away level and the
+    channel's mean colour.
+
+    n_mels: number of bands. log_input: take the natural logarithm.
+    unit_variance: also divide each band by its standard deviation over the
+    utterance (instance normalisation without weights), as the VoxCeleb trainer.
+
+    Nothing in it learns, and it always works in float32 without gradients, also
+    under autocast: the energies span more decades than half precision resolves.
+    """
+
+    def __init__(self, n_mels: int, *, log_input: bool = True, unit_variance: bool = True) -> None:
+        super().__init__()
+        self.log_input = log_input
+        self.unit_variance = unit_variance
+        self.mel = torchaudio.transforms.MelSpectrogram(
+            sample_rate=SAMPLE_RATE,
+            n_fft=_FFT,
+            win_length=WINDOW,
+            hop_length=HOP,
+            window_fn=torch.hamming_window,
+            n_mels=n_mels,
+        )
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        """audio (B, frames) in [-1, 1) → float32 (B, n_mels, 1 + frames // 160).
+
+        Raises ModelError when the audio is not (B, frames) or shorter than one window.
+        """
+        if audio.dim() != 2:
+            raise ModelError(f"audio of shape {tuple(audio.shape)}: a network takes (batch, frames)")
+        if audio.shape[1] < WINDOW:
+            raise ModelError(
+                f"audio of {audio.shape[1]} frames is shorter than one window of {WINDOW} frames "
+                f"({1000 * WINDOW // SAMPLE_RATE} ms at {SAMPLE_RATE} Hz); use longer audio"
+            )
+        with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
+            features = self.mel(audio.float()) + _FLOOR
+            if self.log_input:
+                features = features.log()
+            if self.unit_variance:
+                return F.instance_norm(features)
+            return features - features.mean(dim=-1, keepdim=True)

@@ -1,0 +1,113 @@
+"""Options of a network or a loss: declared once, as keyword-only arguments of its class, and checked strictly.
+
+A class says everything about its options in the signature of its constructor::
+
+    def __init__(self, *, pooling: Literal["sap", "asp"] = "sap",
+                 embedding_size: Annotated[int, Within(1)] = 512) -> None: ...
+
+so names, types, ranges and defaults have one home, and adding a network or a
+loss needs no table of options beside it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+
+class ModelError(ValueError):
+    """A network, a loss or an input to one that cannot be what the user meant.
+
+    Its text is one line that names the option or the input, the value found, and
+    what would be right.
+    """
+
+
+@dataclass(frozen=True)
+class Within:
+    """Inclusive bounds of a number: ``Annotated[int, Within(1)]``, ``Annotated[float, Within(0, 2)]``."""
+
+    low: float
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        return f"of at least {self.low:g}" if math.isinf(self.high) else f"from {self.low:g} to {self.high:g}"
+
+
+def check_name(kind: str, name: str, known: Mapping[str, object]) -> None:
+    """Raise ModelError unless `name` is one of `known`; `kind` ("network", "loss") is for the message."""
+    if name not in known:
+        raise ModelError(f"unknown {kind} {name!r}; there are: {', '.join(sorted(known))}")
+
+
+def check_options(owner: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check `options` against the keyword-only arguments of `factory` and return those to pass on.
+
+    owner: what the options belong to, for messages ('network "tdnn"').
+    Arguments are annotated with bool, int, float, str or a Literal of strings, or
+    one of those in `Annotated[…, Within(…)]`. An int is taken for a float, and
+    comes back as one; a bool is never taken for a number.
+
+    Raises ModelError for an option that `factory` does not have (listing those it
+    has), for a value of the wrong type, and for a value that is not allowed.
+    """
+    wanted = _annotations(factory)
+    for name in options:
+        if name not in wanted:
+            valid = ", ".join(wanted) or "none at all"
+            raise ModelError(f"{owner} has no option {name!r}; its options: {valid}")
+    return {
+        name: _checked(f"{owner}: option {name!r}", value, wanted[name]) for name, value in options.items()
+    }
+
+
+def _annotations(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Name → annotation of the keyword-only arguments of a class or function, in order."""
+    function = factory.__init__ if inspect.isclass(factory) else factory  # type: ignore[misc]
+    hints = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(factory).parameters.values()
+    return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _checked(subject: str, value: Any, annotation: Any) -> Any:
+    """`value` in the type of `annotation`; ModelError beginning with `subject` if it does not fit."""
+    if get_origin(annotation) is Annotated:
+        base, bounds = get_args(annotation)
+        value = _checked(subject, value, base)
+        if not bounds.low <= value <= bounds.high:
+            raise ModelError(f"{subject} is {value!r}, it must be {_ARTICLES[base]} {bounds}")
+        return value
+    if get_origin(annotation) is Literal:
+        choices = get_args(annotation)
+        if value not in choices:
+            raise ModelError(f"{subject} is {value!r}, it must be one of: {', '.join(choices)}")
+        return value
+    if annotation is float and type(value) is int:
+        return float(value)
+    if type(value) is not annotation:
+        message = f"{subject} is {value!r} ({type(value).__name__}), it must be {_ARTICLES[annotation]}"
+        if isinstance(value, str) and annotation is float and _is_number(value):
+            message += f" (YAML reads {value} as text; write {float(value)!r} or with a decimal point)"
+        raise ModelError(message)
+    if annotation is float and not math.isfinite(value):
+        raise ModelError(f"{subject} is {value!r}, it must be a finite number")
+    return value
+
+
+_ARTICLES = {
+    bool: "true or false (bool)",
+    int: "a whole number (int)",
+    float: "a number (float)",
+    str: "text (str)",
+}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

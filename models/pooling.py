@@ -1,0 +1,74 @@
+"""Poolings: from a sequence of feature frames to one vector, whatever the length."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+_LEAST_VARIANCE = 1e-5
+"""Under the square root of a standard deviation, so that its slope stays finite."""
+
+
+class _FrameAttention(nn.Module):
+    """One weight per feature frame, summing to 1 over time.
+
+    The score of a frame is the inner product of a learnt vector with a
+    one-layer tanh network of the frame (Cai et al., "Exploring the encoding layer
+    and loss function in end-to-end speaker and language recognition system", 2018).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention = nn.Parameter(torch.empty(channels, 1))
+        self.hidden = nn.Linear(channels, channels)
+        nn.init.xavier_normal_(self.attention)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, T, channels) → (B, T, 1) float32."""
+        scores = torch.tanh(self.hidden(frames)) @ self.attention
+        return scores.float().softmax(dim=1)
+
+
+class SelfAttentivePooling(nn.Module):
+    """ "sap": the attention-weighted mean over time (Cai et al. 2018)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weigh = _FrameAttention(channels)
+        self.output_size = channels
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, T, channels) → (B, channels)."""
+        return (frames * self.weigh(frames)).sum(dim=1)
+
+
+class AttentiveStatisticsPooling(nn.Module):
+    """ "asp": the attention-weighted mean and standard deviation over time (Okabe et al. 2018)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weigh = _FrameAttention(channels)
+        self.output_size = 2 * channels
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, T, channels) → (B, 2 * channels) float32: means, then standard deviations."""
+        weights = self.weigh(frames)
+        # A variance as the difference of two squares cancels: only float32 keeps its digits.
+        frames = frames.float()
+        mean = (frames * weights).sum(dim=1)
+        variance = (frames.square() * weights).sum(dim=1) - mean.square()
+        return torch.cat((mean, variance.clamp(min=_LEAST_VARIANCE).sqrt()), dim=1)
+
+
+class StatisticsPooling(nn.Module):
+    """The mean and standard deviation over time, without weights (Snyder et al., "X-vectors", 2018)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.output_size = 2 * channels
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, T, channels) → (B, 2 * channels) float32: means, then standard deviations."""
+        frames = frames.float()
+        variance, mean = torch.var_mean(frames, dim=1, correction=0)
+        return torch.cat((mean, variance.clamp(min=_LEAST_VARIANCE).sqrt()), dim=1)

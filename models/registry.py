@@ -1,0 +1,41 @@
+"""Networks by name: one line here and one file beside this one make a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from models.options import ModelError, check_name, check_options
+from models.resnetse34l import ResNetSE34L
+from models.tdnn import TDNN
+
+__all__ = ["ModelError", "build_network", "network_names"]
+
+_NETWORKS: dict[str, type[nn.Module]] = {
+    "resnetse34l": ResNetSE34L,
+    "tdnn": TDNN,
+}
+
+
+def network_names() -> list[str]:
+    """The names that `build_network` knows, sorted."""
+    return sorted(_NETWORKS)
+
+
+def build_network(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """A freshly initialised network.
+
+    Its forward maps float32 (B, frames) 16 kHz audio in [-1, 1) to (B, embedding_size)
+    embeddings (float32, or the autocast type), and its attribute
+    `embedding_size` is an int. The weights depend on torch's random state alone,
+    so `torch.manual_seed` makes them repeatable.
+
+    options: the keyword-only arguments of the network's class; what is left out
+    takes its default. Raises ModelError for an unknown name or option, a wrong
+    type, or a value that is not allowed.
+    """
+    check_name("network", name, _NETWORKS)
+    network = _NETWORKS[name]
+    return network(**check_options(f'network "{name}"', network, options))

@@ -1,0 +1,46 @@
+"""Losses by name: one line here and one file beside this one make a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from models.options import check_name, check_options
+from train.losses.aamsoftmax import AAMSoftmax
+from train.losses.amsoftmax import AMSoftmax
+from train.losses.angleproto import AngularPrototypical
+from train.losses.base import LossOutput, SpeakerLoss
+from train.losses.softmax import Softmax
+
+__all__ = ["LossOutput", "build_loss", "loss_names"]
+
+_LOSSES: dict[str, type[SpeakerLoss]] = {
+    "aamsoftmax": AAMSoftmax,
+    "amsoftmax": AMSoftmax,
+    "angleproto": AngularPrototypical,
+    "softmax": Softmax,
+}
+
+
+def loss_names() -> list[str]:
+    """The names that `build_loss` knows, sorted."""
+    return sorted(_LOSSES)
+
+
+def build_loss(
+    name: str, options: Mapping[str, Any], *, embedding_size: int, speakers: int, utterances_per_speaker: int
+) -> nn.Module:
+    """A freshly initialised loss: forward(embeddings (B, D), labels (B,) int64) → LossOutput.
+
+    options: the keyword-only arguments of the loss's class; what is left out
+    takes its default. embedding_size: D. speakers: number of labels.
+    utterances_per_speaker: K; the rows of a batch come as K consecutive rows of
+    each speaker. Raises ModelError for an unknown name or option, a wrong type, a
+    value that is not allowed, or a K with which the loss has no meaning.
+    """
+    check_name("loss", name, _LOSSES)
+    loss = _LOSSES[name]
+    checked = check_options(f'loss "{name}"', loss, options)
+    return loss(embedding_size, speakers, utterances_per_speaker, **checked)

@@ -1,0 +1,68 @@
+"""Additive-angular-margin softmax (ArcFace)."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.options import Within
+from train.losses.base import LossOutput, SpeakerLoss, classify
+
+_LEAST_SQUARED_SINE = 1e-12
+"""Far below what float32 can hold of 1 - cos² short of 0 (6e-8): it only replaces the zeros."""
+
+
+class AAMSoftmax(SpeakerLoss):
+    """Cross-entropy over scaled cosines, with `margin` added to the right speaker's angle.
+
+    Deng et al., "ArcFace: additive angular margin loss for deep face recognition",
+    2019. cos(θ + m) turns back up once θ + m passes π; there, as in ArcFace, the
+    right logit becomes cos θ - m sin m, which goes on falling.
+
+    margin: added to the angle, in radians. scale: multiplies the cosines.
+    easy_margin: apply the margin only to angles below 90°, and none beyond.
+
+    The margin is worked out for the right speaker's column alone, so the memory
+    beyond the logits does not grow with the number of speakers.
+    """
+
+    def __init__(
+        self,
+        embedding_size: int,
+        speakers: int,
+        utterances_per_speaker: int,
+        *,
+        margin: Annotated[float, Within(0, math.pi / 2)] = 0.3,
+        scale: Annotated[float, Within(1e-3)] = 15.0,
+        easy_margin: bool = False,
+    ) -> None:
+        super().__init__()
+        self.margin = margin
+        self.scale = scale
+        self.easy_margin = easy_margin
+        self.weight = nn.Parameter(torch.empty(speakers, embedding_size))
+        nn.init.xavier_normal_(self.weight)
+
+    def compute(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossOutput:
+        """embeddings (B, D), labels (B,) int64."""
+        cosines = F.linear(F.normalize(embeddings), F.normalize(self.weight))
+        column = labels.unsqueeze(1)
+        logits = cosines.scatter(1, column, self._with_margin(cosines.gather(1, column)))
+        return classify(logits * self.scale, labels)
+
+    def _with_margin(self, cosine: torch.Tensor) -> torch.Tensor:
+        """The logit (before scaling) that stands for a right speaker at `cosine`; any shape.
+
+        At cosine ±1 the slope of the sine is infinite; the clamp makes it 0 there,
+        because one such row would turn every weight into NaN.
+        """
+        sine = (1.0 - cosine.square()).clamp(min=_LEAST_SQUARED_SINE).sqrt()
+        shifted = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        if self.easy_margin:
+            return torch.where(cosine > 0, shifted, cosine)
+        turning = math.cos(math.pi - self.margin)
+        return torch.where(cosine > turning, shifted, cosine - self.margin * math.sin(self.margin))

@@ -1,4 +1,4 @@
-"""Options of a network or a loss: declared once, as keyword-only arguments of its class, and checked strictly.
+"""Options of networks and losses: declared once, as keyword-only arguments of a class, and checked strictly.
 
 A class says everything about its options in the signature of its constructor::
 
@@ -66,7 +66,7 @@ def check_options(owner: str, factory: Callable[..., Any], options: Mapping[str,
 
 def _annotations(factory: Callable[..., Any]) -> dict[str, Any]:
     """Name → annotation of the keyword-only arguments of a class or function, in order."""
-    function = factory.__init__ if inspect.isclass(factory) else factory  # type: ignore[misc]
+    function = factory.__init__ if inspect.isclass(factory) else factory
     hints = get_type_hints(function, include_extras=True)
     parameters = inspect.signature(factory).parameters.values()
     return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}

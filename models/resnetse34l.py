@@ -12,7 +12,10 @@ from models.frontend import MelFrontEnd
 from models.options import Within
 from models.pooling import AttentiveStatisticsPooling, SelfAttentivePooling
 
-_POOLINGS = {"sap": SelfAttentivePooling, "asp": AttentiveStatisticsPooling}
+_POOLINGS: dict[str, type[SelfAttentivePooling] | type[AttentiveStatisticsPooling]] = {
+    "sap": SelfAttentivePooling,
+    "asp": AttentiveStatisticsPooling,
+}
 
 _STEM_CHANNELS = 16
 _STAGES = ((16, 3, 1), (32, 4, 2), (64, 6, 2), (128, 3, 1))
@@ -54,8 +57,9 @@ class ResNetSE34L(nn.Module):
             )
             channels_in = channels
         self.stages = nn.Sequential(*stages)
-        self.pooling = _POOLINGS[pooling](channels_in)
-        self.fc = nn.Linear(self.pooling.output_size, embedding_size)
+        pool = _POOLINGS[pooling](channels_in)
+        self.pooling = pool
+        self.fc = nn.Linear(pool.output_size, embedding_size)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -57,7 +57,7 @@ class TDNN(nn.Module):
 def _layer(
     channels_in: int, channels: int, *, kernel: int, stride: int = 1, dilation: int = 1
 ) -> list[nn.Module]:
-    """Convolution, ReLU, batch normalisation: the x-vector order. Padded, so that short audio keeps its frames."""
+    """Convolution, ReLU, batch normalisation: the x-vector order. Padded, so that any length goes through."""
     padding = dilation * (kernel // 2)
     convolution = nn.Conv1d(channels_in, channels, kernel, stride=stride, dilation=dilation, padding=padding)
     return [convolution, nn.ReLU(), nn.BatchNorm1d(channels)]

@@ -84,3 +84,14 @@ def integers(
 def permutation(seed: int, purpose: str, epoch: int, count: int) -> npt.NDArray[np.int64]:
     """A random order of 0 … count-1; int64 (count,). Sorted by 64 random bits, ties by number."""
     return np.argsort(words(seed, purpose, epoch, np.arange(count)), kind="stable")
+
+
+def raw(seed: int, purpose: str, epoch: int, count: int) -> npt.NDArray[np.uint64]:
+    """`count` random 64-bit words in a row, for whole-epoch shuffles; uint64 (count,).
+
+    They come from numpy's Philox4x64-10, ten times as fast as `words`; numpy promises
+    the stream of a bit generator (unlike its distributions) never to change.
+    """
+    k0, k1 = stream_key(seed, purpose)
+    bits: npt.NDArray[np.uint64] = np.random.Philox(key=[k0 | k1 << 32, epoch]).random_raw(count)
+    return bits

@@ -1,0 +1,98 @@
+"""The augmenter of a run: sources of noise and rooms, and the recipe applied to batches."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools.audio import to_float
+from train.augment.draw import ADDITIVE, KINDS, Clips, Draws, Recipe, draw
+from train.augment.mix import add_at_snr
+from train.augment.reverberate import Reverberator
+
+
+class CropReader(Protocol):
+    """What is needed of shard_tools.reader.Reader."""
+
+    def crops(
+        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
+    ) -> npt.NDArray[np.int16]: ...
+
+    def utterance(self, u: int) -> npt.NDArray[np.int16]: ...
+
+
+class Source:
+    """The recordings of one kind: rows of a catalogue of noise or room shards, and their reader.
+
+    rows: (recordings,) catalogue rows; frames: (recordings,) audio frames of each.
+    """
+
+    def __init__(
+        self, reader: CropReader, rows: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]
+    ) -> None:
+        self.reader = reader
+        self.rows = rows
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def crops(self, clips: Clips, frames: int) -> npt.NDArray[np.float32]:
+        """The clips' audio, float32 (clips, frames); recordings shorter than that repeat from their start."""
+        room = np.maximum(self.frames[clips.recording] - frames, 0)
+        starts = (clips.position * (room + 1)).astype(np.int64)
+        return to_float(self.reader.crops(self.rows[clips.recording], starts, frames))
+
+    def recording(self, number: int) -> npt.NDArray[np.float32]:
+        return to_float(self.reader.utterance(int(self.rows[number])))
+
+
+class Augmenter:
+    """Applies a recipe to batches of crops of a fixed length.
+
+    sources: by kind (reverberation, music, babble, noise), those that the recipe gives a weight.
+    The result of a row depends on (seed, epoch, its n) and its audio only: not on the batch around it.
+    """
+
+    def __init__(
+        self, recipe: Recipe, sources: dict[str, Source], *, frames: int, seed: int, cache_bytes: int
+    ) -> None:
+        self.recipe = recipe
+        self._sources = sources
+        self._frames = frames
+        self._seed = seed
+        rooms = sources.get("reverberation")
+        self._reverberator = (
+            None
+            if rooms is None
+            else Reverberator(rooms.recording, frames, int(rooms.frames.max()), cache_bytes)
+        )
+
+    def draw(self, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
+        return draw(self.recipe, self._seed, epoch, n)
+
+    def __call__(self, audio: npt.NDArray[np.float32], epoch: int, n: npt.NDArray[np.int64]) -> Draws:
+        """Augment `audio` float32 (rows, frames) in place; n: (rows,). Returns what was drawn."""
+        draws = self.draw(epoch, n)
+        for kind in ADDITIVE:
+            clips = draws.clips[kind]
+            if len(clips.row):
+                sounds = self._sources[kind].crops(clips, self._frames)
+                add_at_snr(audio, clips.row, sounds, clips.snr)
+        rooms = draws.clips["reverberation"]
+        if self._reverberator is not None:
+            for row, response in zip(rooms.row, rooms.recording, strict=True):
+                audio[row] = self._reverberator(audio[row], int(response))
+        return draws
+
+
+def describe(recipe: Recipe) -> str:
+    """The recipe in a line for the log: "none 20 %, reverberation 20 % (4 recordings), …"."""
+    parts = []
+    for kind, probability in zip(KINDS, recipe.probabilities(), strict=True):
+        if probability:
+            count = recipe.recordings.get(kind)
+            parts.append(f"{kind} {100 * probability:.3g} %" + (f" ({count} recordings)" if count else ""))
+    return ", ".join(parts)

@@ -1,0 +1,106 @@
+"""What happens to each sample: drawn for a whole batch at once, keyed by (seed, epoch, n) alone.
+
+The recipe is that of Kwon et al., "The ins and outs of speaker recognition",
+ICASSP 2021, as the VoxCeleb trainer has it: one of five treatments per crop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools import philox
+
+KINDS = ("none", "reverberation", "music", "babble", "noise")
+ADDITIVE = ("music", "babble", "noise")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Weights and ranges of the treatments, and how many recordings each source offers.
+
+    weights: relative, by kind (missing = 0); snr: dB range by additive kind;
+    clips: how many recordings are added, by additive kind; recordings: by kind other than none.
+    """
+
+    weights: dict[str, float]
+    snr: dict[str, tuple[float, float]]
+    clips: dict[str, tuple[int, int]]
+    recordings: dict[str, int]
+
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """Probability of each of KINDS, float64 (5,)."""
+        weights = np.array([self.weights.get(kind, 0.0) for kind in KINDS], dtype=np.float64)
+        return weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The recordings that one kind uses in a batch, one row each."""
+
+    row: npt.NDArray[np.int64]  # row of the batch that it treats, ascending
+    recording: npt.NDArray[np.int64]  # number within the source
+    position: npt.NDArray[np.float64]  # where its crop starts, as a fraction of the room there is, [0, 1)
+    snr: npt.NDArray[np.float64]  # dB; 0 for reverberation
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The treatments of a batch."""
+
+    kind: npt.NDArray[np.int64]  # (rows,) index into KINDS
+    clips: dict[str, Clips]  # by kind other than none
+
+
+def draw(recipe: Recipe, seed: int, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
+    """The treatments of the samples `n` (rows,) of an epoch; row by row independent of the rest of the batch."""
+    edges = np.cumsum(recipe.probabilities())
+    edges[-1] = 1.0  # rounding must not leave a gap above
+    kind = np.searchsorted(edges, philox.uniform(seed, "augment kind", epoch, n), side="right")
+    clips = {
+        name: _clips(recipe, name, seed, epoch, n, np.flatnonzero(kind == index))
+        for index, name in enumerate(KINDS)
+        if name != "none"
+    }
+    return Draws(kind, clips)
+
+
+def _clips(
+    recipe: Recipe, kind: str, seed: int, epoch: int, n: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+) -> Clips:
+    chosen = n[rows]
+    low, high = recipe.clips.get(kind, (1, 1))
+    if not len(rows):
+        empty = np.empty(0)
+        return Clips(rows, rows, empty, empty)
+    count = low + philox.integers(seed, f"{kind} clips", epoch, chosen, high - low + 1)
+    recording = _distinct(recipe.recordings[kind], high, f"{kind} recording", seed, epoch, chosen)
+    slots = range(high)
+    position = np.stack([philox.uniform(seed, f"{kind} position", epoch, chosen, i) for i in slots], axis=1)
+    lowest, highest = recipe.snr.get(kind, (0.0, 0.0))
+    share = np.stack([philox.uniform(seed, f"{kind} snr", epoch, chosen, i) for i in slots], axis=1)
+    used = np.arange(high) < count[:, None]
+    return Clips(
+        row=np.repeat(rows, count),
+        recording=recording[used],
+        position=position[used],
+        snr=(lowest + share * (highest - lowest))[used],
+    )
+
+
+def _distinct(
+    available: int, count: int, purpose: str, seed: int, epoch: int, n: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """`count` different numbers below `available` for each sample; int64 (len(n), count).
+
+    The i-th is drawn among the available - i that are left, and stepped over the earlier ones.
+    """
+    picks = np.empty((len(n), count), dtype=np.int64)
+    for slot in range(count):
+        pick = philox.integers(seed, purpose, epoch, n, available - slot, slot)
+        for earlier in np.sort(picks[:, :slot], axis=1).T:
+            pick += pick >= earlier
+        picks[:, slot] = pick
+    return picks

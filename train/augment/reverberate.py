@@ -1,0 +1,65 @@
+"""Convolution with room impulse responses by FFT, float32, spectra kept under a byte budget."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+
+def fft_length(frames: int) -> int:
+    """The smallest of 2**k and 3 * 2**k that is at least `frames`.
+
+    Radix-2 and one radix-3 pass ran faster here than the tighter sizes of scipy's next_fast_len.
+    """
+    power = 1 << max(frames - 1, 1).bit_length()
+    three_quarters = power // 4 * 3
+    return three_quarters if three_quarters >= frames else power
+
+
+def unit_energy(response: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The impulse response (taps,) scaled to a sum of squares of 1; a silent one is returned as it is."""
+    energy = float(np.square(response, dtype=np.float64).sum())
+    return response if energy == 0.0 else (response / np.sqrt(energy)).astype(np.float32)
+
+
+class Reverberator:
+    """Convolves crops of a fixed length with numbered impulse responses.
+
+    load(i) → float32 (taps,), the i-th response. The output is the first `frames` frames of
+    the full convolution with the response at unit energy, as the VoxCeleb trainer's: taps
+    beyond `frames` cannot be heard there and are dropped.
+    """
+
+    def __init__(
+        self, load: Callable[[int], npt.NDArray[np.float32]], frames: int, longest: int, cache_bytes: int
+    ) -> None:
+        self._load = load
+        self._frames = frames
+        self._points = fft_length(frames + min(longest, frames) - 1)
+        self._cache_bytes = cache_bytes
+        self._spectra: OrderedDict[int, npt.NDArray[np.complex64]] = OrderedDict()
+        self._held = 0
+
+    def __call__(self, audio: npt.NDArray[np.float32], response: int) -> npt.NDArray[np.float32]:
+        """audio: float32 (frames,) → float32 (frames,)."""
+        spectrum = scipy.fft.rfft(audio, self._points)
+        spectrum *= self._spectrum(response)
+        wet: npt.NDArray[np.float32] = scipy.fft.irfft(spectrum, self._points, overwrite_x=True)
+        return wet[: self._frames]
+
+    def _spectrum(self, response: int) -> npt.NDArray[np.complex64]:
+        found = self._spectra.get(response)
+        if found is not None:
+            self._spectra.move_to_end(response)
+            return found
+        taps = unit_energy(self._load(response))[: self._frames]
+        made: npt.NDArray[np.complex64] = scipy.fft.rfft(taps, self._points)
+        self._spectra[response] = made
+        self._held += made.nbytes
+        while self._held > self._cache_bytes and len(self._spectra) > 1:
+            self._held -= self._spectra.popitem(last=False)[1].nbytes
+        return made

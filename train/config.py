@@ -1,0 +1,398 @@
+"""Every option of a training run: one dataclass a section, filled from YAML, then from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from shard_tools.errors import UserError
+
+
+@dataclass
+class RunConfig:
+    """The run as a whole.
+
+    Args:
+        folder: Everything that the run writes goes here; starting again with the same folder resumes.
+        seed: Keys every random choice: weights, plan, crops, augmentation.
+    """
+
+    folder: str = "runs/train"
+    seed: int = 0
+
+
+@dataclass
+class DataConfig:
+    """The training shards and how they are read.
+
+    Args:
+        url: Folder of a manifest.json made by make-shards: a path, s3://bucket/prefix, any fsspec URL.
+        crop_frames: Length of a crop in feature frames of 10 ms; 200 is 32,240 audio frames (2.015 s).
+        workers: Reading processes per rank; 0 reads in the training process.
+        prefetch: Batches that each worker prepares ahead.
+    """
+
+    url: str
+    crop_frames: int = 200
+    workers: int = 2
+    prefetch: int = 4
+
+
+@dataclass
+class BatchConfig:
+    """The global batch, the same for any number of processes: no speaker is in it twice.
+
+    Args:
+        speakers: Speakers in a global batch; every number of processes that divides it can train.
+        utterances_per_speaker: 1 for classification losses, 2 or more for metric learning.
+        max_utterances_per_speaker: At most so many utterances of a speaker an epoch (null: all).
+    """
+
+    speakers: int = 200
+    utterances_per_speaker: int = 1
+    max_utterances_per_speaker: int | None = 500
+
+
+@dataclass
+class NoneConfig:
+    """Crops left as they are.
+
+    Args:
+        weight: Relative frequency.
+    """
+
+    weight: float = 1.0
+
+
+@dataclass
+class ReverberationConfig:
+    """Convolution with a room impulse response.
+
+    Args:
+        url: Shards of impulse responses (null: no reverberation).
+        category: Use only this category (the "speaker" they were packed under); null: all.
+        weight: Relative frequency.
+    """
+
+    url: str | None = None
+    category: str | None = None
+    weight: float = 1.0
+
+
+@dataclass
+class NoiseConfig:
+    """One added recording.
+
+    Args:
+        url: Shards of recordings (null: not used).
+        category: Use only this category (the "speaker" they were packed under); null: all.
+        weight: Relative frequency.
+        snr: Range of the signal-to-noise ratio in dB.
+    """
+
+    url: str | None = None
+    category: str | None = None
+    weight: float = 1.0
+    snr: tuple[float, float] = (0.0, 15.0)
+
+
+@dataclass
+class BabbleConfig:
+    """Several added speech recordings, each at its own ratio.
+
+    Args:
+        url: Shards of speech (null: not used).
+        category: Use only this category (the "speaker" they were packed under); null: all.
+        weight: Relative frequency.
+        snr: Range of the signal-to-noise ratio of each in dB.
+        clips: Range of their number.
+    """
+
+    url: str | None = None
+    category: str | None = None
+    weight: float = 1.0
+    snr: tuple[float, float] = (13.0, 20.0)
+    clips: tuple[int, int] = (3, 7)
+
+
+@dataclass
+class AugmentConfig:
+    """One treatment for each crop, chosen by weight among those that have a url (and none).
+
+    Args:
+        none: Crops left as they are.
+        reverberation: Rooms.
+        music: Music.
+        babble: Voices in the background.
+        noise: Noise.
+        cache_mib: Memory of each worker for impulse responses' spectra, MiB.
+    """
+
+    none: NoneConfig = field(default_factory=NoneConfig)
+    reverberation: ReverberationConfig = field(default_factory=ReverberationConfig)
+    music: NoiseConfig = field(default_factory=lambda: NoiseConfig(snr=(5.0, 15.0)))
+    babble: BabbleConfig = field(default_factory=BabbleConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    cache_mib: int = 256
+
+
+@dataclass
+class ModelConfig:
+    """The network.
+
+    Args:
+        name: A name from models/registry.py.
+        options: Its options.
+    """
+
+    name: str = "resnetse34l"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class LossConfig:
+    """The loss.
+
+    Args:
+        name: A name from train/losses.
+        options: Its options.
+    """
+
+    name: str = "aamsoftmax"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class OptimConfig:
+    """The optimiser.
+
+    Args:
+        name: adam.
+        lr: Learning rate at step 0.
+        weight_decay: L2 penalty.
+    """
+
+    name: Literal["adam"] = "adam"
+    lr: float = 0.001
+    weight_decay: float = 0.0
+
+
+@dataclass
+class ScheduleConfig:
+    """The step schedule: the learning rate is multiplied by gamma every so often.
+
+    Args:
+        gamma: The factor; 1 keeps the rate constant.
+        every: How often, in `unit`s.
+        unit: epochs or steps.
+    """
+
+    gamma: float = 0.95
+    every: int = 10
+    unit: Literal["epochs", "steps"] = "epochs"
+
+
+@dataclass
+class TrainConfig:
+    """How long, and on what.
+
+    Args:
+        steps: Train for so many steps (give this or epochs).
+        epochs: Train for so many epochs (give this or steps).
+        device: auto takes a GPU where there is one.
+        precision: bf16 runs the network under autocast; losses and optimiser stay in float32.
+        compile: Compile the network by torch.compile.
+        log_every: Steps between lines of metrics.jsonl.
+    """
+
+    steps: int | None = None
+    epochs: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    log_every: int = 10
+
+
+@dataclass
+class ValidationConfig:
+    """Error rates during training.
+
+    Args:
+        trials: Trial list, lines of "label path path" (null: no validation).
+        data: Shards or a folder with the trials' utterances.
+        every: Steps between validations; there is one at the end too.
+        crops: Crops per utterance; 0 takes whole utterances.
+        crop_frames: Length of a crop in feature frames of 10 ms.
+    """
+
+    trials: str | None = None
+    data: str | None = None
+    every: int = 1000
+    crops: int = 0
+    crop_frames: int = 400
+
+
+@dataclass
+class CheckpointConfig:
+    """Checkpoints: written whole or not at all, the newest ones and the best one kept.
+
+    Args:
+        url: Where they go, any fsspec URL (null: checkpoints/ in run.folder).
+        every: Steps between them; there is one at the start and one at the end too.
+        keep: How many of the newest are kept besides the best.
+    """
+
+    url: str | None = None
+    every: int = 1000
+    keep: int = 3
+
+
+@dataclass
+class Config:
+    """A training run.
+
+    Args:
+        data: Training shards.
+        run: Folder and seed.
+        batch: The global batch.
+        augment: Augmentation.
+        model: Network.
+        loss: Loss.
+        optim: Optimiser.
+        schedule: Learning-rate schedule.
+        train: Length, device, precision.
+        validation: Error rates during training.
+        checkpoint: Checkpoints.
+    """
+
+    data: DataConfig
+    run: RunConfig = field(default_factory=RunConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def checkpoint_url(self) -> str:
+        return self.checkpoint.url or f"{self.run.folder}/checkpoints"
+
+
+_EXAMPLES = """examples:
+  torchrun --standalone --nproc-per-node 2 -m train --config configs/demo.yaml
+  torchrun --standalone --nproc-per-node 8 -m train --config configs/resnetse34l_aam.yaml \\
+      --data.url s3://bucket/voxceleb2 --run.folder runs/first --model.options.pooling asp
+  python -m train --config configs/demo.yaml --print_config   # what would run, every default filled in
+"""
+
+
+def parser() -> ArgumentParser:
+    made = ArgumentParser(
+        prog="train",
+        usage="torchrun --standalone --nproc-per-node N -m train --config FILE [--section.key VALUE ...]",
+        description="Train a speaker-embedding network on shards. Start the same command again to resume.",
+        epilog=_EXAMPLES,
+        formatter_class=_formatter(),
+    )
+    made.add_argument(
+        "--config", action="config", help="A YAML file; options on the command line win over it."
+    )
+    made.add_class_arguments(Config, None)
+    return made
+
+
+def _formatter() -> type:
+    from jsonargparse import DefaultHelpFormatter
+
+    class KeepExamples(DefaultHelpFormatter):
+        """Keeps the line breaks of the examples, which argparse would fill."""
+
+        def _fill_text(self, text: str, width: int, indent: str) -> str:
+            return text if text is _EXAMPLES else super()._fill_text(text, width, indent)
+
+    return KeepExamples
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
+    """The run's configuration, and the same as complete YAML text.
+
+    An unknown key or a value of the wrong type ends the program with a message that names it
+    (exit status 2, as argparse does). Raises UserError for values that no run can use.
+    """
+    made = parser()
+    parsed = made.parse_args(arguments)
+    del parsed["config"]
+    values = made.instantiate(parsed)
+    config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
+    check(config)
+    return config, _dump(made, parsed)
+
+
+def _dump(made: ArgumentParser, parsed: Namespace) -> str:
+    text: str = made.dump(parsed, skip_unset=False)
+    return text
+
+
+def check(config: Config) -> None:
+    """Raise UserError naming the first key whose value no run can use."""
+    at_least = {
+        "data.crop_frames": (config.data.crop_frames, 1),
+        "data.workers": (config.data.workers, 0),
+        "data.prefetch": (config.data.prefetch, 1),
+        "batch.speakers": (config.batch.speakers, 1),
+        "batch.utterances_per_speaker": (config.batch.utterances_per_speaker, 1),
+        "augment.cache_mib": (config.augment.cache_mib, 0),
+        "schedule.every": (config.schedule.every, 1),
+        "train.log_every": (config.train.log_every, 1),
+        "validation.every": (config.validation.every, 1),
+        "validation.crops": (config.validation.crops, 0),
+        "validation.crop_frames": (config.validation.crop_frames, 1),
+        "checkpoint.every": (config.checkpoint.every, 1),
+        "checkpoint.keep": (config.checkpoint.keep, 1),
+        "train.steps": (config.train.steps, 0),
+        "train.epochs": (config.train.epochs, 0),
+        "batch.max_utterances_per_speaker": (config.batch.max_utterances_per_speaker, 1),
+    }
+    for key, (value, lowest) in at_least.items():
+        if value is not None and value < lowest:
+            raise UserError(f"{key} is {value}; it must be at least {lowest}")
+    if not 0 <= config.run.seed < 2**32:
+        raise UserError(f"run.seed is {config.run.seed}; it must be from 0 to {2**32 - 1}")
+    if config.optim.lr <= 0:
+        raise UserError(f"optim.lr is {config.optim.lr}; it must be above 0")
+    if (config.train.steps is None) == (config.train.epochs is None):
+        raise UserError(
+            f"train.steps is {config.train.steps} and train.epochs is {config.train.epochs}: give exactly one"
+        )
+    if (config.validation.trials is None) != (config.validation.data is None):
+        missing = "data" if config.validation.data is None else "trials"
+        raise UserError(f"validation needs both trials and data: validation.{missing} is not set")
+    _check_augment(config.augment)
+
+
+def _check_augment(augment: AugmentConfig) -> None:
+    kinds = ("none", "reverberation", "music", "babble", "noise")
+    for kind in kinds:
+        section = getattr(augment, kind)
+        if section.weight < 0:
+            raise UserError(f"augment.{kind}.weight is {section.weight}; it must not be negative")
+        low, high = getattr(section, "snr", (0.0, 0.0))
+        if low > high:
+            raise UserError(f"augment.{kind}.snr is [{low}, {high}]; the lower bound comes first")
+    low, high = augment.babble.clips
+    if not 1 <= low <= high:
+        raise UserError(
+            f"augment.babble.clips is [{low}, {high}]; it must be two counts from 1 up, lower first"
+        )
+    used = [kind for kind in kinds if kind == "none" or getattr(augment, kind).url is not None]
+    if not any(getattr(augment, kind).weight > 0 for kind in used):
+        raise UserError(
+            "augment leaves nothing to choose: give augment.none.weight or the weight of a section "
+            "that has a url a value above 0"
+        )

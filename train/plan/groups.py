@@ -1,0 +1,46 @@
+"""Each speaker's utterances, in the epoch's random order, cut into groups of K."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools import philox
+
+# A sort key holds a speaker in its upper 24 bits and randomness in its lower 40.
+_RANDOM_BITS = np.uint64(40)
+MAX_SPEAKERS = 1 << 24
+
+
+@dataclass(frozen=True)
+class SpeakerUtterances:
+    """Utterances sorted by speaker: row `first[s] + i` of `order` is the i-th of speaker s in this epoch."""
+
+    order: npt.NDArray[np.int64]  # (utterances,)
+    first: npt.NDArray[np.int64]  # (speakers,)
+
+
+def groups_per_speaker(
+    counts: npt.NDArray[np.int64], size: int, at_most: int | None
+) -> npt.NDArray[np.int64]:
+    """How many whole groups of `size` utterances each speaker offers an epoch; int64 (speakers,).
+
+    `at_most` caps a speaker's utterances in an epoch (the VoxCeleb trainer's max_seg_per_spk).
+    """
+    usable = counts if at_most is None else np.minimum(counts, at_most)
+    return usable // size
+
+
+def shuffle_within_speakers(
+    labels: npt.NDArray[np.int32], counts: npt.NDArray[np.int64], seed: int, epoch: int
+) -> SpeakerUtterances:
+    """Shuffle every speaker's utterances among themselves.
+
+    labels: (utterances,) speaker of each utterance; counts: (speakers,) utterances of each.
+    """
+    bits = philox.raw(seed, "utterance order", epoch, len(labels))
+    keys = (labels.astype(np.uint64) << _RANDOM_BITS) | (bits >> (np.uint64(64) - _RANDOM_BITS))
+    order = np.argsort(keys, kind="stable")
+    return SpeakerUtterances(order, np.cumsum(counts) - counts)

@@ -1,0 +1,168 @@
+"""Putting a run together from its configuration, resuming it where it stopped, and running it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+
+from eval.checkpoint_file import load_weights, read_checkpoint
+from eval.sources import Source, open_source, require_all
+from eval.trials import Trials, read_trials
+from models.registry import ModelError, build_network
+from shard_tools import storage
+from shard_tools.catalogue import Catalogue, open_catalogue
+from shard_tools.errors import UserError
+from shard_tools.reader import Reader
+from train.augment.augmenter import describe
+from train.checkpoint import CheckpointFolder
+from train.config import Config
+from train.distributed import Process, from_lead, process_group
+from train.log import RunLog, start_logging
+from train.losses import build_loss
+from train.model import SpeakerModel
+from train.optim import build_optimizer
+from train.pipeline import Stream
+from train.plan import Plan
+from train.resume import changes, check_resumable
+from train.sources import build_augmenter, build_plan
+from train.trainer import Trainer
+
+logger = logging.getLogger("train")
+
+
+def run(config: Config, yaml_text: str) -> None:
+    """Train as `config` says, from the newest whole checkpoint of its folder if there is one.
+
+    yaml_text: the configuration as text, written to config.yaml. Raises UserError.
+    """
+    with process_group(config.train.device) as process:
+        start_logging(config.run.folder if process.leads else None)
+        trainer, first, last = _assemble(config, process)
+        if process.leads:
+            storage.publish_bytes(os.path.join(config.run.folder, "config.yaml"), yaml_text.encode())
+        log = RunLog(config.run.folder if process.leads else None, first, last)
+        try:
+            if first == 0:
+                # At once, so that a folder that cannot be written is known now and not in an hour.
+                trainer.save(0)
+            trainer.run(first, last, log)
+        finally:
+            log.close()
+        logger.info("done: %d steps; checkpoints in %s", last, config.checkpoint_url())
+
+
+def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
+    """The trainer, and the steps [first, last) that it is to run."""
+    catalogue = open_catalogue(config.data.url)
+    plan = build_plan(catalogue, config)
+    plan.check_world(process.world)
+    augmenter = build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed)
+    validation = _open_validation(config)
+    model = _build_model(config, len(catalogue.speakers)).to(process.device)
+    optimizer = build_optimizer(model.parameters(), config.optim)
+    last = _last_step(config, plan)
+    _describe(config, process, catalogue, plan, model, last)
+    logger.info("augmentation: %s", describe(augmenter.recipe) if augmenter else "none")
+
+    checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)
+    first = _resume(config, process, checkpoints, catalogue.digest, model, optimizer)
+    if first > last:
+        raise UserError(
+            f"{checkpoints.url} is at step {first}, beyond the {last} that train.steps or train.epochs asks for: "
+            "raise it, or give another run.folder"
+        )
+    stream = Stream(plan, Reader(catalogue), augmenter, process.rank, process.world)
+    trainer = Trainer(config, process, stream, model, optimizer, checkpoints, validation, catalogue.digest)
+    trainer.saved_step = first if first else None
+    return trainer, first, last
+
+
+def _build_model(config: Config, speakers: int) -> SpeakerModel:
+    torch.manual_seed(config.run.seed)  # the weights
+    try:
+        network = build_network(config.model.name, config.model.options)
+    except ModelError as error:
+        raise UserError(f"model: {error}") from None
+    size: int = network.embedding_size  # type: ignore[assignment]
+    try:
+        loss = build_loss(
+            config.loss.name,
+            config.loss.options,
+            embedding_size=size,
+            speakers=speakers,
+            utterances_per_speaker=config.batch.utterances_per_speaker,
+        )
+    except ModelError as error:
+        raise UserError(f"loss: {error}") from None
+    return SpeakerModel(network, loss, config.train.precision)
+
+
+def _open_validation(config: Config) -> tuple[Source, Trials] | None:
+    if config.validation.trials is None or config.validation.data is None:
+        return None
+    trials = read_trials(config.validation.trials)
+    source = open_source(config.validation.data)
+    require_all(source, trials.names, trials.name)
+    return source, trials
+
+
+def _last_step(config: Config, plan: Plan) -> int:
+    if config.train.steps is not None:
+        return config.train.steps
+    assert config.train.epochs is not None
+    return config.train.epochs * plan.steps_per_epoch
+
+
+def _resume(
+    config: Config,
+    process: Process,
+    checkpoints: CheckpointFolder,
+    digest: str,
+    model: SpeakerModel,
+    optimizer: torch.optim.Optimizer,
+) -> int:
+    """Load the newest whole checkpoint, chosen by rank 0 for all, and return its step; 0 without one."""
+    found: dict[str, Any] | None = None
+    if process.leads:
+        found = checkpoints.newest_whole(lambda text: logger.warning("%s", text))
+    chosen = from_lead(None if found is None else str(found["step"]))
+    if chosen is None:
+        return 0
+    url = checkpoints.url_of(int(chosen))
+    checkpoint = read_checkpoint(url) if found is None else found
+    check_resumable(checkpoint, url, config, digest)
+    load_weights(model.network, checkpoint["network"], url)
+    load_weights(model.loss, checkpoint["loss"], url)
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    logger.info("resuming from %s at step %s", url, chosen)
+    for change in changes(checkpoint, config):
+        logger.info("changed since then: %s", change)
+    return int(chosen)
+
+
+def _describe(
+    config: Config, process: Process, catalogue: Catalogue, plan: Plan, model: SpeakerModel, last: int
+) -> None:
+    hours = catalogue.frames.sum() / 16000 / 3600
+    logger.info(
+        "%s: %d utterances of %d speakers, %.1f hours, in %d shards; manifest %s",
+        config.data.url, len(catalogue), len(catalogue.speakers), hours, len(catalogue.shard_urls),
+        catalogue.digest[:12],
+    )  # fmt: skip
+    account = plan.account()
+    logger.info(
+        "an epoch: %d steps of %d speakers x %d utterances use %d of %d; each leaves out another %d "
+        "(%d over max_utterances_per_speaker, %d too few left for a group, %d not fitting a batch)",
+        plan.steps_per_epoch, config.batch.speakers, config.batch.utterances_per_speaker,
+        account.used, account.total, account.total - account.used,
+        account.over_cap, account.incomplete_group, account.unplaced,
+    )  # fmt: skip
+    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+    logger.info(
+        "%s, %d parameters, %s loss; %d processes on %s, %s; %d steps",
+        config.model.name, parameters, config.loss.name, process.world, process.device.type,
+        config.train.precision, last,
+    )  # fmt: skip

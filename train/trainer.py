@@ -1,0 +1,222 @@
+"""The training loop: from one step to the next, with everything about a run that a step needs."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from eval.evaluate import EvaluationResult, evaluate_network
+from eval.sources import Source
+from eval.trials import Trials
+from shard_tools import philox
+from shard_tools.errors import UserError
+from train.checkpoint import CheckpointFolder
+from train.config import Config
+from train.distributed import Process, mean_over_ranks
+from train.log import RunLog
+from train.model import SpeakerModel, rehearse
+from train.optim import learning_rate
+from train.pipeline import Stream, batches, make_loader
+
+logger = logging.getLogger("train")
+
+
+@dataclass
+class Window:
+    """Sums since the last line of metrics, kept on the device so that no step waits for them."""
+
+    loss: torch.Tensor
+    accuracy: torch.Tensor
+    steps: int = 0
+    waited: float = 0.0  # seconds in which the step had no data
+
+    @classmethod
+    def empty(cls, device: torch.device) -> Window:
+        return cls(torch.zeros((), device=device), torch.zeros((), device=device))
+
+
+class Trainer:
+    """Runs the steps [first, last) of a run.
+
+    model: on the process's device; optimizer: of its parameters; validation: what to
+    evaluate on, or None.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        process: Process,
+        stream: Stream,
+        model: SpeakerModel,
+        optimizer: torch.optim.Optimizer,
+        checkpoints: CheckpointFolder,
+        validation: tuple[Source, Trials] | None,
+        digest: str,
+    ) -> None:
+        self.config = config
+        self.process = process
+        self.stream = stream
+        self.model = model
+        self.optimizer = optimizer
+        self.checkpoints = checkpoints
+        self.validation = validation
+        self.digest = digest
+        self.saved_step: int | None = None
+        self._parallel: nn.Module = model
+
+    def run(self, first: int, last: int, log: RunLog) -> None:
+        if first < last:
+            self._prepare()
+        loader = make_loader(
+            self.stream,
+            first,
+            last,
+            workers=self.config.data.workers,
+            prefetch=self.config.data.prefetch,
+            pin_memory=self.process.device.type == "cuda",
+        )
+        data = batches(loader) if first < last else iter(())
+        window, since = Window.empty(self.process.device), time.perf_counter()
+        for step in range(first, last):
+            self._step(step, data, window)
+            log.advance()
+            done = step + 1
+            if done % self.config.train.log_every == 0 or done == last:
+                self._report(done, window, time.perf_counter() - since, log)
+                window, since = Window.empty(self.process.device), time.perf_counter()
+            if self._between_steps(done, last, log):
+                since = time.perf_counter()
+
+    def _prepare(self) -> None:
+        if self.config.train.compile:
+            self.model.network.compile()
+        if self.process.world > 1:
+            devices = [self.process.device] if self.process.device.type == "cuda" else None
+            self._parallel = DistributedDataParallel(
+                self.model, device_ids=devices, gradient_as_bucket_view=True
+            )
+        self.model.train()
+        spec = self.stream.plan.spec
+        rows = spec.size // self.process.world
+        generator = torch.Generator().manual_seed(0)
+        audio = torch.randn(rows, spec.crop, generator=generator) * 0.1
+        rehearse(
+            self._parallel,
+            audio.to(self.process.device),
+            torch.zeros(rows, dtype=torch.int64, device=self.process.device),
+        )
+
+    def _step(self, step: int, data: Iterator[dict[str, Any]], window: Window) -> None:
+        asked = time.perf_counter()
+        batch = next(data)
+        audio = batch["audio"].to(self.process.device, non_blocking=True)
+        labels = batch["label"].to(self.process.device, non_blocking=True)
+        window.waited += time.perf_counter() - asked
+        if batch["step"] != step:
+            raise RuntimeError(f"step {step} was given the batch of step {batch['step']}")
+
+        rate = learning_rate(self.config.optim, self.config.schedule, step, self.stream.plan.locate(step)[0])
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # Dropout and the like: keyed by (seed, step, rank), so that there is no generator state to save.
+        torch.manual_seed(int(philox.words(self.config.run.seed, "torch", self.process.rank, step)) >> 1)
+        self.optimizer.zero_grad(set_to_none=True)
+        output = self._parallel(audio, labels)
+        output.loss.backward()
+        self.optimizer.step()
+        window.loss += output.loss.detach()
+        window.accuracy += output.accuracy
+        window.steps += 1
+
+    def _report(self, step: int, window: Window, seconds: float, log: RunLog) -> None:
+        local = [
+            window.loss.item() / window.steps,
+            window.accuracy.item() / window.steps,
+            window.waited / seconds,
+        ]
+        loss, accuracy, waited = mean_over_ranks(local, self.process.device)
+        rate = window.steps * self.stream.plan.spec.size / seconds
+        log.show(
+            loss=f"{loss:.3f}", acc=f"{100 * accuracy:.1f}%", utt_s=f"{rate:.0f}", wait=f"{100 * waited:.0f}%"
+        )
+        log.record(
+            step,
+            "train",
+            {
+                "epoch": self.stream.plan.locate(step - 1)[0],
+                "loss": loss,
+                "accuracy": accuracy,
+                "lr": self.optimizer.param_groups[0]["lr"],
+                "utterances_per_second": round(rate, 2),
+                "data_wait": round(waited, 4),
+            },
+        )
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at step {step}: lower optim.lr ({self.config.optim.lr}), or look at the data; "
+                f"the last checkpoint is of step {self.saved_step}"
+            )
+
+    def _between_steps(self, done: int, last: int, log: RunLog) -> bool:
+        """Validate and save when due after `done` steps; whether anything was due."""
+        validated = None
+        if self.validation is not None and (done % self.config.validation.every == 0 or done == last):
+            validated = self.validate(done, log)
+        due = validated is not None or done % self.config.checkpoint.every == 0 or done == last
+        if due:
+            self.save(done, validated)
+        return due
+
+    def validate(self, step: int, log: RunLog) -> EvaluationResult:
+        """Error rates of the network as it is, computed by all ranks together."""
+        assert self.validation is not None
+        source, trials = self.validation
+        result = evaluate_network(
+            self.model.network,
+            source,
+            trials,
+            device=self.process.device,
+            crops=self.config.validation.crops,
+            crop_feature_frames=self.config.validation.crop_frames,
+            progress=False,
+        )
+        costs = result.metrics["min_dcf"]
+        values = {"eer": result.metrics["eer"]} | {f"min_dcf_{p}": cost for p, cost in costs.items()}
+        log.record(step, "validation", values | {"trial_list": trials.name})
+        shown = ", ".join(f"minDCF({p}) {cost:.4f}" for p, cost in costs.items())
+        logger.info(
+            "step %d: EER %.2f %%, %s on %s (%.1f s)",
+            step, result.metrics["eer"], shown, trials.name, result.metrics["seconds"],
+        )  # fmt: skip
+        return result
+
+    def save(self, step: int, validated: EvaluationResult | None = None) -> None:
+        """Write the checkpoint after `step` steps, on rank 0; the others meet it again in the next all-reduce."""
+        if step == self.saved_step:
+            return
+        self.saved_step = step
+        if not self.process.leads:
+            return
+        eer = None if validated is None else validated.metrics["eer"]
+        self.checkpoints.save(
+            {
+                "step": step,
+                "config": asdict(self.config),
+                "speakers": self.stream.plan.speakers,
+                "manifest_digest": self.digest,
+                "network": self.model.network.state_dict(),
+                "loss": self.model.loss.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "metrics": {} if validated is None else {"eer": eer, "min_dcf": validated.metrics["min_dcf"]},
+            },
+            eer,
+        )
+        logger.info("step %d: wrote %s", step, self.checkpoints.url_of(step))

@@ -1,0 +1,188 @@
+"""The command `python -m eval`: a checkpoint and a trial list to error rates and a report."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from eval.checkpoint_file import load_network, read_checkpoint
+from eval.evaluate import evaluate_network
+from eval.outputs import prepare_folder, write_outputs
+from eval.score import METHODS
+from eval.sources import open_source
+from eval.trials import read_trials
+from shard_tools import storage
+from shard_tools.errors import UserError, exit_status
+
+_EXAMPLES = """\
+Examples:
+  # whole utterances, straight from shards
+  python -m eval runs/demo/checkpoints/last.pt --trials veri_test.txt --data s3://bucket/vox1-test \\
+      --out runs/demo/eval
+
+  # the VoxCeleb trainer's protocol: 10 crops of 4 s, mean pairwise distance
+  python -m eval last.pt --trials veri_test2.txt --data /data/voxceleb1 --out eval \\
+      --crops 10 --crop-frames 400 --scoring euclidean
+
+OUT then holds metrics.json, scores.txt (score path path), det.png and report.html.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command with `argv` (default: the process's); returns the exit status."""
+    options = _parser().parse_args(argv)
+    return exit_status(lambda: _evaluate(options), program="eval")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval",
+        description="Embed the utterances of a trial list, score the trials, and report EER and minDCF.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint of a training run: path or URL")
+    parser.add_argument(
+        "--trials", required=True, metavar="FILE", help="lines 'label path path', label 1 or 0"
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="URL_OR_FOLDER",
+        help="shards (a folder or URL with manifest.json), or a folder of 16 kHz mono WAV or FLAC files "
+        "from which the list's paths start",
+    )
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="where the results go; made if absent")
+    parser.add_argument(
+        "--crops",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="evenly spaced crops of each utterance; 0 (default) embeds it whole",
+    )
+    parser.add_argument(
+        "--crop-frames",
+        type=_positive,
+        default=400,
+        metavar="F",
+        help="feature frames of 10 ms in a crop, which has F*160+240 audio frames (default 400)",
+    )
+    parser.add_argument(
+        "--scoring",
+        choices=sorted(METHODS),
+        default="cosine",
+        help="mean cosine over all pairs of crops (default), or minus their mean distance (VoxCeleb trainer)",
+    )
+    parser.add_argument(
+        "--p-target",
+        type=_probability,
+        nargs="+",
+        default=[0.05, 0.01],
+        metavar="P",
+        help="prior probabilities of a target trial for minDCF (default 0.05 0.01); costs are 1",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto (default): a GPU if there is one",
+    )
+    parser.add_argument(
+        "--batch-utterances",
+        type=_positive,
+        default=16,
+        metavar="B",
+        help="utterances to a batch, in which pieces of equal length are embedded at once (default 16)",
+    )
+    parser.add_argument(
+        "--threads", type=_positive, default=4, metavar="N", help="threads that read ahead (default 4)"
+    )
+    return parser
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    trials = read_trials(options.trials)
+    device = _device(options.device)
+    checkpoint = read_checkpoint(options.checkpoint)
+    network = load_network(checkpoint, device, name=options.checkpoint)
+    source = open_source(options.data)
+    prepare_folder(options.out)
+    result = evaluate_network(
+        network,
+        source,
+        trials,
+        device=device,
+        crops=options.crops,
+        crop_feature_frames=options.crop_frames,
+        scoring=options.scoring,
+        p_targets=options.p_target,
+        batch_utterances=options.batch_utterances,
+        threads=options.threads,
+        progress=True,
+    )
+    metrics = {
+        **result.metrics,
+        "checkpoint": options.checkpoint,
+        "step": checkpoint["step"],
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "versions": {
+            "voxshard": version("voxshard"),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    write_outputs(options.out, result.scores, trials, metrics, checkpoint["config"])
+    print(summary(metrics, storage.join(options.out, "report.html")))
+
+
+def summary(metrics: dict[str, Any], report: str) -> str:
+    """What the command prints at its end: a few lines with the operating point beside each number."""
+    lines = [
+        f"{metrics['trial_list']}: {metrics['trials']:,} trials, {metrics['targets']:,} of them target, "
+        f"{metrics['utterances']:,} utterances, {metrics['seconds']:.1f} s",
+        f"  EER                    {metrics['eer']:7.3f} %",
+    ]
+    lines += [
+        f"  {f'minDCF(p_target={p_target})':<22} {cost:7.4f}" for p_target, cost in metrics["min_dcf"].items()
+    ]
+    return "\n".join([*lines, f"  report: {report}"])
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no usable GPU here; use --device cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def _probability(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Speaker embeddings of utterances: whole, or as evenly spaced crops."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from eval.sources import Source
+from shard_tools import audio
+from shard_tools.errors import UserError
+
+SHORTEST = 1600  # frames; a network is not asked to look at less than 0.1 s
+
+
+def crop_length(feature_frames: int) -> int:
+    """Audio frames under `feature_frames` feature frames (25 ms every 10 ms), as in the VoxCeleb trainer."""
+    return feature_frames * 160 + 240
+
+
+def cut(samples: npt.NDArray[np.int16], crops: int, frames: int) -> npt.NDArray[np.int16]:
+    """`crops` crops of `frames` frames, int16 (crops, frames), from the start to the end of an utterance.
+
+    As the VoxCeleb trainer's loader in evaluation: starts are spaced evenly and
+    truncated; an utterance that is not longer than the crop is repeated until it is
+    one frame longer. With `crops` 0 the utterance is left whole, (1, its frames).
+    """
+    if crops == 0:
+        return audio.wrap(samples, max(len(samples), SHORTEST))[None]
+    if len(samples) <= frames:
+        samples = audio.wrap(samples, frames + 1)
+    starts = np.linspace(0, len(samples) - frames, num=crops).astype(np.int64)
+    return np.stack([samples[start : start + frames] for start in starts])
+
+
+def embed(
+    network: nn.Module,
+    source: Source,
+    names: Sequence[str],
+    *,
+    crops: int,
+    crop_feature_frames: int,
+    device: torch.device,
+    batch_utterances: int,
+    threads: int,
+    rank: int = 0,
+    world: int = 1,
+    progress: bool = False,
+) -> npt.NDArray[np.float32]:
+    """Embeddings of `names[rank::world]`, in order: float32 (n, max(crops, 1), D).
+
+    `network`, in evaluation mode and on `device`, turns float32 (B, frames) into
+    (B, D). Only pieces of one length share a batch, so nothing is padded and an
+    embedding does not depend on its neighbours. `threads` threads read ahead.
+    Raises UserError for audio that cannot be read and for an embedding that is not
+    finite, naming the utterance.
+    """
+    part = list(names[rank::world])
+    frames = crop_length(crop_feature_frames)
+    pieces = max(crops, 1)
+    out: npt.NDArray[np.float32] | None = None
+
+    def load(name: str) -> npt.NDArray[np.int16]:
+        return cut(source.load(name), crops, frames)
+
+    bar = tqdm(total=len(part), desc="embedding", unit=" utterances", disable=not progress)
+    with torch.inference_mode(), bar:
+        for first, batch in _batches(
+            _read_ahead(load, part, threads, 2 * batch_utterances), batch_utterances
+        ):
+            lengths = [cuts.shape[1] for cuts in batch]
+            for length in sorted(set(lengths)):
+                rows = [row for row, found in enumerate(lengths) if found == length]
+                block = audio.to_float(np.concatenate([batch[row] for row in rows]))
+                embeddings = network(torch.from_numpy(block).to(device)).float().cpu().numpy()
+                if out is None:
+                    out = np.empty((len(part), pieces, embeddings.shape[-1]), np.float32)
+                out[[first + row for row in rows]] = embeddings.reshape(len(rows), pieces, -1)
+            bar.update(len(batch))
+    if out is None:  # more ranks than utterances
+        return np.empty((0, pieces, int(network.embedding_size)), np.float32)  # type: ignore[arg-type]
+    broken = np.flatnonzero(~np.isfinite(out).all(axis=(1, 2)))
+    if len(broken):
+        raise UserError(
+            f"the network's embeddings of {len(broken)} utterances hold NaN or infinity, "
+            f"first of {part[broken[0]]}; its weights have probably diverged in training"
+        )
+    return out
+
+
+def _read_ahead(
+    load: Callable[[str], npt.NDArray[np.int16]], names: Sequence[str], threads: int, ahead: int
+) -> Iterator[npt.NDArray[np.int16]]:
+    """`load(name)` for each name in order, at most `ahead` of them waiting in memory."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="eval-read")
+    waiting: deque[Future[npt.NDArray[np.int16]]] = deque()
+    try:
+        for name in names:
+            waiting.append(pool.submit(load, name))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # also when the caller stops early or a file is broken
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _batches(
+    items: Iterator[npt.NDArray[np.int16]], size: int
+) -> Iterator[tuple[int, list[npt.NDArray[np.int16]]]]:
+    """Lists of up to `size` items, each with the number of its first item."""
+    batch: list[npt.NDArray[np.int16]] = []
+    first = 0
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield first, batch
+            first, batch = first + size, []
+    if batch:
+        yield first, batch

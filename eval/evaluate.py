@@ -1,0 +1,147 @@
+"""From a network and a trial list to error rates: what `python -m eval` and validation in training run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from eval.embed import embed
+from eval.metrics import equal_error_rate, error_rates, min_dcf
+from eval.score import score_trials
+from eval.sources import Source, require_all
+from eval.trials import Trials
+
+_GATHER_ROWS_BYTES = 32 << 20  # of one rank in one collective, so that a full GPU has room for it
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """scores: float64 (T,), one a trial, in the list's order; metrics: plain values, ready for JSON.
+
+    `metrics` holds eer (percent), eer_threshold, min_dcf and min_dcf_threshold (by
+    p_target as text; a threshold is None where rejecting everything is best), trials,
+    targets, nontargets, utterances, trial_list, trial_list_sha256, data, scoring,
+    crops, crop_feature_frames (None for whole utterances) and seconds.
+    """
+
+    scores: npt.NDArray[np.float64]
+    metrics: dict[str, Any]
+
+
+def evaluate_network(
+    network: nn.Module,
+    source: Source,
+    trials: Trials,
+    *,
+    device: torch.device,
+    crops: int = 0,
+    crop_feature_frames: int = 400,
+    scoring: str = "cosine",
+    p_targets: Sequence[float] = (0.05, 0.01),
+    batch_utterances: int = 16,
+    threads: int = 4,
+    progress: bool = False,
+) -> EvaluationResult:
+    """Embed the utterances of `trials`, score the trials, and compute EER and minDCF.
+
+    Where torch.distributed is initialised every rank must call this with the same
+    arguments: each embeds its part, and all return the same result. The network is
+    in evaluation mode meanwhile; its modules' modes are put back afterwards. Raises
+    UserError for utterances that are missing or cannot be read.
+    """
+    start = time.perf_counter()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    require_all(source, trials.names, trials.name)
+    with _evaluation_mode(network):
+        part = embed(
+            network,
+            source,
+            trials.names,
+            crops=crops,
+            crop_feature_frames=crop_feature_frames,
+            device=device,
+            batch_utterances=batch_utterances,
+            threads=threads,
+            rank=rank,
+            world=world,
+            progress=progress and rank == 0,
+        )
+    embeddings = part if world == 1 else gather_rows(part, len(trials.names), device)
+    scores = score_trials(embeddings, trials, scoring, progress=progress and rank == 0)
+    targets = int(np.count_nonzero(trials.label))
+    metrics = {
+        **detection_metrics(scores, trials.label, p_targets),
+        "trials": len(trials),
+        "targets": targets,
+        "nontargets": len(trials) - targets,
+        "utterances": len(trials.names),
+        "trial_list": trials.name,
+        "trial_list_sha256": trials.digest,
+        "data": source.url,
+        "scoring": scoring,
+        "crops": crops,
+        "crop_feature_frames": crop_feature_frames if crops else None,
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    return EvaluationResult(scores, metrics)
+
+
+def detection_metrics(
+    scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], p_targets: Sequence[float]
+) -> dict[str, Any]:
+    """eer in percent, eer_threshold, min_dcf and min_dcf_threshold by p_target (c_miss = c_fa = 1)."""
+    rates = error_rates(scores, labels)
+    eer, eer_threshold = equal_error_rate(rates)
+    costs = {f"{p_target:g}": min_dcf(rates, p_target) for p_target in p_targets}
+    return {
+        "eer": 100.0 * eer,
+        "eer_threshold": eer_threshold,
+        "min_dcf": {p_target: cost for p_target, (cost, _) in costs.items()},
+        "min_dcf_threshold": {
+            # JSON has no infinity
+            p_target: threshold if math.isfinite(threshold) else None
+            for p_target, (_, threshold) in costs.items()
+        },
+    }
+
+
+def gather_rows(part: npt.NDArray[np.float32], total: int, device: torch.device) -> npt.NDArray[np.float32]:
+    """All `total` rows on every rank, float32 (total, …), where rank r gives rows r, r + world, …"""
+    world = dist.get_world_size()
+    # NCCL moves only what is on a GPU; Gloo is given what is already in main memory.
+    through = torch.device("cpu") if "gloo" in str(dist.get_backend()) else device
+    longest = -(-total // world)
+    padded = np.zeros((longest, *part.shape[1:]), np.float32)
+    padded[: len(part)] = part
+    block = max(1, _GATHER_ROWS_BYTES // max(1, padded[:1].nbytes))
+    out = np.empty((total, *part.shape[1:]), np.float32)
+    for first in range(0, longest, block):
+        mine = torch.from_numpy(padded[first : first + block]).to(through)
+        parts = [torch.empty_like(mine) for _ in range(world)]
+        dist.all_gather(parts, mine)
+        for rank, theirs in enumerate(parts):
+            rows = out[rank::world][first : first + block]
+            rows[...] = theirs.cpu().numpy()[: len(rows)]
+    return out
+
+
+@contextmanager
+def _evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode; afterwards every module has its own mode again, frozen ones too."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,96 @@
+"""Where the utterances of a trial list come from: a set of shards, or a folder of audio files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools import audio, storage
+from shard_tools.catalogue import Catalogue, open_catalogue
+from shard_tools.errors import UserError
+from shard_tools.keys import key_of
+from shard_tools.reader import Reader
+
+_LOOKUPS = 32  # concurrent questions whether a file exists, which a remote store answers one by one
+
+
+class Source(Protocol):
+    """Utterances by the path that a trial list gives them; `load` may be called from several threads."""
+
+    url: str
+
+    def load(self, name: str) -> npt.NDArray[np.int16]:
+        """The whole utterance, int16 (frames,) at 16 kHz."""
+        ...
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Those of `names` that are not there, in their order."""
+        ...
+
+
+class ShardSource:
+    """Utterances in shards; `spk/vid/0001.wav` is the sample with key `spk/vid/0001`, whatever its codec."""
+
+    def __init__(self, url: str, catalogue: Catalogue) -> None:
+        self.url = url
+        self._catalogue = catalogue
+        self._reader = Reader(catalogue)
+
+    def load(self, name: str) -> npt.NDArray[np.int16]:
+        utterance = self._catalogue.find(key_of(name))
+        if utterance is None:
+            raise UserError(f"{self.url}: no utterance with the key {key_of(name)!r}")
+        return self._reader.utterance(utterance)
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if self._catalogue.find(key_of(name)) is None]
+
+
+class FolderSource:
+    """WAV or FLAC files below a folder, found by exactly the path in the trial list."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def load(self, name: str) -> npt.NDArray[np.int16]:
+        url = storage.join(self.url, name)
+        return audio.decode(storage.read_bytes(url), url)
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        folder = storage.local_path(self.url)
+        if folder is not None:
+            return [name for name in names if not os.path.isfile(os.path.join(folder, name))]
+        with ThreadPoolExecutor(_LOOKUPS) as pool:
+            there = pool.map(storage.exists, [storage.join(self.url, name) for name in names])
+            return [name for name, found in zip(names, there, strict=True) if not found]
+
+
+def open_source(url: str) -> Source:
+    """Shards where `url` is a manifest.json or a folder that holds one; otherwise a folder of audio files.
+
+    Raises UserError for a local folder that does not exist and for a broken manifest.
+    """
+    if url.endswith("/manifest.json") or url == "manifest.json":
+        return ShardSource(url, open_catalogue(url))
+    if storage.exists(storage.join(url, "manifest.json")):
+        return ShardSource(url, open_catalogue(url))
+    folder = storage.local_path(url)
+    if folder is not None and not os.path.isdir(folder):
+        raise UserError(f"{url}: no such folder; expected shards (manifest.json) or WAV or FLAC files")
+    return FolderSource(url)
+
+
+def require_all(source: Source, names: Sequence[str], trial_list: str) -> None:
+    """Raise UserError, with the count and the first few, when `source` lacks some of `names`."""
+    missing = source.missing(names)
+    if missing:
+        few = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise UserError(
+            f"{source.url}: {len(missing)} of the {len(names)} utterances in {trial_list} are not there: "
+            f"{few}; the list's paths start from the data folder (or the folder that was packed)"
+        )

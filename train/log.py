@@ -32,7 +32,7 @@ class RunLog:
             return
         self._metrics_path = os.path.join(folder, "metrics.jsonl")
         _drop_later(self._metrics_path, first_step)
-        self._metrics = open(self._metrics_path, "a", encoding="utf-8")
+        self._metrics = open(self._metrics_path, "a", encoding="utf-8")  # noqa: SIM115 - close() closes it
         self._board = SummaryWriter(folder, purge_step=first_step + 1)
         self._bar = tqdm(
             total=last_step, initial=first_step, unit="step", desc="train", dynamic_ncols=True, smoothing=0.05

@@ -37,8 +37,8 @@ def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest
         before, now = _of(old, key), _of(new, key)
         if before != now:
             raise UserError(
-                f"{key} is {_shown(now)}, and {url} was trained with {_shown(before)}: a run that goes on cannot "
-                "change it; set it back, or give another run.folder"
+                f"{key} is {_shown(now)}, and {url} was trained with {_shown(before)}: a run that goes on "
+                "cannot change it; set it back, or give another run.folder"
             )
 
 

@@ -71,8 +71,8 @@ def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     first = _resume(config, process, checkpoints, catalogue.digest, model, optimizer)
     if first > last:
         raise UserError(
-            f"{checkpoints.url} is at step {first}, beyond the {last} that train.steps or train.epochs asks for: "
-            "raise it, or give another run.folder"
+            f"{checkpoints.url} is at step {first}, beyond the {last} that train.steps or "
+            "train.epochs asks for: raise it, or give another run.folder"
         )
     stream = Stream(plan, Reader(catalogue), augmenter, process.rank, process.world)
     trainer = Trainer(config, process, stream, model, optimizer, checkpoints, validation, catalogue.digest)

@@ -14,7 +14,7 @@ from train.plan import BatchSpec, Plan
 
 
 def crop_length(feature_frames: int) -> int:
-    """Audio frames at 16 kHz that give so many feature frames of 25 ms every 10 ms, as the VoxCeleb trainer's."""
+    """Audio frames at 16 kHz for so many feature frames of 25 ms every 10 ms (the VoxCeleb trainer's)."""
     return feature_frames * 160 + 240
 
 
@@ -46,7 +46,8 @@ def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augment
     if "babble" in sources and len(sources["babble"]) < config.babble.clips[1]:
         raise UserError(
             f"augment.babble.clips asks for up to {config.babble.clips[1]} different recordings, and "
-            f"augment.babble.url {config.babble.url} offers {len(sources['babble'])}: lower the one or extend the other"
+            f"augment.babble.url {config.babble.url} offers {len(sources['babble'])}: "
+            "lower the one or extend the other"
         )
     recipe = Recipe(
         weights={kind: getattr(config, kind).weight for kind in ("none", *sources)},

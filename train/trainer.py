@@ -161,8 +161,8 @@ class Trainer:
         )
         if not math.isfinite(loss):
             raise UserError(
-                f"the loss is {loss} at step {step}: lower optim.lr ({self.config.optim.lr}), or look at the data; "
-                f"the last checkpoint is of step {self.saved_step}"
+                f"the loss is {loss} at step {step}: lower optim.lr ({self.config.optim.lr}), or look at the "
+                f"data; the last checkpoint is of step {self.saved_step}"
             )
 
     def _between_steps(self, done: int, last: int, log: RunLog) -> bool:
@@ -199,7 +199,7 @@ class Trainer:
         return result
 
     def save(self, step: int, validated: EvaluationResult | None = None) -> None:
-        """Write the checkpoint after `step` steps, on rank 0; the others meet it again in the next all-reduce."""
+        """Write the checkpoint after `step` steps, on rank 0; the others wait in the next all-reduce."""
         if step == self.saved_step:
             return
         self.saved_step = step

@@ -55,7 +55,7 @@ class Draws:
 
 
 def draw(recipe: Recipe, seed: int, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
-    """The treatments of the samples `n` (rows,) of an epoch; row by row independent of the rest of the batch."""
+    """The treatments of the samples `n` (rows,) of an epoch; no row depends on another."""
     edges = np.cumsum(recipe.probabilities())
     edges[-1] = 1.0  # rounding must not leave a gap above
     kind = np.searchsorted(edges, philox.uniform(seed, "augment kind", epoch, n), side="right")

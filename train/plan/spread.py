@@ -40,7 +40,7 @@ def batches_that_fit(groups: npt.NDArray[np.int64], speakers_per_batch: int) -> 
 def spread(
     groups: npt.NDArray[np.int64], speakers_per_batch: int, seed: int, epoch: int
 ) -> npt.NDArray[np.int32]:
-    """The speakers of every batch of an epoch; int32 (batches, speakers_per_batch), no speaker twice in a row.
+    """The speakers of every batch of an epoch; int32 (batches, speakers_per_batch), no row repeats a speaker.
 
     groups: int64 (speakers,), how many groups each speaker offers.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all; the newest few and the best are kept, the newest whole one resumed.
+"""Checkpoints, written whole or not at all: the newest few and the best are kept, a run resumes the newest."""
 
 A checkpoint holds all of a run's state. The position in the data is `step`; the
 learning rate and every random number are functions of it, so neither a sampler, nor
@@ -63,7 +63,7 @@ class CheckpointFolder:
             ) from None
 
     def save(self, state: dict[str, Any], eer: float | None = None) -> None:
-        """Write the state of `state["step"]` and drop old ones; `eer` (percent) is noted if it is the best."""
+        """Write the state of `state["step"]`, drop old ones; `eer` (percent) is noted if it is the best."""
         step: int = state["step"]
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, "version": VERSION, **state}, buffer)

@@ -1,0 +1,88 @@
+"""The configuration: what wins, what is refused, and by which words."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from shard_tools.errors import UserError
+from train.config import parse
+
+REQUIRED = ["--data.url", "shards", "--train.steps", "10"]
+
+
+def test_the_command_line_wins_over_yaml_which_wins_over_defaults(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("data: {url: there, workers: 7}\ntrain: {epochs: 3}\nmodel: {options: {n_mels: 64}}\n")
+    config, _ = parse(["--config", str(file), "--data.workers", "1", "--model.options.pooling", "asp"])
+    assert (config.data.url, config.data.workers, config.data.prefetch) == ("there", 1, 4)
+    assert config.model.options == {"n_mels": 64, "pooling": "asp"}
+    assert config.augment.music.snr == (5.0, 15.0)
+
+
+def test_the_text_is_complete_and_reads_back_as_the_same_run(tmp_path):
+    config, text = parse(
+        [*REQUIRED, "--augment.noise.url", "s3://bucket/noise", "--augment.noise.snr", "[3, 9]"]
+    )
+    file = tmp_path / "again.yaml"
+    file.write_text(text)
+    again, same_text = parse(["--config", str(file)])
+    assert again == config
+    assert same_text == text
+    written = yaml.safe_load(text)
+    assert written["checkpoint"] == {"url": None, "every": 1000, "keep": 3}
+    assert written["batch"]["max_utterances_per_speaker"] == 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data.wrkers", "3"], ["data.wrkers"]),
+        (["--data.workers", "three"], ["data.workers", "three"]),
+        (["--schedule.unit", "hours"], ["schedule.unit", "hours"]),
+        (["--augment.noise.snr", "[1]"], ["augment.noise.snr"]),
+        (["--train.compile", "perhaps"], ["train.compile", "perhaps"]),
+    ],
+)
+def test_unknown_and_ill_typed_keys_are_named(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse([*REQUIRED, *arguments])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err.splitlines()
+    shown = " ".join(message[next(i for i, line in enumerate(message) if line.startswith("error:")) :])
+    for word in words:
+        assert word in shown
+
+
+def test_an_unknown_key_in_yaml_is_named(tmp_path, capsys):
+    file = tmp_path / "run.yaml"
+    file.write_text("data: {url: x, wrkers: 2}\n")
+    with pytest.raises(SystemExit):
+        parse(["--config", str(file)])
+    assert "wrkers" in capsys.readouterr().err
+
+
+def test_a_missing_url_is_named(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--train.steps", "1"])
+    assert "data.url" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.crop_frames", "0"], r"data\.crop_frames is 0; it must be at least 1"),
+        (["--run.seed", "-1"], r"run\.seed is -1"),
+        (["--optim.lr", "0"], r"optim\.lr is 0"),
+        (["--train.epochs", "2"], r"train\.steps is 10 and train\.epochs is 2: give exactly one"),
+        (["--validation.trials", "x"], r"validation\.data is not set"),
+        (["--augment.noise.snr", "[9, 3]"], r"augment\.noise\.snr is \[9\.0, 3\.0\]"),
+        (["--augment.babble.clips", "[0, 3]"], r"augment\.babble\.clips is \[0, 3\]"),
+        (["--augment.music.weight", "-1"], r"augment\.music\.weight is -1"),
+        (["--augment.none.weight", "0"], r"augment\.none\.weight"),
+        (["--batch.max_utterances_per_speaker", "0"], r"max_utterances_per_speaker is 0"),
+    ],
+)
+def test_values_that_no_run_can_use_are_named_with_a_remedy(arguments, message):
+    with pytest.raises(UserError, match=message):
+        parse([*REQUIRED, *arguments])

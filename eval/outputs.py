@@ -35,7 +35,9 @@ def write_outputs(
 ) -> None:
     """Write the four files below `url` (a folder or any URL), each whole or absent; metrics.json last."""
     rates = error_rates(scores, trials.label)
-    det = plots.det_curve(rates, operating_points(rates, metrics), f"DET, {trials.name}", "png")
+    points = operating_points(rates, metrics)
+    title = f"Detection error trade-off: {trials.name}"
+    det = plots.det_curve(rates, points, title, "png", digits=plots.score_digits(scores))
     page = build_report(scores, trials, rates, metrics, config)
     storage.publish_bytes(storage.join(url, "scores.txt"), scores_text(scores, trials).encode())
     storage.publish_bytes(storage.join(url, "det.png"), det)

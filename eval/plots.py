@@ -21,7 +21,7 @@ from eval.metrics import ErrorRates
 TARGET, NONTARGET, CURVE = "#0f766e", "#c2410c", "#1d4ed8"
 _INK, _GRID = "#1f2937", "#e5e7eb"
 _MARKS = "osD^vP"
-_TICKS = (0.001, 0.01, 0.1, 0.5, 2, 5, 10, 20, 40, 60, 80, 90, 95, 98, 99, 99.5, 99.9)  # per cent
+_TICKS = (0.001, 0.01, 0.1, 0.5, 2, 5, 10, 20, 40, 60, 80, 90, 95, 98, 99.5)  # per cent
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -45,24 +45,34 @@ class OperatingPoint:
     false_reject: float
 
 
-def det_curve(rates: ErrorRates, points: list[OperatingPoint], title: str, kind: str) -> bytes:
+def score_digits(scores: npt.NDArray[np.float64]) -> int:
+    """Decimals that tell apart a thousandth of the range of `scores`; 4 at least.
+
+    Cosines of an untrained network differ in the fourth decimal only.
+    """
+    spread = float(np.ptp(scores))
+    return 4 if spread == 0.0 else int(np.clip(np.ceil(-np.log10(spread)) + 3, 4, 15))
+
+
+def det_curve(
+    rates: ErrorRates, points: list[OperatingPoint], title: str, kind: str, *, digits: int
+) -> bytes:
     """DET plot (Martin et al. 1997: both axes are normal deviates), `points` marked; kind "png" or "svg"."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 6.4), layout="constrained")
+        figure = Figure(figsize=(5.6, 5.6))
         axes = figure.add_subplot()
-        accept, reject = rates.false_accept, rates.false_reject
-        x_low, x_high = _limits(accept, [point.false_accept for point in points])
-        y_low, y_high = _limits(reject, [point.false_reject for point in points])
-        x = norm.ppf(np.clip(accept, x_low, x_high))
-        y = norm.ppf(np.clip(reject, y_low, y_high))
+        low, high = _limits(rates, points)
+        # Rates of 0 and 1 lie at infinity: far enough outside the frame will do.
+        x = norm.ppf(np.clip(rates.false_accept, low / 100, 1 - low / 100))
+        y = norm.ppf(np.clip(rates.false_reject, low / 100, 1 - low / 100))
         keep = _visible(x, y)
-        diagonal = norm.ppf([max(x_low, y_low), min(x_high, y_high)])
-        axes.plot(diagonal, diagonal, color="#9ca3af", linewidth=0.9, linestyle=(0, (4, 4)), zorder=1)
+        frame = norm.ppf([low, high])
+        axes.plot(frame, frame, color="#9ca3af", linewidth=0.9, linestyle=(0, (4, 4)), zorder=1)
         axes.plot(x[keep], y[keep], color=CURVE, linewidth=2, zorder=2, solid_joinstyle="round")
         for number, point in enumerate(points):
             axes.plot(
-                norm.ppf(np.clip(point.false_accept, x_low, x_high)),
-                norm.ppf(np.clip(point.false_reject, y_low, y_high)),
+                norm.ppf(np.clip(point.false_accept, low, high)),
+                norm.ppf(np.clip(point.false_reject, low, high)),
                 _MARKS[number % len(_MARKS)],
                 markersize=8.5,
                 markerfacecolor="white" if number else CURVE,
@@ -70,16 +80,19 @@ def det_curve(rates: ErrorRates, points: list[OperatingPoint], title: str, kind:
                 markeredgewidth=2,
                 clip_on=False,
                 zorder=3 + number,
-                label=_point_text(point),
+                label=_point_text(point, digits),
             )
-        _deviate_axis(axes, "x", x_low, x_high)
-        _deviate_axis(axes, "y", y_low, y_high)
+        ticks = [tick for tick in _TICKS if low <= tick / 100 <= high]
+        places, texts = norm.ppf(np.array(ticks) / 100), [f"{tick:g}" for tick in ticks]
+        axes.set_xticks(places, texts)
+        axes.set_yticks(places, texts)
+        axes.set(xlim=frame, ylim=frame, box_aspect=1)
         axes.set_xlabel("false accepts (% of non-target trials)")
         axes.set_ylabel("false rejects (% of target trials)")
-        axes.set_title(title, fontsize=10.5, loc="left", pad=10)
+        axes.set_title(title, fontsize=11, loc="left", pad=12)
         axes.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.13),
+            loc="upper left",
+            bbox_to_anchor=(-0.02, -0.12),
             frameon=False,
             fontsize=8.5,
             handletextpad=0.8,
@@ -94,7 +107,7 @@ def score_histogram(
 ) -> bytes:
     """Densities of target and non-target scores, each of area 1, with the EER threshold as a line."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        figure = Figure(figsize=(5.6, 6.1))
         axes = figure.add_subplot()
         edges = np.histogram_bin_edges(scores, bins=70)
         for value, colour, name in ((0, NONTARGET, "non-target"), (1, TARGET, "target")):
@@ -114,29 +127,32 @@ def score_histogram(
             color=_INK,
             linewidth=1.4,
             linestyle=(0, (5, 3)),
-            label=f"EER threshold {threshold:.4f}",
+            label=f"EER threshold {threshold:.{score_digits(scores)}f}",
         )
         axes.set_xlabel("score")
-        axes.set_ylabel("density (each kind has area 1)")
+        axes.set_ylabel("density (each kind has the same area)")
+        axes.set_yticks([])
         axes.legend(loc="upper left", frameon=False, fontsize=8.5)
         _plain(axes)
         return _drawn(figure, kind)
 
 
-def _point_text(point: OperatingPoint) -> str:
-    threshold = f"threshold {point.threshold:.4f}" if np.isfinite(point.threshold) else "every trial rejected"
+def _point_text(point: OperatingPoint, digits: int) -> str:
+    threshold = (
+        f"threshold {point.threshold:.{digits}f}" if np.isfinite(point.threshold) else "every trial rejected"
+    )
     return (
         f"{point.label}\n  at {100 * point.false_accept:.2f} % false accepts, "
         f"{100 * point.false_reject:.2f} % false rejects ({threshold})"
     )
 
 
-def _limits(rates: npt.NDArray[np.float64], marked: list[float]) -> tuple[float, float]:
-    """Axis limits as fractions: down to half the smallest step of the rate, up to what is marked or 60 %."""
-    step = float(np.min(np.abs(np.diff(rates))[np.diff(rates) != 0]))
-    low = float(np.clip(0.5 * step, 1e-5, 5e-3))
-    high = min(max(0.6, *(1.15 * rate for rate in marked)), 0.995)
-    return low, high
+def _limits(rates: ErrorRates, points: list[OperatingPoint]) -> tuple[float, float]:
+    """The frame of both axes as fractions: down to half a trial, up to what is marked or 60 %."""
+    steps = np.abs(np.concatenate([np.diff(rates.false_accept), np.diff(rates.false_reject)]))
+    low = float(np.clip(0.5 * np.min(steps[steps > 0]), 1e-5, 5e-3))
+    high = max(0.6, *(1.05 * rate for point in points for rate in (point.false_accept, point.false_reject)))
+    return low, min(high, 0.995)
 
 
 def _visible(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -146,19 +162,6 @@ def _visible(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDAr
     # A corner between two kept points keeps its place: the last point before each move stays too.
     keep[:-1] |= keep[1:]
     return keep
-
-
-def _deviate_axis(axes: Axes, which: str, low: float, high: float) -> None:
-    ticks = [tick for tick in _TICKS if low <= tick / 100 <= high]
-    places = norm.ppf(np.array(ticks) / 100)
-    texts = [f"{tick:g}" for tick in ticks]
-    limits = float(norm.ppf(low)), float(norm.ppf(high))
-    if which == "x":
-        axes.set_xticks(places, texts)
-        axes.set_xlim(*limits)
-    else:
-        axes.set_yticks(places, texts)
-        axes.set_ylim(*limits)
 
 
 def _plain(axes: Axes) -> None:
@@ -172,5 +175,5 @@ def _drawn(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     # No date and no program version: one result always draws the same bytes.
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata, bbox_inches="tight", pad_inches=0.12)
     return buffer.getvalue()

@@ -60,9 +60,14 @@ def build_report(
     """The page: numbers, figures, the worst errors, the evaluation (`metrics`), the run's whole `config`."""
     points = operating_points(rates, metrics)
     threshold = metrics["eer_threshold"]
-    cards = [_card("EER", f"{metrics['eer']:.2f} %", f"false accepts = false rejects at {threshold:.4f}")]
+    digits = plots.score_digits(scores)
+    cards = [
+        _card("EER", f"{metrics['eer']:.2f} %", f"false accepts = false rejects at {threshold:.{digits}f}")
+    ]
     for point, (p_target, cost) in zip(points[1:], metrics["min_dcf"].items(), strict=True):
-        where = f"at {point.threshold:.4f}" if np.isfinite(point.threshold) else "rejecting every trial"
+        where = (
+            f"at {point.threshold:.{digits}f}" if np.isfinite(point.threshold) else "rejecting every trial"
+        )
         cards.append(
             _card(
                 f"minDCF, p_target = {p_target}",
@@ -78,7 +83,7 @@ def build_report(
             f"{metrics['utterances']:,} utterances",
         )
     )
-    det = plots.det_curve(rates, points, f"DET, {trials.name}", "svg")
+    det = plots.det_curve(rates, points, "", "svg", digits=digits)
     histogram = plots.score_histogram(scores, trials.label, threshold, "svg")
     how = (
         f"{metrics['crops']} crops of {metrics['crop_feature_frames']} feature frames"
@@ -130,8 +135,9 @@ def _image(svg: bytes, text: str) -> str:
 def _table(
     title: str, meaning: str, scores: npt.NDArray[np.float64], trials: Trials, worst: npt.NDArray[np.int64]
 ) -> str:
+    digits = plots.score_digits(scores)
     rows = "\n".join(
-        f"<tr><td>{scores[trial]:.4f}</td><td>{html.escape(trials.names[trials.left[trial]])}</td>"
+        f"<tr><td>{scores[trial]:.{digits}f}</td><td>{html.escape(trials.names[trials.left[trial]])}</td>"
         f"<td>{html.escape(trials.names[trials.right[trial]])}</td></tr>"
         for trial in worst
     )
@@ -179,7 +185,7 @@ th { text-align: left; color: var(--soft); font-weight: 600; }
 th, td { padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 tr:last-child td { border-bottom: 0; }
 td:first-child { font-variant-numeric: tabular-nums; }
-pre { margin: 10px 0 0; overflow-x: auto;
+pre { margin: 10px 0 0; white-space: pre-wrap; overflow-wrap: anywhere;
   font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -10,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shard_tools import audio, storage
+from shard_tools import audio, manifest, storage
 from shard_tools.catalogue import Catalogue, open_catalogue
 from shard_tools.errors import UserError
 from shard_tools.keys import key_of
@@ -39,13 +40,16 @@ class ShardSource:
     def __init__(self, url: str, catalogue: Catalogue) -> None:
         self.url = url
         self._catalogue = catalogue
-        self._reader = Reader(catalogue)
+        self._own = threading.local()  # a reader keeps files open, and is not made for several threads
 
     def load(self, name: str) -> npt.NDArray[np.int16]:
         utterance = self._catalogue.find(key_of(name))
         if utterance is None:
             raise UserError(f"{self.url}: no utterance with the key {key_of(name)!r}")
-        return self._reader.utterance(utterance)
+        if not hasattr(self._own, "reader"):
+            self._own.reader = Reader(self._catalogue)
+        samples: npt.NDArray[np.int16] = self._own.reader.utterance(utterance)
+        return samples
 
     def missing(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if self._catalogue.find(key_of(name)) is None]
@@ -71,17 +75,15 @@ class FolderSource:
 
 
 def open_source(url: str) -> Source:
-    """Shards where `url` is a manifest.json or a folder that holds one; otherwise a folder of audio files.
+    """Shards where the folder `url` holds a manifest.json; otherwise a folder of audio files.
 
     Raises UserError for a local folder that does not exist and for a broken manifest.
     """
-    if url.endswith("/manifest.json") or url == "manifest.json":
-        return ShardSource(url, open_catalogue(url))
-    if storage.exists(storage.join(url, "manifest.json")):
+    if storage.exists(storage.join(url, manifest.NAME)):
         return ShardSource(url, open_catalogue(url))
     folder = storage.local_path(url)
     if folder is not None and not os.path.isdir(folder):
-        raise UserError(f"{url}: no such folder; expected shards (manifest.json) or WAV or FLAC files")
+        raise UserError(f"{url}: no such folder; expected shards ({manifest.NAME}) or WAV or FLAC files")
     return FolderSource(url)
 
 

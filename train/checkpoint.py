@@ -1,4 +1,4 @@
-"""Checkpoints, written whole or not at all: the newest few and the best are kept, a run resumes the newest."""
+"""Checkpoints, whole or absent: the newest few and the best are kept; a run resumes the newest whole one.
 
 A checkpoint holds all of a run's state. The position in the data is `step`; the
 learning rate and every random number are functions of it, so neither a sampler, nor

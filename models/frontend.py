@@ -24,10 +24,10 @@ class MelFrontEnd(nn.Module):
     """Mel spectrogram, logarithm, and normalisation of each band over the utterance.
 
     Hamming windows of 25 ms every 10 ms, 512-point FFT, `n_mels` HTK-scale bands
-    from 0 to 8 kHz (torchaudio's MelSpectrogram), as in the VoxCeleb trainer
-    (Chung et al., "In defence of metric learning for speaker recognition", 2020).
-    Subtracting each band's mean over the utterance takes away level and the
-    channel's mean colour.
+    from 0 to 8 kHz (torchaudio's transforms), as in the VoxCeleb trainer (Chung et
+    al., "In defence of metric learning for speaker recognition", 2020). Subtracting
+    each band's mean over the utterance takes away its level and the colour of its
+    channel.
 
     n_mels: number of bands. log_input: take the natural logarithm.
     unit_variance: also divide each band by its standard deviation over the
@@ -41,14 +41,10 @@ class MelFrontEnd(nn.Module):
         super().__init__()
         self.log_input = log_input
         self.unit_variance = unit_variance
-        self.mel = torchaudio.transforms.MelSpectrogram(
-            sample_rate=SAMPLE_RATE,
-            n_fft=_FFT,
-            win_length=WINDOW,
-            hop_length=HOP,
-            window_fn=torch.hamming_window,
-            n_mels=n_mels,
+        self.spectrum = torchaudio.transforms.Spectrogram(
+            n_fft=_FFT, win_length=WINDOW, hop_length=HOP, window_fn=torch.hamming_window, power=None
         )
+        self.mel = torchaudio.transforms.MelScale(n_mels, SAMPLE_RATE, n_stft=_FFT // 2 + 1)
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """audio (B, frames) in [-1, 1) → float32 (B, n_mels, 1 + frames // 160).
@@ -63,7 +59,10 @@ class MelFrontEnd(nn.Module):
                 f"({1000 * WINDOW // SAMPLE_RATE} ms at {SAMPLE_RATE} Hz); use longer audio"
             )
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
-            features = self.mel(audio.float()) + _FLOOR
+            spectrum = self.spectrum(audio.float())
+            # Not |spectrum|²: its square root and extra copies cost more than the Fourier transform on a CPU.
+            power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+            features = self.mel(power) + _FLOOR
             if self.log_input:
                 features = features.log()
             if self.unit_variance:

@@ -70,5 +70,6 @@ class StatisticsPooling(nn.Module):
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(B, T, channels) → (B, 2 * channels) float32: means, then standard deviations."""
         frames = frames.float()
-        variance, mean = torch.var_mean(frames, dim=1, correction=0)
-        return torch.cat((mean, variance.clamp(min=_LEAST_VARIANCE).sqrt()), dim=1)
+        mean = frames.mean(dim=1, keepdim=True)
+        variance = (frames - mean).square().mean(dim=1)
+        return torch.cat((mean.squeeze(1), variance.clamp(min=_LEAST_VARIANCE).sqrt()), dim=1)

@@ -1,0 +1,148 @@
+"""A manifest and all its indexes as columns: every utterance of a dataset, a row each."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools import index as index_file
+from shard_tools import manifest as manifest_file
+from shard_tools import storage
+from shard_tools.errors import UserError
+
+# Indexes held as bytes at once while they are turned into columns.
+_INDEXES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Utterance u is row u of every column; rows are in shard order and within a shard in the tar's order.
+
+    url: the dataset's folder; digest: SHA-256 (hex) of the bytes of manifest.json;
+    speakers: label order; shard_urls: absolute;
+    shard: int32 (N,), index into shard_urls; label: int32 (N,); frames: int64 (N,), PCM sample frames;
+    codec: uint8 (N,), 0 = 16-bit PCM WAV, 1 = FLAC;
+    offset, size: int64 (N,), bytes of the audio member's data in the tar;
+    pcm_offset: int64 (N,), offset in the tar of the first PCM frame, -1 for FLAC;
+    key_bytes: uint8, the keys' UTF-8 one after the other; key_ends: int64 (N,), where each ends.
+    """
+
+    url: str
+    digest: str
+    speakers: tuple[str, ...]
+    shard_urls: tuple[str, ...]
+    shard: npt.NDArray[np.int32]
+    label: npt.NDArray[np.int32]
+    frames: npt.NDArray[np.int64]
+    codec: npt.NDArray[np.uint8]
+    offset: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    pcm_offset: npt.NDArray[np.int64]
+    key_bytes: npt.NDArray[np.uint8]
+    key_ends: npt.NDArray[np.int64]
+    _lookup: dict[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def key(self, u: int) -> str:
+        """The key of utterance `u`."""
+        start = int(self.key_ends[u - 1]) if u else 0
+        return self.key_bytes[start : int(self.key_ends[u])].tobytes().decode()
+
+    def find(self, key: str) -> int | None:
+        """The utterance with this key, or None. The first call sorts 32-bit hashes of all keys (8 bytes a key)."""
+        if not self._lookup:
+            hashes = self._key_hashes()
+            order = np.argsort(hashes, kind="stable").astype(np.int32)
+            self._lookup.update(order=order, hashes=hashes[order])
+        wanted = np.uint32(zlib.crc32(key.encode()))
+        hashes, order = self._lookup["hashes"], self._lookup["order"]
+        place = int(np.searchsorted(hashes, wanted))
+        while place < len(hashes) and hashes[place] == wanted:
+            u = int(order[place])
+            if self.key(u) == key:
+                return u
+            place += 1
+        return None
+
+    def _key_hashes(self) -> npt.NDArray[np.uint32]:
+        blob = self.key_bytes.tobytes()
+        ends = self.key_ends.tolist()
+        crc32 = zlib.crc32
+        starts = [0, *ends[:-1]] if ends else []
+        hashes = (crc32(blob[start:end]) for start, end in zip(starts, ends, strict=True))
+        return np.fromiter(hashes, np.uint32, len(ends))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lookup": {}}
+
+
+def open_catalogue(url: str) -> Catalogue:
+    """Read manifest.json and every index below `url`.
+
+    Raises StorageError when one cannot be read, and UserError when the manifest is
+    of another format or version or an index is not the one that it names.
+    """
+    manifest_url = storage.join(url, manifest_file.NAME)
+    data = _read_manifest(manifest_url)
+    manifest = manifest_file.from_bytes(data, manifest_url)
+    names = ("label", "frames", "codec", "offset", "size", "pcm_offset", "key_bytes", "key_ends")
+    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*names, "shard")}
+    key_total = 0
+    for first in range(0, len(manifest.shards), _INDEXES_AT_ONCE):
+        entries = manifest.shards[first : first + _INDEXES_AT_ONCE]
+        index_urls = [storage.join(url, entry.index) for entry in entries]
+        for number, (entry, index_url, index_data) in enumerate(
+            zip(entries, index_urls, storage.read_many(index_urls), strict=True), first
+        ):
+            index = checked_index(entry, index_url, index_data)
+            for name in names:
+                parts[name].append(getattr(index, name))
+            parts["key_ends"][-1] = index.key_ends + key_total
+            parts["shard"].append(np.full(len(index), number, np.int32))
+            key_total += len(index.key_bytes)
+    columns = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+    labels = columns["label"]
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(manifest.speakers)):
+        raise UserError(
+            f"{manifest_url}: an index has labels outside the {len(manifest.speakers)} speakers; pack again"
+        )
+    return Catalogue(
+        url=url,
+        digest=hashlib.sha256(data).hexdigest(),
+        speakers=manifest.speakers,
+        shard_urls=tuple(storage.join(url, entry.url) for entry in manifest.shards),
+        **columns,
+    )
+
+
+def checked_index(entry: manifest_file.ShardEntry, index_url: str, data: bytes) -> index_file.ShardIndex:
+    """The index in `data`, which must be the one that the manifest's entry names; UserError when it is not."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry.index_sha256:
+        raise UserError(
+            f"{index_url}: SHA-256 is {found[:12]}…, the manifest says {entry.index_sha256[:12]}…:"
+            " damaged, or from another packing; pack again"
+        )
+    index = index_file.from_bytes(data, index_url)
+    if (len(index), index.shard_size, index.shard_sha256) != (entry.nsamples, entry.filesize, entry.sha256):
+        raise UserError(f"{index_url}: describes another shard than the manifest does; pack again")
+    return index
+
+
+def _read_manifest(manifest_url: str) -> bytes:
+    try:
+        return storage.read_bytes(manifest_url)
+    except storage.MissingError as error:
+        if error.bucket:
+            raise
+        raise storage.MissingError(
+            f"{manifest_url}: does not exist; check the URL, or make the shards with make-shards pack (an"
+            " interrupted one publishes its manifest when it is run again)"
+        ) from error

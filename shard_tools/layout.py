@@ -1,0 +1,46 @@
+"""Which utterance goes to which shard: a pure function of the list and three options."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools import philox
+
+
+def shard_rows(
+    labels: npt.NDArray[np.int64], *, utterances_per_shard: int, group: int, seed: int
+) -> list[npt.NDArray[np.int64]]:
+    """Split utterances with these labels (N,) into shards; for each shard the rows that it holds, int64, in its order.
+
+    Each speaker's utterances are cut, in list order, into groups of up to `group`.
+    The groups are shuffled and dealt to ceil(N / utterances_per_shard) shards of
+    equal size give or take a group, and the samples of a shard are shuffled. So
+    every shard is a fair sample of the speakers, a reader needs no large shuffle
+    buffer, and a window of shards still holds several utterances of a speaker.
+    """
+    count = len(labels)
+    group = min(group, utterances_per_shard)
+    by_speaker = np.argsort(labels, kind="stable")
+    ordered = labels[by_speaker]
+    # rank of each utterance among its speaker's, then its group's number over all speakers
+    speaker_starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    speaker_sizes = np.diff(speaker_starts, append=count)
+    rank = np.arange(count) - np.repeat(speaker_starts, speaker_sizes)
+    group_starts = np.flatnonzero(rank % group == 0)
+    group_sizes = np.diff(group_starts, append=count)
+
+    shuffled = philox.permutation(seed, "pack groups", 0, len(group_starts))
+    before = np.cumsum(group_sizes[shuffled]) - group_sizes[shuffled]
+    shards = -(-count // utterances_per_shard)
+    shard_of_group = np.empty(len(group_starts), np.int64)
+    shard_of_group[shuffled] = before * shards // count
+    # A shard that no group begins in would be empty: number the others without gaps.
+    shard_of_group = np.unique(shard_of_group, return_inverse=True)[1]
+
+    shard_of_row = np.empty(count, np.int64)
+    shard_of_row[by_speaker] = np.repeat(shard_of_group, group_sizes)
+    in_order = np.argsort(shard_of_row, kind="stable")
+    ends = np.cumsum(np.bincount(shard_of_row))
+    members = np.split(in_order, ends[:-1])
+    return [rows[philox.permutation(seed, "pack samples", n, len(rows))] for n, rows in enumerate(members)]

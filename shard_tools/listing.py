@@ -1,0 +1,142 @@
+"""Which files to pack, and whose: a list of "speaker relative/path.wav" lines, or all audio below a folder."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from shard_tools import storage
+from shard_tools.errors import UserError
+from shard_tools.keys import key_of, key_problem
+
+EXTENSIONS = (".wav", ".flac")
+_PROBLEMS_SHOWN = 10
+
+
+class ProblemsError(UserError):
+    """Several things are wrong at once: how many, and the first ten, one a line."""
+
+    def __init__(self, problems: Sequence[str], consequence: str) -> None:
+        self.problems = list(problems)
+        if len(self.problems) == 1:
+            super().__init__(f"{self.problems[0]}; {consequence}")
+            return
+        shown = self.problems[:_PROBLEMS_SHOWN]
+        if len(shown) < len(self.problems):
+            shown = [*shown, f"… and {len(self.problems) - len(shown)} more"]
+        super().__init__("\n  ".join([f"{len(self.problems)} problems; {consequence}:", *shown]))
+
+    def __reduce__(self) -> tuple[type[Exception], tuple[str]]:
+        return UserError, (str(self),)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Utterances in list order: row i is the audio file paths[i] (relative, "/"-separated) of speakers[i], keyed keys[i]."""
+
+    speakers: list[str]
+    paths: list[str]
+    keys: list[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def read_listing(root: str, list_url: str | None) -> Listing:
+    """The utterances to pack from folder `root`: those of a list, or every .wav and .flac below it.
+
+    Raises UserError when there is no such folder or no utterance, ProblemsError
+    for lines that are not "speaker path", paths that escape `root` or come twice,
+    and files whose keys clash. Whether the files exist is not looked at.
+    """
+    if not os.path.isdir(root):
+        found = "is not a folder" if os.path.exists(root) else "does not exist"
+        raise UserError(f"{root}: {found}; ROOT is the folder below which the audio lies")
+    problems: list[str] = []
+    rows = _walk(root, problems) if list_url is None else _read_list(list_url, problems)
+    listing = Listing([], [], [])
+    place_of_key: dict[str, tuple[str, str]] = {}
+    for place, speaker, path in rows:
+        key = key_of(path)
+        reason = key_problem(key)
+        if reason:
+            problems.append(f"{place}: {path!r}: {reason}")
+            continue
+        earlier = place_of_key.setdefault(key, (place, path))
+        if earlier[0] != place:
+            if earlier[1] == path:
+                problems.append(f"{place}: {path} is listed already at {earlier[0]}")
+            else:
+                problems.append(
+                    f"{place}: {path} and {earlier[1]} would both have the key {key!r}; rename one"
+                )
+            continue
+        listing.speakers.append(sys.intern(speaker))
+        listing.paths.append(path)
+        listing.keys.append(key)
+    if problems:
+        raise ProblemsError(problems, "nothing was packed")
+    if not listing.paths:
+        if list_url is not None:
+            raise UserError(
+                f"{list_url}: lists no utterance; its lines must read 'speaker relative/path.wav'"
+            )
+        raise UserError(f"{root}: no .wav or .flac below it; check ROOT, or give a list with --list")
+    return listing
+
+
+def _read_list(list_url: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:
+    """(place, speaker, normalised path) of each good line."""
+    try:
+        text = storage.read_bytes(list_url).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{list_url}: not UTF-8 text (byte {error.start}); is it a list?") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split(maxsplit=1)
+        if not fields:
+            continue
+        place = f"{list_url}:{number}"
+        if len(fields) == 1:
+            problems.append(f"{place}: {line.strip()!r} is one field; needed is 'speaker relative/path.wav'")
+            continue
+        speaker, path = fields[0], fields[1].rstrip()
+        if path.startswith("/"):
+            problems.append(f"{place}: {path} is absolute; give the path relative to ROOT")
+            continue
+        normalised = posixpath.normpath(path)
+        if normalised == ".." or normalised.startswith("../"):
+            problems.append(f"{place}: {path} lies outside ROOT")
+            continue
+        yield place, speaker, normalised
+
+
+def _walk(root: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:
+    """(place, speaker, path) of each audio file below `root`, in the order of the paths; links to folders are followed."""
+    paths: list[str] = []
+    visited: set[tuple[int, int]] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in visited:  # a link that leads back
+            subfolders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in files:
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                paths.append(os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/"))
+    for path in sorted(paths):
+        speaker, slash, _ = path.partition("/")
+        if not slash:
+            problems.append(
+                f"{os.path.join(root, path)}: lies directly in ROOT, so its speaker is unknown;"
+                " give a list of 'speaker path' lines with --list"
+            )
+        elif speaker.split() != [speaker]:
+            problems.append(
+                f"{os.path.join(root, speaker)}: a speaker's name has no blanks; rename the folder"
+            )
+        else:
+            yield path, speaker, path

@@ -1,0 +1,112 @@
+"""Audio of catalogued utterances: crops by the batch, whole utterances one at a time."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools import audio, sources
+from shard_tools.catalogue import Catalogue
+from shard_tools.errors import UserError
+from shard_tools.index import FLAC
+
+
+class ReadError(UserError):
+    """An utterance could not be read; the text names the shard, the key and the byte offset."""
+
+
+class Reader:
+    """Reads audio of a catalogue's utterances. Picklable, and may be used on both sides of a fork.
+
+    PCM costs one read of just the crop's bytes. FLAC costs a read of the whole
+    member, of which only the crop is decoded.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._source = sources.open_source(catalogue.shard_urls)
+
+    def crops(
+        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
+    ) -> npt.NDArray[np.int16]:
+        """Crops of `frames` frames: utterances (B,) from their frames starts (B,); int16 (B, frames).
+
+        An utterance shorter than `frames` starts at 0 and is repeated at its end
+        (`audio.wrap`). Raises ReadError when a shard has vanished, was cut short or does
+        not decode, and ValueError for a start outside its utterance.
+        """
+        utterances, starts = np.asarray(utterances, np.int64), np.asarray(starts, np.int64)
+        available = self.catalogue.frames[utterances]
+        counts = np.minimum(available, frames)
+        if frames <= 0 or bool(np.any((starts < 0) | (starts + counts > available))):
+            raise ValueError(f"crops of {frames} frames that do not lie within their utterances")
+        crops = np.empty((len(utterances), frames), np.int16)
+        flac = self.catalogue.codec[utterances] == FLAC
+        if not flac.any():
+            self._fill_pcm(crops, utterances, starts, counts)
+            return crops
+        for rows, fill in ((~flac, self._fill_pcm), (flac, self._fill_flac)):
+            if rows.any():
+                part = np.empty((int(rows.sum()), frames), np.int16)
+                fill(part, utterances[rows], starts[rows], counts[rows])
+                crops[rows] = part
+        return crops
+
+    def utterance(self, u: int) -> npt.NDArray[np.int16]:
+        """The whole of utterance `u`; int16 (frames,). Raises ReadError."""
+        return self.crops(np.array([u]), np.array([0]), int(self.catalogue.frames[u]))[0]
+
+    def _fill_pcm(
+        self,
+        crops: npt.NDArray[np.int16],
+        utterances: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        counts: npt.NDArray[np.int64],
+    ) -> None:
+        catalogue, frames = self.catalogue, crops.shape[1]
+        view = memoryview(crops).cast("B")  # crops is fresh, so its rows lie one after the other
+        width = 2 * frames
+        buffers = [view[first : first + width] for first in range(0, len(crops) * width, width)]
+        short = np.flatnonzero(counts < frames).tolist()
+        for row in short:
+            buffers[row] = buffers[row][: 2 * int(counts[row])]
+        shards = catalogue.shard[utterances].tolist()
+        offsets = (catalogue.pcm_offset[utterances] + 2 * starts).tolist()
+        try:
+            self._source.fill(shards, offsets, buffers)
+        except sources.RangeError as error:
+            self._fail(int(utterances[error.position]), offsets[error.position], error.reason, error)
+        for row in short:
+            crops[row] = audio.wrap(crops[row, : counts[row]], frames)
+
+    def _fill_flac(
+        self,
+        crops: npt.NDArray[np.int16],
+        utterances: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        counts: npt.NDArray[np.int64],
+    ) -> None:
+        catalogue, frames = self.catalogue, crops.shape[1]
+        members = [bytearray(size) for size in catalogue.size[utterances].tolist()]
+        shards, offsets = catalogue.shard[utterances].tolist(), catalogue.offset[utterances].tolist()
+        try:
+            self._source.fill(shards, offsets, [memoryview(member) for member in members])
+        except sources.RangeError as error:
+            self._fail(int(utterances[error.position]), offsets[error.position], error.reason, error)
+        for row, (u, start, count) in enumerate(
+            zip(utterances.tolist(), starts.tolist(), counts.tolist(), strict=True)
+        ):
+            try:
+                samples = audio.decode_flac(members[row], start, count, catalogue.key(u))
+            except audio.AudioError as error:
+                self._fail(u, offsets[row], str(error), error)
+            crops[row] = audio.wrap(samples, frames)
+
+    def _fail(self, u: int, offset: int, reason: str, cause: Exception) -> NoReturn:
+        url = self.catalogue.shard_urls[self.catalogue.shard[u]]
+        raise ReadError(
+            f"{url}: utterance {self.catalogue.key(u)} at byte {offset}: {reason};"
+            " check the shards with make-shards verify"
+        ) from cause

@@ -1,0 +1,198 @@
+"""Making one shard from its source files: check them, write the tar and its index, publish both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from shard_tools import audio, storage
+from shard_tools import index as index_file
+from shard_tools.convert import convert
+from shard_tools.errors import UserError
+from shard_tools.manifest import ShardEntry
+from shard_tools.storage_errors import explain
+from shard_tools.tar import TarBuilder
+from shard_tools.workers import Report
+
+Format = Literal["keep", "wav", "flac"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One utterance to pack: its file below ROOT, and the file's size and mtime when it was checked."""
+
+    speaker: str
+    label: int
+    path: str
+    key: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """All that a worker needs to make shard `number` of the dataset at `url`."""
+
+    number: int
+    url: str
+    scratch: str
+    root: str
+    format: Format
+    convert: bool
+    sources: Sequence[Source]
+
+    @property
+    def tar_name(self) -> str:
+        return shard_names(self.number)[0]
+
+    @property
+    def index_name(self) -> str:
+        return shard_names(self.number)[1]
+
+    def inputs(self) -> str:
+        """Hex digest of all that decides the shard's bytes, except the contents of the files, for which their sizes stand.
+
+        Modification times stay out of it: a copy of the corpus must give the same shards.
+        """
+        rows = [[s.speaker, s.label, s.path, s.key, s.size] for s in self.sources]
+        document = json.dumps([index_file.VERSION, self.format, self.convert, rows])
+        return hashlib.sha256(document.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """entry is None when `problems` (one line each) kept the shard from being made."""
+
+    entry: ShardEntry | None
+    problems: list[str]
+
+
+def shard_names(number: int) -> tuple[str, str]:
+    """Names of a shard's tar and of its index."""
+    return f"shard-{number:06d}.tar", f"shard-{number:06d}.index.npz"
+
+
+def write_shard(task: ShardTask, report: Report) -> ShardResult:
+    """Make and publish a shard, then its index. `report` gets the bytes of each source when it is done with.
+
+    Every source is looked at even after one was refused, so that all problems are known at once.
+    """
+    temporary = os.path.join(task.scratch, task.tar_name)
+    problems: list[str] = []
+    rows: list[tuple[int, int, int, int, int, int]] = []
+    try:
+        with open(temporary, "wb") as file:
+            tar = TarBuilder(file)
+            for source in task.sources:
+                try:
+                    data, info = _member(task, source)
+                except UserError as error:
+                    problems.append(str(error))
+                    report(source.size)
+                    continue
+                if not problems:
+                    offset = tar.add(f"{source.key}.{info.codec}", data)
+                    tar.add(
+                        f"{source.key}.json", describe(source.speaker, source.label, source.path, info.frames)
+                    )
+                    codec = index_file.FLAC if info.codec == "flac" else index_file.WAV
+                    pcm = -1 if info.pcm_offset is None else offset + info.pcm_offset
+                    rows.append((source.label, info.frames, codec, offset, len(data), pcm))
+                report(source.size)
+            tar.finish()
+        if problems:
+            return ShardResult(None, problems)
+        index = _index(task, tar, rows)
+        index_data = index_file.to_bytes(index)
+        storage.publish_file(temporary, storage.join(task.url, task.tar_name))
+        storage.publish_bytes(storage.join(task.url, task.index_name), index_data)
+    except OSError as error:
+        raise storage.StorageError(explain(error, temporary)) from error
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+    return ShardResult(entry_of(task.number, index, index_data), [])
+
+
+def describe(speaker: str, label: int, path: str, frames: int) -> bytes:
+    """The sample's KEY.json."""
+    fields = {
+        "speaker": speaker,
+        "label": label,
+        "path": path,
+        "frames": frames,
+        "sample_rate": audio.SAMPLE_RATE,
+    }
+    return json.dumps(fields, ensure_ascii=False).encode()
+
+
+def entry_of(number: int, index: index_file.ShardIndex, index_data: bytes) -> ShardEntry:
+    """The manifest's entry for a shard with this index."""
+    tar_name, index_name = shard_names(number)
+    return ShardEntry(
+        url=tar_name,
+        nsamples=len(index),
+        filesize=index.shard_size,
+        sha256=index.shard_sha256,
+        frames=int(index.frames.sum()),
+        index=index_name,
+        index_sha256=hashlib.sha256(index_data).hexdigest(),
+    )
+
+
+def _member(task: ShardTask, source: Source) -> tuple[bytes, audio.AudioInfo]:
+    """The bytes of a sample's audio member and what their header says; UserError names the file and what was found."""
+    name = os.path.join(task.root, source.path)
+    try:
+        with open(name, "rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read()
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror})") from error
+    if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns) or len(data) != source.size:
+        raise UserError(f"{name}: changed while it was being packed; run again when it is at rest")
+    info: audio.AudioInfo | None = None
+    try:
+        info = audio.probe(data, name)
+        audio.require_fit(info, name)
+        samples = audio.decode_known(data, info, name)  # a FLAC that is cut short shows only here
+    except audio.AudioError:
+        if not task.convert:
+            raise
+        samples = convert(data, name)
+        codec: audio.Codec = "flac" if info is not None and info.codec == "flac" else "wav"
+        data = audio.encode(samples, codec if task.format == "keep" else task.format)
+        return data, audio.probe(data, name)
+    if task.format != "keep":
+        data = audio.encode(samples, task.format)
+        info = audio.probe(data, name)
+    return data, info
+
+
+def _index(
+    task: ShardTask, tar: TarBuilder, rows: list[tuple[int, int, int, int, int, int]]
+) -> index_file.ShardIndex:
+    table = np.array(rows, np.int64).reshape(len(rows), 6)
+    key_bytes, key_ends = index_file.pack_keys([source.key for source in task.sources])
+    label, frames, codec, offset, size, pcm_offset = table.T
+    return index_file.ShardIndex(
+        key_bytes=key_bytes,
+        key_ends=key_ends,
+        label=label.astype(np.int32),
+        frames=frames,
+        codec=codec.astype(np.uint8),
+        offset=offset,
+        size=size,
+        pcm_offset=pcm_offset,
+        block_crc32=tar.block_crc32,
+        block_size=index_file.BLOCK_SIZE,
+        shard_size=tar.size,
+        shard_sha256=tar.sha256,
+        inputs=task.inputs(),
+    )

@@ -1,0 +1,257 @@
+"""The one door to bytes: any URL that fsspec opens (a path, file://, s3://, memory://), with retries and atomic publishing.
+
+Endpoint and credentials come from the AWS environment and config files alone.
+A filesystem is asked for at every call: fsspec's instance cache is per process,
+so nothing here is carried over a fork. All listings are fresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from shard_tools.storage_errors import MissingError, StorageError, explain, is_missing, with_retries
+
+__all__ = [
+    "MissingError",
+    "StorageError",
+    "exists",
+    "fetch",
+    "join",
+    "list_names",
+    "local_path",
+    "modified",
+    "publish_bytes",
+    "publish_file",
+    "read_bytes",
+    "read_many",
+    "remove",
+    "size",
+]
+
+# Requests of one process that may be under way at once; botocore's pool holds 10 unless told.
+CONNECTIONS = 32
+# Large objects go up in parts of this size, so many at once: what an upload holds in memory is their product.
+UPLOAD_PART = 16 * 2**20
+UPLOAD_PARTS_AT_ONCE = 4
+DOWNLOAD_PART = 16 * 2**20
+
+Result = TypeVar("Result")
+
+
+def join(url: str, *names: str) -> str:
+    """`url/name/name…`, whatever the kind of URL; a trailing slash of `url` does not matter."""
+    folder = url if url.endswith("://") else url.rstrip("/") + "/"
+    return folder + "/".join(names)
+
+
+def local_path(url: str) -> str | None:
+    """The path in this machine's file system when `url` is one, else None."""
+    if "::" in url:
+        return None
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        return url
+    return str(LocalFileSystem._strip_protocol(url)) if scheme in ("file", "local") else None
+
+
+def exists(url: str) -> bool:
+    """Whether there is a file, object or folder at `url`."""
+    try:
+        _call(url, lambda fs, path: fs.info(path))
+    except MissingError:
+        return False
+    return True
+
+
+def size(url: str) -> int:
+    """Bytes of the file or object at `url`. Raises MissingError when there is none."""
+    return int(_call(url, lambda fs, path: fs.info(path)["size"]))
+
+
+def modified(url: str) -> float:
+    """When the file or object at `url` was last written, in seconds since 1970; S3 gives whole seconds."""
+    path = local_path(url)
+    if path is not None:
+        return _guard(url, lambda: os.stat(path).st_mtime)
+    return float(_call(url, lambda fs, path: fs.modified(path).timestamp()))
+
+
+def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Bytes [start, end) of the object at `url`, or all of it; shorter when the object ends before `end`."""
+    path = local_path(url)
+    if path is None:
+        data: bytes = _call(url, lambda fs, path: fs.cat_file(path, start=start, end=end))
+        return data
+
+    def read() -> bytes:
+        with open(path, "rb") as file:
+            if start:
+                file.seek(start)
+            return file.read() if end is None else file.read(max(end - (start or 0), 0))
+
+    return _guard(url, read)
+
+
+def read_many(urls: Sequence[str]) -> list[bytes]:
+    """The bytes of many small objects, read concurrently, in the order of `urls`."""
+    if len(urls) < 2 or local_path(urls[0]) is not None:
+        return [read_bytes(url) for url in urls]
+    with ThreadPoolExecutor(min(CONNECTIONS, len(urls))) as threads:
+        return list(threads.map(read_bytes, urls))
+
+
+def fetch(url: str, local_file: str) -> None:
+    """Copy the object at `url` to a local file, a part at a time."""
+    total = size(url)
+    with open(local_file, "wb") as file:
+        for start in range(0, total, DOWNLOAD_PART):
+            file.write(read_bytes(url, start, min(start + DOWNLOAD_PART, total)))
+
+
+def list_names(url: str) -> list[str]:
+    """Base names directly under a folder or prefix, sorted; [] when there is no such folder.
+
+    A bucket that does not exist is a StorageError, not an empty list.
+    """
+    path = local_path(url)
+    try:
+        if path is not None:
+            return sorted(_guard(url, lambda: os.listdir(path)))
+        entries = _call(url, lambda fs, path: fs.ls(path, detail=False))
+    except MissingError as error:
+        if error.bucket:
+            raise
+        return []
+    own = url.rstrip("/").rsplit("/", 1)[-1]
+    names = {entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries}
+    # An object store lists a "folder marker" object as its own content.
+    return sorted(names - ({own} if len(names) == 1 and not url.endswith("://") else set()))
+
+
+def publish_bytes(url: str, data: bytes) -> None:
+    """Put `data` at `url`, whole or not at all; what was there is replaced."""
+    path = local_path(url)
+    if path is None:
+        _call(url, lambda fs, path: fs.pipe_file(path, data))
+        return
+
+    def write() -> None:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with _beside(path) as temporary:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        _sync_folder(path)
+
+    _guard(url, write)
+
+
+def publish_file(local_file: str, url: str) -> None:
+    """Put a local file at `url`, whole or not at all; the local file is gone afterwards."""
+    path = local_path(url)
+    if path is None:
+        _call(url, lambda fs, path: fs.put_file(local_file, path, **_upload_options(fs)))
+        os.unlink(local_file)
+        return
+
+    def move() -> None:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with _beside(path) as temporary:
+            shutil.move(local_file, temporary)  # a rename where both lie on one file system, else a copy
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        _sync_folder(path)
+
+    _guard(url, move)
+
+
+def remove(url: str) -> None:
+    """Remove the file or object at `url`; it is fine when there is none."""
+    path = local_path(url)
+    with contextlib.suppress(MissingError):
+        if path is not None:
+            _guard(url, lambda: os.unlink(path))
+        else:
+            _call(url, lambda fs, path: fs.rm_file(path))
+
+
+@contextlib.contextmanager
+def _beside(path: str) -> Any:
+    """A name in the folder of `path` that no reader takes for a shard; what is left under it is removed."""
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _sync_folder(path: str) -> None:
+    """Make a rename in the folder of `path` last through a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _upload_options(fs: Any) -> dict[str, Any]:
+    if "s3" in _protocols(fs):
+        return {"chunksize": UPLOAD_PART, "max_concurrency": UPLOAD_PARTS_AT_ONCE}
+    return {}
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _open_filesystem(url: str) -> tuple[Any, str]:
+    if url.startswith(("s3://", "s3a://")):
+        # Retrying is ours alone: botocore's and s3fs's own would multiply with it.
+        # max_concurrency=1 makes a read one GET, instead of a HEAD and then GETs of 50 MiB.
+        fs, path = url_to_fs(
+            url,
+            use_listings_cache=False,
+            max_concurrency=1,
+            config_kwargs={"max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1}},
+        )
+        fs.retries = 1
+        return fs, path
+    return url_to_fs(url)
+
+
+def _call(url: str, operation: Callable[[Any, str], Any]) -> Any:
+    """Run `operation(filesystem, path)` with retries; whatever fails in the end is a StorageError."""
+
+    def attempt() -> Any:
+        fs, path = _open_filesystem(url)
+        return operation(fs, path)
+
+    return _guard(url, attempt)
+
+
+def _guard(url: str, operation: Callable[[], Result]) -> Result:
+    try:
+        return with_retries(operation, url)
+    except StorageError:
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except Exception as error:
+        missing = is_missing(error)
+        if missing is not None:
+            raise MissingError(explain(error, url), bucket=missing == "bucket") from error
+        raise StorageError(explain(error, url)) from error

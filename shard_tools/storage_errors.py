@@ -1,0 +1,177 @@
+"""What went wrong with storage: which errors pass by themselves, and one line of advice for those that do not."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from http.client import IncompleteRead
+from typing import TypeVar
+
+from shard_tools.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Waits of about 0.25, 0.5, 1 … 16 s between them: half a minute in all, which a throttling store
+# or a restarting gateway needs. A refused connection is more likely a wrong address: fewer tries.
+ATTEMPTS = 8
+ATTEMPTS_TO_CONNECT = 4
+FIRST_WAIT_S = 0.25
+
+_TRANSIENT_CODES = frozenset(
+    {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "InternalError", "ServiceUnavailable"}
+    | {"XAmzContentSHA256Mismatch", "TooManyRequests", "OperationAborted"}
+)
+# Named, not imported: botocore and aiohttp load slowly and only S3 needs them.
+_TRANSIENT_CLASSES = frozenset(
+    {
+        "HTTPClientError",
+        "ResponseParserError",
+        "ClientPayloadError",
+        "ClientConnectionError",
+        "FSTimeoutError",
+    }
+)
+_TRANSIENT_ERRNOS = frozenset({errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET})
+_REFUSED_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"})
+_CREDENTIAL_CODES = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
+    | {"AuthorizationHeaderMalformed"}
+)
+
+Result = TypeVar("Result")
+
+
+class StorageError(UserError):
+    """Bytes could not be read or written; the text names the URL and says what to check."""
+
+
+class MissingError(StorageError):
+    """There is nothing at the URL; `bucket` is true when not even the bucket exists."""
+
+    def __init__(self, text: str, *, bucket: bool = False) -> None:
+        super().__init__(text)
+        self.bucket = bucket
+
+
+def with_retries(operation: Callable[[], Result], url: str) -> Result:
+    """Run `operation`; while it fails with an error that may pass, wait and run it again, a bounded number of times.
+
+    Waits double and are jittered to between half and the whole, so that many
+    workers which failed together do not come back together.
+    """
+    attempt = 0
+    while True:
+        try:
+            return operation()
+        except Exception as error:
+            attempt += 1
+            allowed = ATTEMPTS_TO_CONNECT if _has_class(error, "EndpointConnectionError") else ATTEMPTS
+            if attempt >= allowed or not is_transient(error):
+                raise
+            wait = FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+            log = logger.warning if attempt > 2 else logger.info
+            log("%s: %s; try %d of %d in %.1f s", url, _brief(error), attempt + 1, allowed, wait)
+            time.sleep(wait)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may well succeed a little later: time-outs, resets, throttling, 5xx."""
+    status, code = _http_status(error), _error_code(error)
+    if code in _TRANSIENT_CODES or (status is not None and status >= 500 and status != 501):
+        return True
+    if code is not None:
+        return False
+    for link in _chain(error):
+        if isinstance(link, (TimeoutError, ConnectionError, IncompleteRead)):
+            return True
+        if isinstance(link, OSError) and link.errno in _TRANSIENT_ERRNOS:
+            return True
+    return any(_has_class(error, name) for name in _TRANSIENT_CLASSES)
+
+
+def is_missing(error: BaseException) -> str | None:
+    """ "bucket" when the bucket does not exist, "object" when there is nothing at the URL, else None."""
+    code = _error_code(error)
+    if code == "NoSuchBucket":
+        return "bucket"
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)) or code in ("NoSuchKey", "404"):
+        return "object"
+    return None
+
+
+def explain(error: BaseException, url: str) -> str:
+    """One line: the URL, what was found, and what to check."""
+    code = _error_code(error)
+    missing = is_missing(error)
+    if missing == "bucket":
+        bucket = url.partition("://")[2].partition("/")[0]
+        return f"{url}: there is no bucket {bucket!r}; create it, or check its name and AWS_ENDPOINT_URL"
+    if missing:
+        return f"{url}: does not exist"
+    if any(_has_class(error, name) for name in ("NoCredentialsError", "PartialCredentialsError")):
+        return f"{url}: no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile with AWS_PROFILE"
+    if code in _CREDENTIAL_CODES:
+        return f"{url}: the store does not accept the AWS credentials ({code}); check key, secret, token and this clock"
+    if code in _REFUSED_CODES or (isinstance(error, PermissionError) and "://" in url):
+        return f"{url}: access refused ({code or _brief(error)}); check that the AWS credentials may read and write there"
+    if isinstance(error, PermissionError):
+        return f"{url}: permission denied; check the owner and mode of the file and its folder"
+    if isinstance(error, IsADirectoryError):
+        return f"{url}: is a folder, not a file"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{url}: no space left on the disk{where}; free some, or choose another place"
+    if isinstance(error, ImportError):
+        return f"{url}: {error}; install the package that opens this kind of URL"
+    if isinstance(error, ValueError) and "Protocol not known" in str(error):
+        return f"{url}: unknown kind of URL; give a path, file://, s3://bucket/prefix, or what fsspec opens"
+    if _has_class(error, "EndpointConnectionError"):
+        return f"{url}: cannot connect ({_brief(error)}); check AWS_ENDPOINT_URL and the network"
+    if is_transient(error):
+        return f"{url}: gave up after {ATTEMPTS} tries ({_brief(error)}); the store is unreachable or overloaded, try later"
+    return f"{url}: {_brief(error)}"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and its causes: s3fs translates botocore's errors and keeps them as `__cause__`."""
+    link: BaseException | None = error
+    for _ in range(8):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__
+
+
+def _has_class(error: BaseException, name: str) -> bool:
+    return any(kind.__name__ == name for link in _chain(error) for kind in type(link).__mro__)
+
+
+def _response(error: BaseException) -> dict[str, dict[str, object]] | None:
+    for link in _chain(error):
+        response = getattr(link, "response", None)
+        if isinstance(response, dict):
+            return response
+    return None
+
+
+def _error_code(error: BaseException) -> str | None:
+    response = _response(error)
+    code = response.get("Error", {}).get("Code") if response else None
+    return str(code) if code is not None else None
+
+
+def _http_status(error: BaseException) -> int | None:
+    response = _response(error)
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if response else None
+    return status if isinstance(status, int) else None
+
+
+def _brief(error: BaseException) -> str:
+    """The error's own words on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words[:200]}" if words else type(error).__name__

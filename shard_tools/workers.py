@@ -1,0 +1,103 @@
+"""Running tasks in worker processes that report progress, stop at once when told, and do not outlive their parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from shard_tools.errors import UserError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Report = Callable[[int], None]
+
+_POLL_S = 0.2
+
+
+class _StoppedError(Exception):
+    """Raised inside a worker by `report` when the parent has asked all workers to stop."""
+
+
+def run(
+    function: Callable[[Task, Report], Result],
+    tasks: Iterable[Task],
+    *,
+    workers: int,
+    progress: Report,
+) -> Iterator[tuple[Task, Result]]:
+    """Yield (task, function(task, report)) as they finish; with one worker in this process, in order.
+
+    `function` calls report(amount) often; the amounts reach `progress` in this
+    process. The first exception of a task stops the others and is raised here.
+    `function`, tasks and results are pickled when there are several workers.
+    """
+    tasks = list(tasks)
+    if workers <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield task, function(task, progress)
+        return
+    # "spawn": a fork would copy the locks of the threads that talk to storage.
+    context = multiprocessing.get_context("spawn")
+    done, stop = context.Value("q", 0), context.Value("b", 0, lock=False)
+    seen = 0
+
+    def show() -> None:
+        nonlocal seen
+        now = done.value
+        progress(now - seen)
+        seen = now
+
+    pool = ProcessPoolExecutor(
+        min(workers, len(tasks)), context, initializer=_start, initargs=(done, stop, os.getpid())
+    )
+    try:
+        task_of = {pool.submit(_call, function, task): task for task in tasks}
+        pending = set(task_of)
+        while pending:
+            finished, pending = wait(pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            show()
+            for future in finished:
+                yield task_of.pop(future), future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process died, perhaps killed for using too much memory; run again, with fewer --workers"
+        ) from error
+    finally:
+        stop.value = 1
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_done: Any = None
+_stop: Any = None
+
+
+def _start(done: Any, stop: Any, parent: int) -> None:
+    """Prepare a worker: Ctrl-C is the parent's to handle, and a worker whose parent was killed must not go on."""
+    global _done, _stop
+    _done, _stop = done, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _call(function: Callable[[Task, Report], Result], task: Task) -> Result:
+    return function(task, _report)
+
+
+def _report(amount: int) -> None:
+    if _stop.value:
+        raise _StoppedError
+    with _done.get_lock():
+        _done.value += amount

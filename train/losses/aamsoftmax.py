@@ -26,8 +26,9 @@ class AAMSoftmax(SpeakerLoss):
     margin: added to the angle, in radians. scale: multiplies the cosines.
     easy_margin: apply the margin only to angles below 90°, and none beyond.
 
-    The margin is worked out for the right speaker's column alone, so the memory
-    beyond the logits does not grow with the number of speakers.
+    The margin is worked out for the right speakers alone and put in their place, so
+    that of tables (B, speakers) there are the logits and their log-probabilities
+    and no other, however many the speakers.
     """
 
     def __init__(
@@ -50,9 +51,9 @@ class AAMSoftmax(SpeakerLoss):
     def compute(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossOutput:
         """embeddings (B, D), labels (B,) int64."""
         cosines = F.linear(F.normalize(embeddings), F.normalize(self.weight))
-        column = labels.unsqueeze(1)
-        logits = cosines.scatter(1, column, self._with_margin(cosines.gather(1, column)))
-        return classify(logits * self.scale, labels)
+        right = torch.arange(len(labels), device=labels.device), labels
+        cosines[right] = self._with_margin(cosines[right])
+        return classify(cosines.mul_(self.scale), labels)
 
     def _with_margin(self, cosine: torch.Tensor) -> torch.Tensor:
         """The logit (before scaling) that stands for a right speaker at `cosine`; any shape.

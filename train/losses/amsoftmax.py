@@ -38,6 +38,5 @@ class AMSoftmax(SpeakerLoss):
     def compute(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossOutput:
         """embeddings (B, D), labels (B,) int64."""
         cosines = F.linear(F.normalize(embeddings), F.normalize(self.weight))
-        column = labels.unsqueeze(1)
-        logits = cosines.scatter(1, column, cosines.gather(1, column) - self.margin)
-        return classify(logits * self.scale, labels)
+        cosines[torch.arange(len(labels), device=labels.device), labels] -= self.margin
+        return classify(cosines.mul_(self.scale), labels)

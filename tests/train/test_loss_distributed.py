@@ -1,0 +1,82 @@
+"""Several processes learn exactly what one process with the whole batch learns."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from train.losses import build_loss
+
+_SPEAKERS, _UTTERANCES, _INPUTS, _SIZE = 8, 3, 10, 6
+
+
+class Model(nn.Module):
+    """A linear layer and a loss, as the trainer wraps a network and a loss."""
+
+    def __init__(self, loss: str) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.linear = nn.Linear(_INPUTS, _SIZE)
+        self.loss = build_loss(
+            loss, {}, embedding_size=_SIZE, speakers=_SPEAKERS, utterances_per_speaker=_UTTERANCES
+        )
+
+    def forward(self, rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self.loss(self.linear(rows), labels)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(6)
+    return torch.randn(_SPEAKERS * _UTTERANCES, _INPUTS), torch.randperm(_SPEAKERS).repeat_interleave(
+        _UTTERANCES
+    )
+
+
+def learn(model: nn.Module, rows: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    output = model(rows, labels)
+    output.loss.backward()
+    gradients = {name.removeprefix("module."): p.grad.clone() for name, p in model.named_parameters()}
+    return {"loss": output.loss.detach(), "accuracy": output.accuracy, **gradients}
+
+
+def run_rank(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=world,
+        timeout=timedelta(seconds=60),
+    )
+    rows, labels = batch()
+    share = len(rows) // world
+    mine = slice(rank * share, (rank + 1) * share)
+    results = {}
+    for loss in ("angleproto", "aamsoftmax"):
+        found = learn(DistributedDataParallel(Model(loss)), rows[mine], labels[mine])
+        for key in ("loss", "accuracy"):
+            dist.all_reduce(found[key])
+            found[key] /= world
+        results[loss] = found
+    torch.save(results, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_gradients_of_ranks_are_those_of_the_whole_batch(world: int, tmp_path: Path) -> None:
+    mp.start_processes(run_rank, args=(world, str(tmp_path)), nprocs=world, start_method="spawn")
+    for rank in range(world):
+        results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for loss, found in results.items():
+            wanted = learn(Model(loss), *batch())
+            assert found.keys() == wanted.keys()
+            for key in wanted:
+                torch.testing.assert_close(found[key], wanted[key], rtol=0, atol=1e-6, msg=f"{loss} {key}")

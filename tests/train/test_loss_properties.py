@@ -1,0 +1,176 @@
+"""Losses where they could go wrong: the ends of the cosine, very many speakers, the scale's sign."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.options import ModelError
+from train.losses import build_loss
+from train.losses.base import SpeakerLoss
+
+
+def build(
+    name: str, *, size: int = 6, speakers: int = 5, utterances: int = 1, **options: object
+) -> SpeakerLoss:
+    return build_loss(
+        name, options, embedding_size=size, speakers=speakers, utterances_per_speaker=utterances
+    )
+
+
+@pytest.mark.parametrize("easy_margin", [False, True])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_aamsoftmax_gradient_is_finite_at_the_ends_of_the_cosine(sign: float, easy_margin: bool) -> None:
+    torch.manual_seed(0)
+    loss = build("aamsoftmax", easy_margin=easy_margin)
+    labels = torch.arange(5)
+    axes = torch.eye(5, 6)
+    with torch.no_grad():
+        loss.weight.copy_(axes)
+    embeddings = (sign * axes).requires_grad_()
+    assert torch.equal((F.normalize(embeddings) * axes).sum(1).abs(), torch.ones(5))
+    loss(embeddings, labels).loss.backward()
+    assert torch.isfinite(embeddings.grad).all()
+    assert torch.isfinite(loss.weight.grad).all()
+    assert loss.weight.grad.abs().max() > 0
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 10**6), margin=st.floats(0, 1.5), easy_margin=st.booleans())
+def test_aamsoftmax_is_a_margin_on_the_angle(seed: int, margin: float, easy_margin: bool) -> None:
+    torch.manual_seed(seed)
+    loss = build("aamsoftmax", margin=margin, scale=1.0, easy_margin=easy_margin)
+    angles = torch.linspace(0, math.pi, 201, dtype=torch.float64)
+    found = loss._with_margin(angles.cos())
+    shifted = angles < (math.pi / 2 if easy_margin else math.pi - margin)
+    clear = (angles - (math.pi / 2 if easy_margin else math.pi - margin)).abs() > 1e-6
+    expected = torch.where(shifted, (angles + margin).cos(), angles.cos())
+    if not easy_margin:
+        expected = torch.where(shifted, expected, angles.cos() - margin * math.sin(margin))
+        assert (found.diff() < 1e-9).all()
+    torch.testing.assert_close(found[clear], expected[clear], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["softmax", "amsoftmax", "aamsoftmax"])
+def test_classification_uses_all_rows_alike(name: str) -> None:
+    torch.manual_seed(0)
+    loss = build(name, utterances=2)
+    embeddings, labels = torch.randn(8, 6), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    order = torch.randperm(8)
+    torch.testing.assert_close(loss(embeddings[order], labels[order]), loss(embeddings, labels))
+    halves = [loss(embeddings[rows], labels[rows]) for rows in (slice(0, 4), slice(4, 8))]
+    torch.testing.assert_close((halves[0].loss + halves[1].loss) / 2, loss(embeddings, labels).loss)
+
+
+def test_no_margin_is_no_loss_of_its_own() -> None:
+    torch.manual_seed(0)
+    angular, additive = build("aamsoftmax", margin=0.0), build("amsoftmax", margin=0.0)
+    additive.load_state_dict(angular.state_dict())
+    embeddings, labels = torch.randn(7, 6), torch.randint(5, (7,))
+    torch.testing.assert_close(angular(embeddings, labels), additive(embeddings, labels))
+
+
+def test_accuracy_is_a_share_of_the_rows() -> None:
+    loss = build("softmax", size=3, speakers=3)
+    with torch.no_grad():
+        loss.fc.weight.copy_(torch.eye(3))
+        loss.fc.bias.zero_()
+    output = loss(torch.eye(3)[[0, 1, 2, 0]], torch.tensor([0, 1, 2, 1]))
+    assert output.accuracy.item() == 0.75
+    assert output.accuracy.shape == output.loss.shape == ()
+
+
+@pytest.mark.parametrize("name", ["amsoftmax", "aamsoftmax"])
+def test_margins_keep_no_table_of_all_speakers(name: str) -> None:
+    speakers = 20000
+    loss = build(name, speakers=speakers)
+    embeddings = torch.randn(4, 6, requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.numel() == 4 * speakers:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = loss(embeddings, torch.tensor([0, 1, 2, 19999]))
+    assert len(kept) == 1  # the log-probabilities of the cross-entropy
+    output.loss.backward()
+
+
+def test_angleproto_by_hand() -> None:
+    torch.manual_seed(0)
+    loss = build("angleproto", utterances=3, init_w=7.0, init_b=0.5)
+    grouped = torch.randn(4, 3, 6)
+    logits = torch.empty(4, 4)
+    for i in range(4):
+        for j in range(4):
+            prototype = (grouped[j, 1] + grouped[j, 2]) / 2
+            logits[i, j] = 7.0 * F.cosine_similarity(grouped[i, 0], prototype, dim=0) + 0.5
+    output = loss(grouped.reshape(12, 6), torch.arange(4).repeat_interleave(3))
+    torch.testing.assert_close(output.loss.detach(), F.cross_entropy(logits, torch.arange(4)))
+    assert output.accuracy.item() == (logits.argmax(1) == torch.arange(4)).float().mean().item()
+
+
+def test_angleproto_scale_stays_positive_and_can_come_back() -> None:
+    torch.manual_seed(0)
+    loss = build("angleproto", utterances=2)
+    with torch.no_grad():
+        loss.w.fill_(-0.5)
+    queries = torch.randn(4, 1, 6)
+    rows = (queries + 0.1 * torch.randn(4, 2, 6)).reshape(8, 6)
+    output = loss(rows, torch.arange(4).repeat_interleave(2))
+    assert output.loss.item() == pytest.approx(math.log(4), abs=1e-4)  # a scale of nearly zero
+    output.loss.backward()
+    assert loss.w.grad < 0  # the step of a descent is upwards
+
+
+def test_angleproto_needs_pairs_and_whole_groups() -> None:
+    with pytest.raises(ModelError, match=r"batch\.utterances_per_speaker is 1"):
+        build("angleproto", utterances=1)
+    with pytest.raises(ModelError, match=r"7 embeddings is not made of groups of 2"):
+        build("angleproto", utterances=2)(torch.randn(7, 6), torch.zeros(7, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("arcface", {}, "unknown loss 'arcface'; there are: aamsoftmax, amsoftmax, angleproto, softmax"),
+        ("softmax", {"margin": 0.2}, "loss \"softmax\" has no option 'margin'; its options: none at all"),
+        (
+            "aamsoftmax",
+            {"m": 0.2},
+            "loss \"aamsoftmax\" has no option 'm'; its options: margin, scale, easy_margin",
+        ),
+        (
+            "aamsoftmax",
+            {"margin": -0.1},
+            "option 'margin' is -0.1, it must be a number (float) from 0 to 1.5708",
+        ),
+        (
+            "aamsoftmax",
+            {"easy_margin": "no"},
+            "option 'easy_margin' is 'no' (str), it must be true or false (bool)",
+        ),
+        ("amsoftmax", {"scale": 0}, "option 'scale' is 0.0, it must be a number (float) of at least 0.001"),
+        ("angleproto", {"init_w": True}, "option 'init_w' is True (bool), it must be a number (float)"),
+    ],
+)
+def test_wrong_options_are_named(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError) as raised:
+        build(name, utterances=2, **options)
+    assert message in str(raised.value)
+
+
+def test_initial_weights_follow_the_seed() -> None:
+    weights = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        weights.append(build("aamsoftmax").weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])

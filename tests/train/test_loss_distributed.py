@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from datetime import timedelta
 from pathlib import Path
 
@@ -70,9 +71,11 @@ def run_rank(rank: int, world: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_gradients_of_ranks_are_those_of_the_whole_batch(world: int, tmp_path: Path) -> None:
-    mp.start_processes(run_rank, args=(world, str(tmp_path)), nprocs=world, start_method="spawn")
+    # A fork server imports torch once for all ranks and has no threads that a fork could break.
+    multiprocessing.set_forkserver_preload(["train.losses", "torch.nn.parallel"])
+    mp.start_processes(run_rank, args=(world, str(tmp_path)), nprocs=world, start_method="forkserver")
     for rank in range(world):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for loss, found in results.items():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +43,7 @@ def process_group(device: str) -> Iterator[Process]:
     if "RANK" not in os.environ:
         yield Process(0, 1, chosen)
         return
+    _end_with_parent()
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         dist.init_process_group("nccl", timeout=TIMEOUT, device_id=chosen)
@@ -49,6 +53,21 @@ def process_group(device: str) -> Iterator[Process]:
         yield Process(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
         dist.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end this process when torchrun dies, so that no rank trains on as an orphan.
+
+    torchrun puts ranks into sessions of their own, where a SIGKILL of torchrun leaves them running,
+    into the same folder as the run that is started in its place.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    set_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _device(name: str, local_rank: int) -> torch.device:

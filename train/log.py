@@ -35,7 +35,13 @@ class RunLog:
         self._metrics = open(self._metrics_path, "a", encoding="utf-8")  # noqa: SIM115 - close() closes it
         self._board = SummaryWriter(folder, purge_step=first_step + 1)
         self._bar = tqdm(
-            total=last_step, initial=first_step, unit="step", desc="train", dynamic_ncols=True, smoothing=0.05
+            total=last_step,
+            initial=first_step,
+            unit="step",
+            desc="train",
+            dynamic_ncols=True,
+            smoothing=0.05,
+            disable=None,  # where stderr is a file, `show` logs lines instead
         )
         self._redirect = logging_redirect_tqdm()
         self._redirect.__enter__()
@@ -44,10 +50,15 @@ class RunLog:
         if self._bar is not None:
             self._bar.update(steps)
 
-    def show(self, **shown: str) -> None:
-        """Values beside the progress bar."""
-        if self._bar is not None:
+    def show(self, step: int, **shown: str) -> None:
+        """Values beside the progress bar, or in a line of the log where there is no terminal."""
+        if self._bar is None:
+            return
+        if not self._bar.disable:
             self._bar.set_postfix(shown)
+        else:
+            values = ", ".join(f"{name} {value}" for name, value in shown.items())
+            logger.info("step %d of %d: %s", step, self._bar.total, values)
 
     def record(self, step: int, group: str, values: dict[str, Any]) -> None:
         """A line of metrics.jsonl, and its numbers under `group`/ in TensorBoard."""

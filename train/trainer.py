@@ -145,7 +145,11 @@ class Trainer:
         loss, accuracy, waited = mean_over_ranks(local, self.process.device)
         rate = window.steps * self.stream.plan.spec.size / seconds
         log.show(
-            loss=f"{loss:.3f}", acc=f"{100 * accuracy:.1f}%", utt_s=f"{rate:.0f}", wait=f"{100 * waited:.0f}%"
+            step,
+            loss=f"{loss:.3f}",
+            acc=f"{100 * accuracy:.1f}%",
+            utt_s=f"{rate:.0f}",
+            wait=f"{100 * waited:.0f}%",
         )
         log.record(
             step,

@@ -1,0 +1,105 @@
+"""The same batches, bit for bit, from any number of ranks and workers, from any step, and from either codec."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+
+from shard_tools.catalogue import open_catalogue
+from shard_tools.errors import UserError
+from shard_tools.reader import Reader
+from train.config import parse
+from train.pipeline import Stream, batches, make_loader
+from train.sources import build_augmenter, build_plan
+
+
+def make_stream(corpus, url, rank=0, world=1, *more):
+    config, _ = parse(
+        [
+            "--data.url", url, "--train.steps", "1", "--batch.speakers", "8",
+            "--batch.utterances_per_speaker", "2", "--data.crop_frames", "50",
+            "--augment.noise.url", corpus.noise, "--augment.reverberation.url", corpus.rooms,
+            "--augment.babble.url", corpus.wav, *more,
+        ]
+    )  # fmt: skip
+    catalogue = open_catalogue(url)
+    plan = build_plan(catalogue, config)
+    augmenter = build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed)
+    return Stream(plan, Reader(catalogue), augmenter, rank, world)
+
+
+def fetch(stream, first, last, workers=0):
+    return list(batches(make_loader(stream, first, last, workers=workers, prefetch=2)))
+
+
+def digest(parts):
+    """Of a global batch, given the ranks' parts of it."""
+    names = ("audio", "label", "n", "utterance")
+    joined = [torch.cat([part[name] for part in parts]) for name in names]
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in joined)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def reference(corpus):
+    stream = make_stream(corpus, corpus.wav)
+    assert stream.plan.steps_per_epoch == 6
+    found = fetch(stream, 0, 15)  # two epochs and a half
+    assert [batch["step"] for batch in found] == list(range(15))
+    assert found[0]["audio"].shape == (16, 50 * 160 + 240)
+    assert found[0]["audio"].dtype == torch.float32
+    return [digest([batch]) for batch in found]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_change_nothing(corpus, reference, workers):
+    found = fetch(make_stream(corpus, corpus.wav), 0, 15, workers)
+    assert [digest([batch]) for batch in found] == reference
+
+
+@pytest.mark.parametrize(("world", "workers"), [(2, 0), (4, 0), (8, 0), (2, 2)])
+def test_ranks_change_nothing(corpus, reference, world, workers):
+    parts = [fetch(make_stream(corpus, corpus.wav, rank, world), 0, 15, workers) for rank in range(world)]
+    assert [digest(step) for step in zip(*parts, strict=True)] == reference
+
+
+@pytest.mark.parametrize("first", [1, 6, 11])
+def test_starting_in_the_middle_changes_nothing(corpus, reference, first):
+    found = fetch(make_stream(corpus, corpus.wav), first, 15, workers=2)
+    assert [digest([batch]) for batch in found] == reference[first:]
+
+
+def test_flac_gives_the_same_audio(corpus, reference):
+    found = fetch(make_stream(corpus, corpus.flac), 0, 15)
+    assert [digest([batch]) for batch in found] == reference
+
+
+def test_another_seed_gives_other_batches(corpus, reference):
+    found = fetch(make_stream(corpus, corpus.wav, 0, 1, "--run.seed", "1"), 0, 3)
+    assert not set(reference) & {digest([batch]) for batch in found}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shard_that_vanished_is_one_clear_error(corpus, workers, tmp_path):
+    import shutil
+
+    shutil.copytree(corpus.wav, tmp_path / "shards")
+    stream = make_stream(corpus, str(tmp_path / "shards"))
+    (tmp_path / "shards" / "shard-000001.tar").unlink()
+    with pytest.raises(UserError, match=r"shard-000001\.tar: utterance s\d\d/\d at byte \d+") as caught:
+        fetch(stream, 0, 6, workers)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--augment.noise.category", "rain"], "augment.noise.category is 'rain', and .* categories noise"),
+        (["--augment.babble.url", "noise", "--augment.babble.clips", "[3, 9]"], "offers 8"),
+    ],
+)
+def test_sources_that_cannot_serve_are_named(corpus, more, message):
+    more = [corpus.noise if word == "noise" else word for word in more]
+    with pytest.raises(UserError, match=message):
+        make_stream(corpus, corpus.wav, 0, 1, *more)

@@ -61,7 +61,7 @@ def probe(data: bytes, name: str) -> AudioInfo:
     """Read the header of a whole WAV or FLAC file. `name` is for messages.
 
     Raises AudioError for data that is empty, neither WAV nor FLAC, shorter than
-    its header says (for FLAC only `decode` can tell), or without a single frame.
+    its header says (of a FLAC only `decode` can tell), or without a single frame.
     """
     return probe_header(data, len(data), name)
 
@@ -100,14 +100,12 @@ def decode(data: bytes, name: str) -> npt.NDArray[np.int16]:
 def decode_known(data: bytes, info: AudioInfo, name: str) -> npt.NDArray[np.int16]:
     """`decode` for a file whose header was probed already and fits."""
     if info.pcm_offset is not None:
-        return np.frombuffer(data, dtype="<i2", count=info.frames, offset=info.pcm_offset).astype(
-            np.int16, copy=False
-        )
+        return np.frombuffer(data, "<i2", info.frames, info.pcm_offset).astype(np.int16)
     return decode_flac(data, 0, info.frames, name)
 
 
 def decode_flac(data: bytes | bytearray, start: int, frames: int, name: str) -> npt.NDArray[np.int16]:
-    """Frames [start, start + frames) of a whole FLAC file; int16 (frames,). AudioError when it does not have them."""
+    """Frames [start, start + frames) of a FLAC file; int16 (frames,). AudioError when not all are there."""
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if start:
@@ -121,7 +119,7 @@ def decode_flac(data: bytes | bytearray, start: int, frames: int, name: str) -> 
 
 
 def encode(samples: npt.NDArray[np.int16], codec: Codec) -> bytes:
-    """A whole 16 kHz mono 16-bit WAV or FLAC file of int16 samples (frames,); the same samples give the same bytes."""
+    """A 16 kHz mono 16-bit WAV or FLAC file of int16 samples (frames,); equal samples give equal bytes."""
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise ValueError(f"samples must be int16 (frames,), not {samples.dtype} {samples.shape}")
     if codec == "wav":
@@ -139,7 +137,7 @@ def encode(samples: npt.NDArray[np.int16], codec: Codec) -> bytes:
 
 
 def wrap(samples: npt.NDArray[np.int16], frames: int) -> npt.NDArray[np.int16]:
-    """`samples` (n,) repeated at their end until there are `frames` of them; int16 (frames,), or `samples` if n >= frames.
+    """`samples` (n,) repeated at their end to int16 (frames,); `samples` as they are if n >= frames.
 
     As the VoxCeleb trainer's loadWAV pads: numpy.pad(…, mode="wrap").
     """
@@ -174,7 +172,7 @@ def _probe_wav(head: bytes, size: int, name: str) -> AudioInfo:
                 )
             if body + length > size:
                 raise AudioError(
-                    f"{name}: truncated: the WAV header promises {length} bytes of audio, {size - body} are there"
+                    f"{name}: truncated: {length} bytes of audio in the WAV header, {size - body} in the file"
                 )
             if channels == 0 or align == 0:
                 raise AudioError(f"{name}: a broken WAV header ({channels} channels, {align} bytes a frame)")

@@ -56,7 +56,7 @@ class Catalogue:
         return self.key_bytes[start : int(self.key_ends[u])].tobytes().decode()
 
     def find(self, key: str) -> int | None:
-        """The utterance with this key, or None. The first call sorts 32-bit hashes of all keys (8 bytes a key)."""
+        """The utterance with this key, or None. The first call sorts hashes of all keys (8 bytes a key)."""
         if not self._lookup:
             hashes = self._key_hashes()
             order = np.argsort(hashes, kind="stable").astype(np.int32)
@@ -107,7 +107,7 @@ def open_catalogue(url: str) -> Catalogue:
             parts["key_ends"][-1] = index.key_ends + key_total
             parts["shard"].append(np.full(len(index), number, np.int32))
             key_total += len(index.key_bytes)
-    columns = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+    columns: dict[str, Any] = {name: np.concatenate(pieces) for name, pieces in parts.items()}
     labels = columns["label"]
     if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(manifest.speakers)):
         raise UserError(
@@ -123,7 +123,7 @@ def open_catalogue(url: str) -> Catalogue:
 
 
 def checked_index(entry: manifest_file.ShardEntry, index_url: str, data: bytes) -> index_file.ShardIndex:
-    """The index in `data`, which must be the one that the manifest's entry names; UserError when it is not."""
+    """The index in `data`, which must be the one that the manifest's entry names; else UserError."""
     found = hashlib.sha256(data).hexdigest()
     if found != entry.index_sha256:
         raise UserError(

@@ -1,4 +1,4 @@
-"""A look at every source file before any is packed, so that problems are known in minutes and not after hours."""
+"""A look at every source file before any is packed, so that problems show in minutes, not after hours."""
 
 from __future__ import annotations
 

@@ -1,70 +1,217 @@
-"""make-shards: the command line of packing."""
+"""make-shards: the command line of packing, indexing, verifying and describing shards."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from shard_tools.errors import exit_status
+from shard_tools.foreign import index_tars
+from shard_tools.info import as_text, describe
 from shard_tools.pack import PackOptions, PackSummary, pack
+from shard_tools.verify import verify
+
+PROGRAM = "make-shards"
+
+_URL = "a path, s3://bucket/prefix (endpoint and credentials from AWS's environment), or what fsspec opens"
 
 _EXAMPLES = """\
 Examples:
   make-shards pack voxceleb2/wav s3://bucket/vox2 --list lists/train_list.txt --workers 16
+  make-shards info s3://bucket/vox2
+  make-shards verify s3://bucket/vox2 --workers 16
+  make-shards index s3://bucket/their-tars
+"""
+
+_PACK = """\
+Pack the audio below folder ROOT into WebDataset shards at URL, each with an index, and a manifest.json,
+which is published last. Accepted is 16 kHz, mono, 16-bit WAV or FLAC; --convert makes other audio so.
+The same list and options give the same bytes, whatever --workers. A pack that was interrupted is
+finished by running the same command again: shards that are whole are kept.
+"""
+
+_PACK_EXAMPLES = """\
+Examples:
+  # every .wav and .flac below voxceleb2/wav (hidden ones apart); the speaker is the first folder
+  make-shards pack voxceleb2/wav shards/vox2 --workers 8
+
+  # what a list names: lines of "speaker relative/path.wav"
+  make-shards pack voxceleb2/wav s3://bucket/vox2 --list lists/train_list.txt --workers 8
+
+  # noise, music or impulse responses: the speaker is the category; half the bytes as FLAC
   make-shards pack musan shards/musan --format flac
+
+  # 8 kHz telephone speech, stereo, 24 bits: made to fit
+  make-shards pack calls shards/calls --convert
+"""
+
+_INDEX = """\
+Index WebDataset tars that someone else made: write an index beside each .tar directly below URL, and a
+manifest.json. Samples are KEY.wav or KEY.flac (16 kHz, mono, 16-bit); the speaker is "speaker" in
+KEY.json, or else the first folder of KEY. The tars are not touched. What cannot be indexed is listed,
+and then nothing is written.
+"""
+
+_VERIFY = """\
+Read everything that the manifest at URL promises: SHA-256 of every shard and index, CRC-32 of every
+block, and every utterance: it lies where its index says, decodes, and agrees with its JSON. Whatever is
+wrong is listed, one a line, and the exit status is then 1.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `make-shards`; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = args.command
+    return exit_status(lambda: command(args), program=PROGRAM)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="make-shards",
+        prog=PROGRAM,
         description="Pack speech into WebDataset shards with an index, and look after them.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    sub = commands.add_parser(
-        "pack",
-        help="pack audio below ROOT into shards at URL",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EXAMPLES,
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], **texts: Any) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **texts)
+        added.set_defaults(command=command)
+        return added
+
+    defaults = PackOptions()
+    sub = add("pack", _pack, help="pack audio into shards", description=_PACK, epilog=_PACK_EXAMPLES)
+    sub.add_argument("root", metavar="ROOT", help="folder below which the audio lies")
+    sub.add_argument("url", metavar="URL", help=f"where the shards go: {_URL}")
+    sub.add_argument("--list", metavar="LIST", help='"speaker relative/path.wav" lines; a path or URL')
+    sub.add_argument(
+        "--format",
+        choices=("keep", "wav", "flac"),
+        default=defaults.format,
+        help="keep each file's bytes (default), or re-encode, sample for sample",
     )
-    sub.add_argument("root", metavar="ROOT")
-    sub.add_argument("url", metavar="URL")
-    sub.add_argument("--list", dest="list_url")
-    sub.add_argument("--format", choices=("keep", "wav", "flac"), default="keep")
-    sub.add_argument("--utterances-per-shard", type=int, default=1000)
-    sub.add_argument("--group", type=int, default=4)
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--workers", type=int, default=1)
-    sub.add_argument("--convert", action="store_true")
-    sub.add_argument("--overwrite", action="store_true")
-    sub.set_defaults(run=_pack)
-    options = parser.parse_args(arguments)
-    return exit_status(lambda: options.run(options), program="make-shards")
+    sub.add_argument(
+        "--convert", action="store_true", help="down-mix, resample and round what is not 16 kHz, mono, 16-bit"
+    )
+    sub.add_argument(
+        "--utterances-per-shard",
+        metavar="N",
+        type=_positive,
+        default=defaults.utterances_per_shard,
+        help="about so many (default %(default)s)",
+    )
+    sub.add_argument(
+        "--group",
+        metavar="N",
+        type=_positive,
+        default=defaults.group,
+        help="keep up to N utterances of a speaker in one shard (default %(default)s)",
+    )
+    sub.add_argument(
+        "--seed", metavar="N", type=_seed, default=defaults.seed, help="of the shuffle (default %(default)s)"
+    )
+    sub.add_argument("--overwrite", action="store_true", help="replace another dataset that is there")
+    _add_workers(sub)
+
+    sub = add("info", _info, help="describe shards", description="Describe the dataset at URL.")
+    sub.add_argument("url", metavar="URL", help=_URL)
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+    sub = add("verify", _verify, help="check every checksum and every utterance", description=_VERIFY)
+    sub.add_argument("url", metavar="URL", help=_URL)
+    _add_workers(sub)
+
+    sub = add("index", _index, help="index tars that someone else made", description=_INDEX)
+    sub.add_argument("url", metavar="URL", help=f"the folder of the tars: {_URL}")
+    sub.add_argument("--overwrite", action="store_true", help="replace a manifest and indexes that are there")
+    _add_workers(sub)
+    return parser
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_positive,
+        default=min(len(os.sched_getaffinity(0)), 16),
+        help="processes (default: one a CPU, %(default)s here)",
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{value} is not in [0, 2**32)")
+    return value
 
 
 def _pack(args: argparse.Namespace) -> int:
     summary = pack(
         args.root,
         args.url,
-        list_url=args.list_url,
+        list_url=args.list,
+        options=PackOptions(
+            format=args.format,
+            convert=args.convert,
+            utterances_per_shard=args.utterances_per_shard,
+            group=args.group,
+            seed=args.seed,
+        ),
         workers=args.workers,
         overwrite=args.overwrite,
         progress=True,
-        options=PackOptions(args.format, args.convert, args.utterances_per_shard, args.group, args.seed),
     )
-    print(_summary(summary, args.url))
+    print(summary_line(summary, args.url))
     return 0
 
 
-def _summary(summary: PackSummary, url: str) -> str:
-    m = summary.manifest
+def _index(args: argparse.Namespace) -> int:
+    summary = index_tars(args.url, workers=args.workers, overwrite=args.overwrite, progress=True)
+    print(summary_line(summary, args.url))
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    description: dict[str, Any] = describe(args.url)
+    print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else as_text(description))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    summary = verify(args.url, workers=args.workers, progress=True)
+    for problem in summary.problems:
+        print(problem)
+    manifest = summary.manifest
+    checked = (
+        f"{manifest.utterances} utterances in {len(manifest.shards)} shards, {manifest.bytes / 1e6:.1f} MB"
+    )
+    count = len(summary.problems)
+    if count:
+        print(f"{args.url}: {count} problem{'s' * (count != 1)} ({checked})", file=sys.stderr)
+        return 1
+    print(f"{args.url}: everything is as it should be ({checked})")
+    return 0
+
+
+def summary_line(summary: PackSummary, url: str) -> str:
+    """What a pack made, in one line."""
+    manifest = summary.manifest
+    shards = f"{len(manifest.shards)} shard{'s' * (len(manifest.shards) != 1)}"
     return (
-        f"{url}: {m.utterances} utterances of {len(m.speakers)} speakers, {m.hours:.2f} h, {len(m.shards)} shards"
-        f" ({summary.reused} reused), {m.bytes / 1e6:.1f} MB in {summary.seconds:.1f} s"
+        f"{url}: {manifest.utterances} utterances of {len(manifest.speakers)} speakers, {manifest.hours:.2f} h,"
+        f" in {shards}, {manifest.bytes / 1e6:.1f} MB; took {summary.seconds:.1f} s, {summary.reused} reused"
     )
 
 

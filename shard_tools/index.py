@@ -32,8 +32,10 @@ _DTYPES: dict[str, Any] = {
     "pcm_offset": np.int64,
     "block_crc32": np.uint32,
 }
+_REMEDY = "pack or index the shards again"
 _SCALARS = ("block_size", "shard_size")
 _DIGESTS = ("shard_sha256", "inputs")
+_PER_UTTERANCE = ("key_ends", "label", "frames", "codec", "offset", "size", "pcm_offset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,7 @@ def to_bytes(index: ShardIndex) -> bytes:
 
 
 def from_bytes(data: bytes, name: str) -> ShardIndex:
-    """Read an index file. `name` is for messages. Raises UserError when it is damaged or of another version."""
+    """Read an index file. `name` is for messages. UserError when it is damaged or of another version."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             version = int(archive["version"])
@@ -111,17 +113,10 @@ def from_bytes(data: bytes, name: str) -> ShardIndex:
             values |= {scalar: int(archive[scalar]) for scalar in _SCALARS}
             values |= {digest: archive[digest].tobytes().hex() for digest in _DIGESTS}
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{name}: not a shard index, or a damaged one ({error}); pack or index the shards again"
-        ) from error
+        raise UserError(f"{name}: not a shard index, or a damaged one ({error}); {_REMEDY}") from error
     index = ShardIndex(**values)
     rows = {len(getattr(index, field.name)) for field in fields(index) if field.name in _PER_UTTERANCE}
     ends = index.key_ends
     if len(rows) != 1 or (len(ends) and int(ends[-1]) != len(index.key_bytes)):
-        raise UserError(
-            f"{name}: a damaged shard index (its columns differ in length); pack or index the shards again"
-        )
+        raise UserError(f"{name}: a damaged shard index (its columns differ in length); {_REMEDY}")
     return index
-
-
-_PER_UTTERANCE = ("key_ends", "label", "frames", "codec", "offset", "size", "pcm_offset")

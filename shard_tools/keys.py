@@ -19,6 +19,13 @@ def key_of(path: str) -> str:
     return posixpath.join(folder, posixpath.splitext(base)[0].replace(".", "_"))
 
 
+def split_member(name: str) -> tuple[str, str]:
+    """Key and extension of a tar member, as WebDataset splits its name: "a/b.c.wav" → ("a/b", "c.wav")."""
+    folder, base = posixpath.split(name)
+    stem, _, extension = base.partition(".")
+    return posixpath.join(folder, stem), extension.lower()
+
+
 def key_problem(key: str) -> str | None:
     """Why `key` cannot be read back by every WebDataset reader, or None when it can."""
     if _SKIPPED_BY_WEBDATASET.match(key):

@@ -11,7 +11,7 @@ from shard_tools import philox
 def shard_rows(
     labels: npt.NDArray[np.int64], *, utterances_per_shard: int, group: int, seed: int
 ) -> list[npt.NDArray[np.int64]]:
-    """Split utterances with these labels (N,) into shards; for each shard the rows that it holds, int64, in its order.
+    """Split utterances with these labels (N,) into shards: for each, its rows in its order, int64.
 
     Each speaker's utterances are cut, in list order, into groups of up to `group`.
     The groups are shuffled and dealt to ceil(N / utterances_per_shard) shards of

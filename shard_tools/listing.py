@@ -1,4 +1,4 @@
-"""Which files to pack, and whose: a list of "speaker relative/path.wav" lines, or all audio below a folder."""
+"""Which files to pack, and whose: a list of "speaker relative/path.wav" lines, or all below a folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ProblemsError(UserError):
 
 @dataclass(frozen=True)
 class Listing:
-    """Utterances in list order: row i is the audio file paths[i] (relative, "/"-separated) of speakers[i], keyed keys[i]."""
+    """Utterances in list order: row i is file paths[i] (relative, with "/") of speakers[i], key keys[i]."""
 
     speakers: list[str]
     paths: list[str]
@@ -114,7 +114,10 @@ def _read_list(list_url: str, problems: list[str]) -> Iterator[tuple[str, str, s
 
 
 def _walk(root: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:
-    """(place, speaker, path) of each audio file below `root`, in the order of the paths; links to folders are followed."""
+    """(place, speaker, path) of each audio file below `root`, sorted by path.
+
+    Links to folders are followed; hidden files and folders are not looked at.
+    """
     paths: list[str] = []
     visited: set[tuple[int, int]] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):

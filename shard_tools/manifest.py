@@ -20,7 +20,7 @@ _KIND = {"__kind__": "wids-shard-index-v1", "wids_version": 1}
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One shard: urls are relative to the manifest's folder; frames: PCM sample frames of all its utterances."""
+    """One shard: urls are relative to the manifest's folder; frames: PCM frames of all its utterances."""
 
     url: str
     nsamples: int
@@ -33,7 +33,11 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """speakers: label order, sorted; options: how it was packed, for information; inputs: hex digest of list and options."""
+    """A dataset.
+
+    speakers: label order, sorted; inputs: hex digest of list and options;
+    options: how it was packed, for information.
+    """
 
     speakers: tuple[str, ...]
     shards: tuple[ShardEntry, ...]
@@ -77,7 +81,7 @@ def to_bytes(manifest: Manifest) -> bytes:
 
 
 def from_bytes(data: bytes, name: str) -> Manifest:
-    """Read manifest.json. `name` is for messages. Raises UserError for anything but a whole manifest of this version."""
+    """Read manifest.json. `name` is for messages. UserError for all but a whole manifest of this version."""
     try:
         document = json.loads(data)
     except ValueError as error:
@@ -108,6 +112,7 @@ def from_bytes(data: bytes, name: str) -> Manifest:
     for total, value in totals.items():
         if document.get(total) != value:
             raise UserError(
-                f"{name}: a damaged manifest ({total} says {document.get(total)}, its shards make {value}); pack again"
+                f"{name}: a damaged manifest ({total} says {document.get(total)}, its shards make {value});"
+                " pack again"
             )
     return manifest

@@ -31,8 +31,10 @@ from shard_tools.workers import run
 class PackOptions:
     """What decides the shards besides the list.
 
-    format: "keep" the files' bytes, or re-encode as "wav" or "flac"; convert: make audio that is not 16 kHz mono
-    16-bit so; utterances_per_shard: about; group: utterances of a speaker kept in one shard; seed: of the shuffle.
+    format: "keep" the files' bytes, or re-encode as "wav" or "flac";
+    convert: make what is not 16 kHz, mono, 16-bit so, instead of refusing it;
+    utterances_per_shard: about so many; group: up to so many of a speaker stay together;
+    seed: of the shuffle.
     """
 
     format: Format = "keep"
@@ -147,7 +149,7 @@ def _reusable(tasks: list[ShardTask], names: set[str]) -> dict[int, ShardEntry]:
             made += 1
         newest = max(source.mtime_ns for source in task.sources) / 1e9
         same = index.inputs == task.inputs() and index.shard_size == shard_size and newest < made
-        return entry_of(task.number, index, data) if same else None
+        return entry_of(task.tar_name, task.index_name, index, data) if same else None
 
     there = [task for task in tasks if {task.tar_name, task.index_name} <= names]
     with ThreadPoolExecutor(storage.CONNECTIONS) as threads:

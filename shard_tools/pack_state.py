@@ -77,8 +77,8 @@ def _refuse(
             for source in task.sources if task.number not in reused else ():
                 if source.mtime_ns / 1e9 >= made:
                     raise UserError(
-                        f"{manifest_url}: a complete dataset is there, but {task.root}/{source.path} has changed"
-                        f" since it was made; {advice}"
+                        f"{manifest_url}: a complete dataset is there, but {task.root}/{source.path}"
+                        f" has changed since it was made; {advice}"
                     )
         return
     tars = sorted(name for name in names if name.endswith(".tar"))

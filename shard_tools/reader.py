@@ -66,7 +66,7 @@ class Reader:
         counts: npt.NDArray[np.int64],
     ) -> None:
         catalogue, frames = self.catalogue, crops.shape[1]
-        view = memoryview(crops).cast("B")  # crops is fresh, so its rows lie one after the other
+        view = memoryview(crops.data).cast("B")  # crops is fresh, so its rows lie one after the other
         width = 2 * frames
         buffers = [view[first : first + width] for first in range(0, len(crops) * width, width)]
         short = np.flatnonzero(counts < frames).tolist()

@@ -18,8 +18,9 @@ _PREFIX = ".packing-"
 
 @contextlib.contextmanager
 def scratch_folder(url: str, names: Iterable[str]) -> Iterator[str]:
-    """A new folder whose files will be published at `url`: below it on a disk, so that publishing is a rename, else
-    in the temporary directory (TMPDIR). It is removed on leaving.
+    """A new folder for files that will be published at `url`, removed on leaving.
+
+    On a disk it lies below `url`, so that publishing is a rename; else in the temporary directory (TMPDIR).
 
     names: what lies at `url`. What a killed run left there is removed; UserError when a
     live one is still at work. S3 has no such lock: there, two packs at once publish the

@@ -56,7 +56,7 @@ class ShardTask:
         return shard_names(self.number)[1]
 
     def inputs(self) -> str:
-        """Hex digest of all that decides the shard's bytes, except the contents of the files, for which their sizes stand.
+        """Hex digest of all that decides the shard's bytes, with the files' sizes in place of their contents.
 
         Modification times stay out of it: a copy of the corpus must give the same shards.
         """
@@ -117,7 +117,7 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
-    return ShardResult(entry_of(task.number, index, index_data), [])
+    return ShardResult(entry_of(task.tar_name, task.index_name, index, index_data), [])
 
 
 def describe(speaker: str, label: int, path: str, frames: int) -> bytes:
@@ -132,9 +132,8 @@ def describe(speaker: str, label: int, path: str, frames: int) -> bytes:
     return json.dumps(fields, ensure_ascii=False).encode()
 
 
-def entry_of(number: int, index: index_file.ShardIndex, index_data: bytes) -> ShardEntry:
+def entry_of(tar_name: str, index_name: str, index: index_file.ShardIndex, index_data: bytes) -> ShardEntry:
     """The manifest's entry for a shard with this index."""
-    tar_name, index_name = shard_names(number)
     return ShardEntry(
         url=tar_name,
         nsamples=len(index),
@@ -147,7 +146,7 @@ def entry_of(number: int, index: index_file.ShardIndex, index_data: bytes) -> Sh
 
 
 def _member(task: ShardTask, source: Source) -> tuple[bytes, audio.AudioInfo]:
-    """The bytes of a sample's audio member and what their header says; UserError names the file and what was found."""
+    """A sample's audio member and what its header says; UserError names the file and what was found."""
     name = os.path.join(task.root, source.path)
     try:
         with open(name, "rb") as file:

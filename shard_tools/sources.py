@@ -27,7 +27,7 @@ class RangeError(Exception):
 
 class ByteSource(Protocol):
     def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
-        """Fill each buffer (writable bytes) from `offsets[i]` of shard `shards[i]`; RangeError when one cannot be."""
+        """Fill each buffer (writable bytes) from `offsets[i]` of shard `shards[i]`; else RangeError."""
 
 
 class LocalSource:
@@ -50,13 +50,11 @@ class LocalSource:
                 self._finish(position, file, offset, buffer, count)
 
     def _finish(self, position: int, file: int, offset: int, buffer: memoryview, count: int) -> None:
-        """Go on after a read that came back short: a signal, a network file system, or the end of the file."""
+        """Go on after a read that came back short: a signal, a network file system, the end of the file."""
         while count < len(buffer):
             more = os.preadv(file, (buffer[count:],), offset + count)
             if more == 0:
-                raise RangeError(
-                    position, f"the shard ends {len(buffer) - count} bytes too early: it was cut short"
-                )
+                raise RangeError(position, _too_short(len(buffer) - count))
             count += more
 
     def _open(self, shard: int) -> int:
@@ -87,8 +85,7 @@ class RemoteSource:
             except UserError as error:
                 raise RangeError(position, str(error)) from error
             if len(data) != len(buffer):
-                missing = len(buffer) - len(data)
-                raise RangeError(position, f"the shard ends {missing} bytes too early: it was cut short")
+                raise RangeError(position, _too_short(len(buffer) - len(data)))
             buffer[:] = data
 
         if len(buffers) == 1:
@@ -104,3 +101,7 @@ def open_source(urls: Sequence[str]) -> ByteSource:
     paths = [storage.local_path(url) for url in urls]
     local = [path for path in paths if path is not None]
     return LocalSource(local) if len(local) == len(urls) else RemoteSource(urls)
+
+
+def _too_short(missing: int) -> str:
+    return f"the shard ends {missing} bytes too early: it was cut short"

@@ -1,4 +1,6 @@
-"""The one door to bytes: any URL that fsspec opens (a path, file://, s3://, memory://), with retries and atomic publishing.
+"""The one door to bytes at any URL that fsspec opens (a path, file://, s3://, memory://).
+
+Reads are retried, and what is published is whole or absent.
 
 Endpoint and credentials come from the AWS environment and config files alone.
 A filesystem is asked for at every call: fsspec's instance cache is per process,

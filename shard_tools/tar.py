@@ -1,10 +1,13 @@
-"""Writing a tar whose bytes depend on nothing but names and data, with its checksums taken on the way."""
+"""Tars: writing one whose bytes depend on nothing but names and data, listing one, checksums of one."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
 import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -14,7 +17,7 @@ from shard_tools.index import BLOCK_SIZE
 
 
 class TarBuilder:
-    """Writes members to `file` in GNU format: plain headers with mtime 0, and a long-name member only above 100 bytes."""
+    """Writes members in GNU format: plain headers with mtime 0, and a long-name member above 100 bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -63,3 +66,52 @@ class TarBuilder:
                 self._crcs.append(self._crc)
                 self._crc = 0
             view = view[len(piece) :]
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """Of a whole tar. block_crc32: uint32, CRC-32 of each BLOCK_SIZE bytes; the last block may be shorter."""
+
+    size: int
+    sha256: str
+    block_crc32: npt.NDArray[np.uint32]
+
+
+def checksums(path: str, report: Callable[[int], object]) -> Checksums:
+    """Checksums of the file at `path`; `report` gets the number of bytes as they are read."""
+    sha256 = hashlib.sha256()
+    crcs: list[int] = []
+    size = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(512 * BLOCK_SIZE):
+            sha256.update(chunk)
+            view = memoryview(chunk)
+            crcs.extend(zlib.crc32(view[at : at + BLOCK_SIZE]) for at in range(0, len(chunk), BLOCK_SIZE))
+            size += len(chunk)
+            report(len(chunk))
+    return Checksums(size, sha256.hexdigest(), np.array(crcs, np.uint32))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file in a tar: where its data lie."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def members(path: str) -> Iterator[Member]:
+    """The regular files of the tar at `path`, in order, names without a leading "./".
+
+    Raises tarfile.TarError for what is no uncompressed tar, and where a header or a
+    member's data are cut off; a tar that ends between two members looks whole here.
+    """
+    size = os.path.getsize(path)
+    with tarfile.open(path, "r:") as tar:
+        for info in tar:
+            if info.offset_data + info.size > size:
+                raise tarfile.ReadError(f"the data of {info.name} are cut off")
+            if info.isreg():
+                yield Member(info.name.removeprefix("./"), info.offset_data, info.size)
+            tar.members = []  # type: ignore[attr-defined]  # else they are all kept

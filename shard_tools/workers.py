@@ -1,4 +1,4 @@
-"""Running tasks in worker processes that report progress, stop at once when told, and do not outlive their parent."""
+"""Running tasks in worker processes that report progress, stop when told, and do not outlive their parent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shard_tools.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Report = Callable[[int], None]
+Report = Callable[[int], object]
 
 _POLL_S = 0.2
 
@@ -79,7 +79,7 @@ _stop: Any = None
 
 
 def _start(done: Any, stop: Any, parent: int) -> None:
-    """Prepare a worker: Ctrl-C is the parent's to handle, and a worker whose parent was killed must not go on."""
+    """Prepare a worker: Ctrl-C is the parent's to handle; when the parent is killed the worker ends too."""
     global _done, _stop
     _done, _stop = done, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)

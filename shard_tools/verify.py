@@ -1,0 +1,227 @@
+"""Reading back everything that a manifest promises: every checksum, every utterance."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from shard_tools import audio, storage
+from shard_tools import index as index_file
+from shard_tools import manifest as manifest_file
+from shard_tools.catalogue import checked_index
+from shard_tools.errors import UserError
+from shard_tools.index import ShardIndex
+from shard_tools.manifest import Manifest, ShardEntry
+from shard_tools.tar import Member, checksums, members
+from shard_tools.workers import Report, run
+
+
+@dataclass(frozen=True)
+class VerifySummary:
+    """problems: one line each, in shard order; nothing is wrong when there are none."""
+
+    manifest: Manifest
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class _Task:
+    url: str
+    entry: ShardEntry
+    speakers: Sequence[str]
+    ours: bool  # whether we wrote the JSON of the samples; elsewhere "label" or "frames" may mean something else
+
+
+def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySummary:
+    """Check the dataset at `url`, and go on after whatever is wrong.
+
+    Checked are the SHA-256 of indexes and shards, the CRC-32 of blocks, and that every
+    utterance lies where its index says, decodes, and agrees with its JSON.
+
+    Raises UserError only when there is no readable manifest to check against.
+    """
+    manifest_url = storage.join(url, manifest_file.NAME)
+    manifest = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
+    tasks = [
+        _Task(url, entry, manifest.speakers, not manifest.options.get("indexed")) for entry in manifest.shards
+    ]
+    found: dict[str, list[str]] = {}
+    shard_of_key: dict[str, str] = {}
+    clashes: list[str] = []
+    with tqdm(
+        total=manifest.bytes, unit="B", unit_scale=True, desc="verifying", disable=None if progress else True
+    ) as bar:
+        for task, (problems, keys) in run(_verify_shard, tasks, workers=workers, progress=bar.update):
+            found[task.entry.url] = problems
+            for key in keys:
+                other = shard_of_key.setdefault(key, task.entry.url)
+                if other != task.entry.url:
+                    clashes.append(f"{task.entry.url}: key {key!r} is also in {other}")
+    problems = _manifest_problems(manifest, manifest_url)
+    for entry in manifest.shards:
+        problems += found.get(entry.url, [])
+    return VerifySummary(manifest, problems + sorted(clashes))
+
+
+def _manifest_problems(manifest: Manifest, name: str) -> list[str]:
+    problems = []
+    if list(manifest.speakers) != sorted(set(manifest.speakers)):
+        problems.append(f"{name}: its speakers are not sorted or not unique")
+    urls = [entry.url for entry in manifest.shards]
+    problems += [
+        f"{name}: lists {url} more than once" for url in sorted({u for u in urls if urls.count(u) > 1})
+    ]
+    return problems
+
+
+def _verify_shard(task: _Task, report: Report) -> tuple[list[str], list[str]]:
+    """What is wrong with one shard and its index, and the keys that it holds."""
+    entry = task.entry
+    problems: list[str] = []
+    index: ShardIndex | None = None
+    index_url = storage.join(task.url, entry.index)
+    try:
+        data = storage.read_bytes(index_url)
+        try:
+            index = checked_index(entry, index_url, data)
+        except UserError as error:
+            problems.append(str(error))
+            index = index_file.from_bytes(data, index_url)
+    except UserError as error:
+        if str(error) not in problems:
+            problems.append(str(error))
+    try:
+        with local_copy(storage.join(task.url, entry.url)) as path:
+            problems += _check_bytes(path, entry, index, report)
+            problems += _check_samples(path, task, index)
+    except UserError as error:
+        problems.append(str(error))
+    return problems, index.keys() if index is not None else []
+
+
+@contextmanager
+def local_copy(url: str) -> Iterator[str]:
+    """A path with the shard's bytes: its own on a disk, else a temporary copy."""
+    path = storage.local_path(url)
+    if path is not None:
+        storage.size(url)  # MissingError when it is not there
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="voxshard-") as folder:
+        copy = os.path.join(folder, "shard.tar")
+        storage.fetch(url, copy)
+        yield copy
+
+
+def _check_bytes(path: str, entry: ShardEntry, index: ShardIndex | None, report: Report) -> list[str]:
+    found = checksums(path, report)
+    problems = []
+    if found.size != entry.filesize:
+        problems.append(f"{entry.url}: {found.size} bytes, the manifest says {entry.filesize}")
+    if found.sha256 != entry.sha256:
+        problems.append(f"{entry.url}: SHA-256 {found.sha256}, the manifest says {entry.sha256}")
+    if index is None:
+        return problems
+    common = min(len(found.block_crc32), len(index.block_crc32))
+    differ = np.flatnonzero(found.block_crc32[:common] != index.block_crc32[:common])
+    for run_of_blocks in np.split(differ, np.flatnonzero(np.diff(differ) > 1) + 1) if len(differ) else []:
+        first = int(run_of_blocks[0]) * index.block_size
+        end = min((int(run_of_blocks[-1]) + 1) * index.block_size, found.size)
+        inside = np.flatnonzero((index.offset < end) & (index.offset + index.size > first)).tolist()
+        keys = ", ".join(index.key(row) for row in inside[:3]) + (", …" if len(inside) > 3 else "")
+        what = f"audio of {keys}" if inside else "no audio in them"
+        problems.append(f"{entry.url}: bytes {first} to {end} do not have their CRC-32 ({what})")
+    return problems
+
+
+def _check_samples(
+    path: str, entry: ShardEntry, index: ShardIndex | None, speakers: Sequence[str]
+) -> list[str]:
+    problems: list[str] = []
+    at: dict[str, Member] = {}
+    try:
+        for member in members(path):
+            if member.name in at:
+                problems.append(f"{entry.url}: {member.name} is in the tar more than once")
+            at[member.name] = member
+    except (tarfile.TarError, OSError) as error:
+        problems.append(f"{entry.url}: the tar cannot be read to its end: {error}")
+    if index is None:
+        return problems
+    audio_members = {name for name in at if name.endswith((".wav", ".flac"))}
+    indexed = 0
+    with open(path, "rb") as file:
+        for row, key in enumerate(index.keys()):
+            name = key + (".flac" if index.codec[row] == index_file.FLAC else ".wav")
+            audio_member = at.get(name)
+            if audio_member is None:
+                problems.append(f"{entry.url}: {name} is in the index but not in the tar")
+                continue
+            audio_members.discard(name)
+            indexed += 1
+            if (audio_member.offset, audio_member.size) != (index.offset[row], index.size[row]):
+                problems.append(
+                    f"{entry.url}: {name} is {audio_member.size} bytes at {audio_member.offset} in the tar,"
+                    f" {index.size[row]} at {index.offset[row]} in the index"
+                )
+            data = _read(file.fileno(), audio_member)
+            problems += [f"{entry.url}: {p}" for p in _check_audio(data, name, index, row)]
+            label = int(index.label[row])
+            speaker = speakers[label] if 0 <= label < len(speakers) else None
+            if speaker is None:
+                problems.append(f"{entry.url}: {name} has label {label}; there are {len(speakers)} speakers")
+            elif (json_member := at.get(f"{key}.json")) is not None:
+                described = _read(file.fileno(), json_member)
+                expected = {"label": label, "frames": int(index.frames[row])} if task.ours else {}
+                problems += [
+                    f"{entry.url}: {p}" for p in _check_json(described, json_member.name, speaker, expected)
+                ]
+    problems += [f"{entry.url}: {name} is in the tar but not in the index" for name in sorted(audio_members)]
+    if indexed != entry.nsamples:
+        problems.append(f"{entry.url}: {indexed} utterances found, the manifest says {entry.nsamples}")
+    return problems
+
+
+def _read(file: int, member: Member) -> bytes:
+    return os.pread(file, member.size, member.offset)
+
+
+def _check_audio(data: bytes, name: str, index: ShardIndex, row: int) -> list[str]:
+    try:
+        info = audio.probe(data, name)
+        frames = len(audio.decode(data, name))
+    except UserError as error:
+        return [str(error)]
+    problems = []
+    if frames != index.frames[row]:
+        problems.append(f"{name}: {frames} frames, the index says {index.frames[row]}")
+    pcm_offset = -1 if info.pcm_offset is None else int(index.offset[row]) + info.pcm_offset
+    if pcm_offset != index.pcm_offset[row]:
+        problems.append(f"{name}: PCM begins at byte {pcm_offset}, the index says {index.pcm_offset[row]}")
+    return problems
+
+
+def _check_json(data: bytes, name: str, speaker: str, expected: dict[str, int]) -> list[str]:
+    """Compare those fields that are there: the JSON of tars made elsewhere need not have all of ours."""
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        return [f"{name}: not JSON ({error})"]
+    if not isinstance(found, dict):
+        return [f"{name}: not a JSON object"]
+    problems = [
+        f"{name}: {field} is {found[field]!r}, the index says {value!r}"
+        for field, value in expected.items()
+        if field in found and found[field] != value
+    ]
+    if str(found.get("speaker", speaker)) != speaker:
+        problems.append(f"{name}: speaker is {found['speaker']!r}, the index says {speaker!r}")
+    return problems

@@ -1,0 +1,51 @@
+"""Fixtures that several parts of the tests share: an S3 endpoint on this machine, and real audio where it lies."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REAL_AUDIO = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of an S3 server on a free port of 127.0.0.1, which AWS's environment variables point to."""
+    server_module = pytest.importorskip("moto.server")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            patch.delenv(name, raising=False)
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.setenv(name, ",".join(filter(None, [os.environ.get(name), host])))
+        yield endpoint
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint: str) -> str:
+    """The URL ("s3://name") of a fresh, empty bucket."""
+    from s3fs import S3FileSystem
+
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    S3FileSystem(use_listings_cache=False, skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def real_audio() -> Path:
+    """The folder of real recordings beside the project; a test that asks for it is skipped where it is absent."""
+    if not REAL_AUDIO.is_dir():
+        pytest.skip(f"no real audio at {REAL_AUDIO}")
+    return REAL_AUDIO

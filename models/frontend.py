@@ -24,10 +24,10 @@ class MelFrontEnd(nn.Module):
     """Mel spectrogram, logarithm, and normalisation of each band over the utterance.
 
     Hamming windows of 25 ms every 10 ms, 512-point FFT, `n_mels` HTK-scale bands
-    from 0 to 8 kHz (torchaudio's transforms), as in the VoxCeleb trainer (Chung et
-    al., "In defence of metric learning for speaker recognition", 2020). Subtracting
-    each band's mean over the utterance takes away its level and the colour of its
-    channel.
+    from 0 to 8 kHz, as in the VoxCeleb trainer (Chung et al., "In defence of metric
+    learning for speaker recognition", 2020). Equal to torchaudio's MelSpectrogram,
+    which `torch.compile` cannot trace whole. Subtracting each band's mean over the
+    utterance takes away its level and the colour of its channel.
 
     n_mels: number of bands. log_input: take the natural logarithm.
     unit_variance: also divide each band by its standard deviation over the
@@ -37,14 +37,19 @@ class MelFrontEnd(nn.Module):
     under autocast: the energies span more decades than half precision resolves.
     """
 
+    window: torch.Tensor
+    bands: torch.Tensor
+
     def __init__(self, n_mels: int, *, log_input: bool = True, unit_variance: bool = True) -> None:
         super().__init__()
         self.log_input = log_input
         self.unit_variance = unit_variance
-        self.spectrum = torchaudio.transforms.Spectrogram(
-            n_fft=_FFT, win_length=WINDOW, hop_length=HOP, window_fn=torch.hamming_window, power=None
+        bands = torchaudio.functional.melscale_fbanks(
+            _FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm=None, mel_scale="htk"
         )
-        self.mel = torchaudio.transforms.MelScale(n_mels, SAMPLE_RATE, n_stft=_FFT // 2 + 1)
+        # Constants: a checkpoint need not hold them.
+        self.register_buffer("window", torch.hamming_window(WINDOW), persistent=False)
+        self.register_buffer("bands", bands, persistent=False)
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """audio (B, frames) in [-1, 1) → float32 (B, n_mels, 1 + frames // 160).
@@ -59,10 +64,10 @@ class MelFrontEnd(nn.Module):
                 f"({1000 * WINDOW // SAMPLE_RATE} ms at {SAMPLE_RATE} Hz); use longer audio"
             )
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
-            spectrum = self.spectrum(audio.float())
+            spectrum = torch.stft(audio.float(), _FFT, HOP, WINDOW, self.window, return_complex=True)
             # Not |spectrum|²: its square root and extra copies cost more than the Fourier transform on a CPU.
             power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-            features = self.mel(power) + _FLOOR
+            features = (power.transpose(1, 2) @ self.bands).transpose(1, 2) + _FLOOR
             if self.log_input:
                 features = features.log()
             if self.unit_variance:

@@ -78,7 +78,7 @@ def test_bfloat16_autocast_stays_near_float32() -> None:
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         found = network(audio("crop"))
     wanted = np.load(FOLDER / "resnetse34l_asp.npz")["eval/crop"]
-    # bfloat16 rounds to 2⁻⁹; some 40 layers with independent roundings: √40 · 2⁻⁹ ≈ 1.2 %; 0.4 % was measured.
+    # bfloat16 rounds to 2⁻⁹; 40 layers of independent roundings: √40 · 2⁻⁹ ≈ 1.2 %; 0.4 % was measured.
     assert 1e-5 < relative_error(found.float(), wanted) <= 0.02
 
 

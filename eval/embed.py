@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -69,7 +70,13 @@ def embed(
     def load(name: str) -> npt.NDArray[np.int16]:
         return cut(source.load(name), crops, frames)
 
-    bar = tqdm(total=len(part), desc="embedding", unit=" utterances", disable=not progress)
+    bar = tqdm(
+        total=len(part),
+        desc="embedding",
+        unit=" utterances",
+        disable=not progress,
+        mininterval=0.1 if sys.stderr.isatty() else 10,  # a job's log gets a line now and then
+    )
     with torch.inference_mode(), bar:
         for first, batch in _batches(
             _read_ahead(load, part, threads, 2 * batch_utterances), batch_utterances

@@ -62,7 +62,11 @@ def build_report(
     threshold = metrics["eer_threshold"]
     digits = plots.score_digits(scores)
     cards = [
-        _card("EER", f"{metrics['eer']:.2f} %", f"false accepts = false rejects at {threshold:.{digits}f}")
+        _card(
+            "EER",
+            f"{metrics['eer']:.2f} %",
+            f"false accepts = false rejects at threshold {threshold:.{digits}f}",
+        )
     ]
     for point, (p_target, cost) in zip(points[1:], metrics["min_dcf"].items(), strict=True):
         where = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from eval_fakes import Ears
 
 from shard_tools import audio
 
@@ -48,25 +50,13 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> Voices:
     return Voices(root / "wav", trials, lengths)
 
 
-class Ears(torch.nn.Module):
-    """A network without training: mean magnitudes of random filters, and a batch norm and dropout to trip over."""
-
-    embedding_size = 16
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.filters = torch.nn.Parameter(torch.randn(160, 16, generator=generator))
-        self.norm = torch.nn.BatchNorm1d(16)
-        self.dropout = torch.nn.Dropout(0.5)
-        self.calls: list[tuple[int, ...]] = []
-
-    def forward(self, sound: torch.Tensor) -> torch.Tensor:
-        assert sound.dtype == torch.float32
-        assert float(sound.abs().max()) <= 1.0
-        self.calls.append(tuple(sound.shape))
-        windows = sound.unfold(1, 160, 80)
-        return self.dropout(self.norm((windows @ self.filters).abs().mean(dim=1)))
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch's threads wait for each other actively, which is slow where the cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

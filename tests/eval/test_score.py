@@ -25,7 +25,9 @@ def some():
 def test_euclidean_is_minus_the_mean_pairwise_distance_of_unit_vectors(some):
     embeddings, trials = some
     units = F.normalize(torch.from_numpy(embeddings).double(), dim=2)
-    expected = [-torch.cdist(units[a], units[b]).mean() for a, b in zip(trials.left, trials.right, strict=True)]
+    expected = [
+        -torch.cdist(units[a], units[b]).mean() for a, b in zip(trials.left, trials.right, strict=True)
+    ]
     # A crop against itself has distance 0, of which cdist's rounding leaves about 1e-8.
     np.testing.assert_allclose(score_trials(embeddings, trials, "euclidean"), expected, rtol=1e-6)
 

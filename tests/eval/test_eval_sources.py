@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import fsspec
+import numpy as np
+import pytest
+
+from eval.sources import FolderSource, ShardSource, open_source, require_all
+from shard_tools.errors import UserError
+from shard_tools.pack import PackOptions, pack
+
+
+@pytest.fixture(scope="module")
+def shards(voices, tmp_path_factory):
+    url = str(tmp_path_factory.mktemp("shards"))
+    pack(str(voices.folder), url, options=PackOptions(format="flac", utterances_per_shard=5))
+    return url
+
+
+def test_folders_and_shards_give_the_same_audio(voices, shards):
+    folder, packed = open_source(str(voices.folder)), open_source(shards)
+    assert isinstance(folder, FolderSource)
+    assert isinstance(packed, ShardSource)
+    for name, frames in voices.lengths.items():
+        samples = folder.load(name)
+        assert (samples.shape, samples.dtype) == ((frames,), np.int16)
+        np.testing.assert_array_equal(packed.load(name), samples)
+
+
+def test_any_url(voices):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/eval-data/s0/00.wav", (voices.folder / "s0/00.wav").read_bytes())
+    source = open_source("memory://eval-data")
+    assert source.missing(["s0/00.wav", "s0/01.wav"]) == ["s0/01.wav"]
+    assert len(source.load("s0/00.wav")) == voices.lengths["s0/00.wav"]
+
+
+def test_a_list_may_name_another_codec_than_the_shards_hold(shards):
+    assert open_source(shards).missing(["s0/00.wav", "s0/00.flac", "s0/09.flac"]) == ["s0/09.flac"]
+
+
+def test_shards_are_read_from_several_threads(voices, shards):
+    source = open_source(shards)
+    names = list(voices.lengths) * 20
+    together = threading.Barrier(4)
+
+    def load(number):
+        if number < 4:
+            together.wait()
+        return source.load(names[number])
+
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(load, range(len(names))))
+    assert [len(samples) for samples in loaded] == [voices.lengths[name] for name in names]
+
+
+def test_missing_utterances_are_counted_and_the_first_are_named(voices, shards):
+    names = ["s0/00.wav", "x/1.wav", "x/2.wav", "s1/00.wav", "x/3.wav", "x/4.wav"]
+    for url in (str(voices.folder), shards):
+        with pytest.raises(UserError) as caught:
+            require_all(open_source(url), names, "list.txt")
+        text = str(caught.value)
+        assert f"{url}: 4 of the 6 utterances in list.txt" in text
+        assert "x/1.wav, x/2.wav, x/3.wav, …" in text
+        assert "x/4.wav" not in text
+        require_all(open_source(url), list(voices.lengths), "list.txt")
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        open_source(str(tmp_path / "nowhere"))
+
+
+def test_a_broken_manifest_is_not_taken_for_a_folder_of_audio(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        open_source(str(tmp_path))

@@ -14,7 +14,7 @@ from train.config import Config, parse
 # A mistake in the configuration strikes every rank. The others hold their tongues so long that
 # torchrun, which ends all ranks when one fails, leaves them no time to repeat what rank 0 says;
 # a failure that is theirs alone is still heard.
-SILENCE_S = 3.0
+SILENCE_S = 10.0
 
 
 def main() -> int:

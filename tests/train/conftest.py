@@ -53,9 +53,13 @@ def corpus(tmp_path_factory) -> Corpus:
     lines = [f"{int(a[:3] == b[:3])} {a} {b}\n" for i, a in enumerate(names) for b in names[i + 1 :]]
     (folder / "trials.txt").write_text("".join(lines))
     shards = folder / "shards"
-    for kind, source, form in (
-        ("wav", "wav", "keep"), ("flac", "wav", "flac"), ("noise", "noise", "keep"), ("rooms", "rooms", "keep"),
-    ):  # fmt: skip
+    forms = [
+        ("wav", "wav", "keep"),
+        ("flac", "wav", "flac"),
+        ("noise", "noise", "keep"),
+        ("rooms", "rooms", "keep"),
+    ]
+    for kind, source, form in forms:
         options = PackOptions(format=form, utterances_per_shard=30)
         pack(str(folder / source), str(shards / kind), options=options)
     paths = {kind: str(shards / kind) for kind in ("wav", "flac", "noise", "rooms")}

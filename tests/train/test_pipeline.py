@@ -1,4 +1,4 @@
-"""The same batches, bit for bit, from any number of ranks and workers, from any step, and from either codec."""
+"""The same batches, bit for bit, from any number of ranks and workers, from any step, from either codec."""
 
 from __future__ import annotations
 

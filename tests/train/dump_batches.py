@@ -1,0 +1,33 @@
+"""Run under torchrun: writes this rank's batches of some steps, as training would get them, to an .npz file."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from shard_tools.catalogue import open_catalogue
+from shard_tools.reader import Reader
+from train.config import parse
+from train.distributed import process_group
+from train.pipeline import Stream, batches, make_loader
+from train.sources import build_augmenter, build_plan
+
+
+def main(prefix: str, steps: int, arguments: list[str]) -> None:
+    config, _ = parse(arguments)
+    with process_group("cpu") as process:
+        catalogue = open_catalogue(config.data.url)
+        plan = build_plan(catalogue, config)
+        plan.check_world(process.world)
+        augmenter = build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed)
+        stream = Stream(plan, Reader(catalogue), augmenter, process.rank, process.world)
+        loader = make_loader(stream, 0, steps, workers=config.data.workers, prefetch=2)
+        found = list(batches(loader))
+        names = ("audio", "label", "n", "utterance")
+        arrays = {name: np.stack([batch[name].numpy() for batch in found]) for name in names}
+        np.savez(f"{prefix}-{process.rank}.npz", **arrays)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])

@@ -32,6 +32,10 @@ class AudioError(UserError):
     """A file or utterance is not the audio that it should be; the text names it and what was found."""
 
 
+class FormatError(AudioError):
+    """Not what shards hold as it is, but perhaps audio that can be converted."""
+
+
 @dataclass(frozen=True)
 class AudioInfo:
     """What the header of an audio file says.
@@ -75,16 +79,16 @@ def probe_header(head: bytes, size: int, name: str) -> AudioInfo:
     elif head[:4] == b"fLaC":
         info = _probe_flac(head, name)
     else:
-        raise AudioError(f"{name}: neither WAV nor FLAC (it begins with {head[:4]!r})")
+        raise FormatError(f"{name}: neither WAV nor FLAC (it begins with {head[:4]!r})")
     if info.frames == 0:
         raise AudioError(f"{name}: a {info.codec.upper()} header without any audio")
     return info
 
 
 def require_fit(info: AudioInfo, name: str) -> None:
-    """Raise AudioError unless the audio is 16 kHz, mono, 16-bit."""
+    """Raise FormatError unless the audio is 16 kHz, mono, 16-bit."""
     if not info.fits:
-        raise AudioError(f"{name}: {info.describe()}; needed is {SAMPLE_RATE} Hz, 1 channel, PCM_16")
+        raise FormatError(f"{name}: {info.describe()}; needed is {SAMPLE_RATE} Hz, 1 channel, PCM_16")
 
 
 def decode(data: bytes, name: str) -> npt.NDArray[np.int16]:
@@ -94,14 +98,9 @@ def decode(data: bytes, name: str) -> npt.NDArray[np.int16]:
     """
     info = probe(data, name)
     require_fit(info, name)
-    return decode_known(data, info, name)
-
-
-def decode_known(data: bytes, info: AudioInfo, name: str) -> npt.NDArray[np.int16]:
-    """`decode` for a file whose header was probed already and fits."""
-    if info.pcm_offset is not None:
-        return np.frombuffer(data, "<i2", info.frames, info.pcm_offset).astype(np.int16)
-    return decode_flac(data, 0, info.frames, name)
+    if info.pcm_offset is None:
+        return decode_flac(data, 0, info.frames, name)
+    return np.frombuffer(data, "<i2", info.frames, info.pcm_offset).astype(np.int16)
 
 
 def decode_flac(data: bytes | bytearray, start: int, frames: int, name: str) -> npt.NDArray[np.int16]:
@@ -112,7 +111,7 @@ def decode_flac(data: bytes | bytearray, start: int, frames: int, name: str) -> 
                 file.seek(start)
             samples: npt.NDArray[np.int16] = file.read(frames, dtype="int16")
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(f"{name}: FLAC does not decode ({error})") from error
+        raise AudioError(f"{name}: truncated or damaged FLAC ({reason(error)})") from error
     if samples.shape != (frames,):
         raise AudioError(f"{name}: truncated FLAC: frame {start + len(samples)} is missing")
     return samples
@@ -149,6 +148,11 @@ def wrap(samples: npt.NDArray[np.int16], frames: int) -> npt.NDArray[np.int16]:
 def to_float(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
     """int16 of any shape → float32 in [-1, 1) of the same shape: divided by 32768, as libsndfile does."""
     return samples.astype(np.float32) * np.float32(1 / 32768)
+
+
+def reason(error: Exception) -> str:
+    """libsndfile's words without "Error : " and the full stop."""
+    return str(error).rpartition(": ")[2].rstrip(".")
 
 
 def _probe_wav(head: bytes, size: int, name: str) -> AudioInfo:

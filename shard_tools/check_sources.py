@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import soundfile
 from tqdm import tqdm
 
 from shard_tools import audio
+from shard_tools.convert import check_convertible
 from shard_tools.listing import ProblemsError
 from shard_tools.workers import Report, run
 
@@ -39,19 +39,23 @@ def check_sources(
     ]
     found: list[tuple[int, int]] = [(0, 0)] * len(paths)
     problems: list[tuple[int, str]] = []
+    convertible = False
     with tqdm(total=len(paths), unit="file", desc="checking", disable=None if progress else True) as bar:
-        for task, (stats, bad) in run(_check, tasks, workers=workers, progress=bar.update):
+        for task, (stats, bad, other_format) in run(_check, tasks, workers=workers, progress=bar.update):
             found[task.first : task.first + len(stats)] = stats
             problems.extend(bad)
+            convertible |= other_format
     if problems:
-        hint = "" if convert else " (--convert makes other rates, channels and bit depths fit)"
+        hint = " (--convert makes other rates, channels and bit depths fit)" if convertible else ""
         raise ProblemsError([text for _, text in sorted(problems)], f"nothing was packed{hint}")
     return found
 
 
-def _check(task: _Task, report: Report) -> tuple[list[tuple[int, int]], list[tuple[int, str]]]:
+def _check(task: _Task, report: Report) -> tuple[list[tuple[int, int]], list[tuple[int, str]], bool]:
+    """(size, mtime) of each file, problems with their rows, and whether converting would solve some."""
     stats: list[tuple[int, int]] = []
     problems: list[tuple[int, str]] = []
+    convertible = False
     for row, path in enumerate(task.paths, task.first):
         name = os.path.join(task.root, path)
         size = mtime = 0
@@ -63,12 +67,13 @@ def _check(task: _Task, report: Report) -> tuple[list[tuple[int, int]], list[tup
                 try:
                     _check_header(head, size, name, task.convert)
                 except audio.AudioError:
-                    if task.convert or size <= len(head):
+                    if size <= len(head):
                         raise
                     # a long chunk may come before the audio
                     _check_header(head + file.read(), size, name, task.convert)
         except audio.AudioError as error:
             problems.append((row, str(error)))
+            convertible |= isinstance(error, audio.FormatError)
         except OSError as error:
             found = (
                 "does not exist"
@@ -78,16 +83,13 @@ def _check(task: _Task, report: Report) -> tuple[list[tuple[int, int]], list[tup
             problems.append((row, f"{name}: {found}"))
         stats.append((size, mtime))
         report(1)
-    return stats, problems
+    return stats, problems, convertible
 
 
 def _check_header(head: bytes, size: int, name: str, convert: bool) -> None:
-    if not convert:
-        audio.require_fit(audio.probe_header(head, size, name), name)
-        return
-    if size == 0:
-        raise audio.AudioError(f"{name}: empty file (0 bytes)")
     try:
-        soundfile.info(name)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise audio.AudioError(f"{name}: not audio that can be converted ({error})") from error
+        audio.require_fit(audio.probe_header(head, size, name), name)
+    except audio.FormatError:
+        if not convert:
+            raise
+        check_convertible(name)

@@ -210,8 +210,9 @@ def summary_line(summary: PackSummary, url: str) -> str:
     manifest = summary.manifest
     shards = f"{len(manifest.shards)} shard{'s' * (len(manifest.shards) != 1)}"
     return (
-        f"{url}: {manifest.utterances} utterances of {len(manifest.speakers)} speakers, {manifest.hours:.2f} h,"
-        f" in {shards}, {manifest.bytes / 1e6:.1f} MB; took {summary.seconds:.1f} s, {summary.reused} reused"
+        f"{url}: {manifest.utterances} utterances of {len(manifest.speakers)} speakers,"
+        f" {manifest.hours:.2f} h, in {shards}, {manifest.bytes / 1e6:.1f} MB;"
+        f" took {summary.seconds:.1f} s, {summary.reused} reused"
     )
 
 

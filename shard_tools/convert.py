@@ -10,7 +10,19 @@ import numpy.typing as npt
 import soundfile
 from scipy.signal import resample_poly
 
-from shard_tools.audio import SAMPLE_RATE, AudioError
+from shard_tools.audio import SAMPLE_RATE, AudioError, reason
+
+
+# libsndfile's count for a FLAC that does not say how long it is is near 2**63
+_UNKNOWN_FRAMES = 2**62
+
+
+def check_convertible(name: str) -> None:
+    """Raise AudioError unless libsndfile recognises the file called `name` as audio."""
+    try:
+        soundfile.info(name)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError(f"{name}: not audio that can be converted ({reason(error)})") from error
 
 
 def convert(data: bytes, name: str) -> npt.NDArray[np.int16]:
@@ -18,12 +30,15 @@ def convert(data: bytes, name: str) -> npt.NDArray[np.int16]:
 
     The same bytes give the same samples. Raises AudioError for what libsndfile cannot read or holds no audio.
     """
-    if not data:
-        raise AudioError(f"{name}: empty file (0 bytes)")
     try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float64", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            promised = file.frames if file.format == "FLAC" else 0
+            rate = file.samplerate
+            samples = file.read(dtype="float64", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(f"{name}: not audio that can be converted ({error})") from error
+        raise AudioError(f"{name}: not audio that can be converted ({reason(error)})") from error
+    if len(samples) < promised < _UNKNOWN_FRAMES:
+        raise AudioError(f"{name}: truncated FLAC: {len(samples)} of {promised} frames are there")
     mono = samples.mean(axis=1)
     if rate != SAMPLE_RATE and len(mono):
         common = math.gcd(rate, SAMPLE_RATE)

@@ -48,7 +48,7 @@ class _Scan:
 
 
 def index_tars(url: str, *, workers: int = 1, overwrite: bool = False, progress: bool = False) -> PackSummary:
-    """Write an index beside each .tar directly below `url`, and then manifest.json; the tars stay as they are.
+    """Write an index beside each .tar directly below `url`, then manifest.json; the tars stay as they are.
 
     Raises UserError when a manifest is there already (unless `overwrite`) or no tar is, and
     ProblemsError that names every sample that cannot be indexed; nothing is written then.

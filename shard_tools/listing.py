@@ -65,15 +65,14 @@ def read_listing(root: str, list_url: str | None) -> Listing:
         if reason:
             problems.append(f"{place}: {path!r}: {reason}")
             continue
-        earlier = place_of_key.setdefault(key, (place, path))
-        if earlier[0] != place:
-            if earlier[1] == path:
-                problems.append(f"{place}: {path} is listed already at {earlier[0]}")
+        if key in place_of_key:
+            other_place, other = place_of_key[key]
+            if other == path:
+                problems.append(f"{place}: {path} is listed already at {other_place}")
             else:
-                problems.append(
-                    f"{place}: {path} and {earlier[1]} would both have the key {key!r}; rename one"
-                )
+                problems.append(f"{place}: {path} and {other} would both have the key {key!r}; rename one")
             continue
+        place_of_key[key] = place, path
         listing.speakers.append(sys.intern(speaker))
         listing.paths.append(path)
         listing.keys.append(key)
@@ -142,4 +141,4 @@ def _walk(root: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:
                 f"{os.path.join(root, speaker)}: a speaker's name has no blanks; rename the folder"
             )
         else:
-            yield path, speaker, path
+            yield root, speaker, path

@@ -84,7 +84,7 @@ def _refuse(
     tars = sorted(name for name in names if name.endswith(".tar"))
     if tars and STATE_NAME not in names:
         raise UserError(
-            f"{url}: holds {len(tars)} tars that no manifest names (first: {tars[0]}); {advice},"
+            f"{url}: holds tars that no manifest names ({tars[0]}, {len(tars)} in all); {advice},"
             " or use make-shards index to index them as they are"
         )
 

@@ -156,22 +156,19 @@ def _member(task: ShardTask, source: Source) -> tuple[bytes, audio.AudioInfo]:
         raise UserError(f"{name}: cannot be read ({error.strerror})") from error
     if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns) or len(data) != source.size:
         raise UserError(f"{name}: changed while it was being packed; run again when it is at rest")
-    info: audio.AudioInfo | None = None
+    codec: audio.Codec = "flac" if source.path.lower().endswith(".flac") else "wav"
+    if task.format != "keep":
+        codec = task.format
     try:
-        info = audio.probe(data, name)
-        audio.require_fit(info, name)
-        samples = audio.decode_known(data, info, name)  # a FLAC that is cut short shows only here
-    except audio.AudioError:
+        samples = audio.decode(data, name)  # a FLAC that is cut short shows only here
+    except audio.FormatError:
         if not task.convert:
             raise
-        samples = convert(data, name)
-        codec: audio.Codec = "flac" if info is not None and info.codec == "flac" else "wav"
-        data = audio.encode(samples, codec if task.format == "keep" else task.format)
-        return data, audio.probe(data, name)
-    if task.format != "keep":
-        data = audio.encode(samples, task.format)
-        info = audio.probe(data, name)
-    return data, info
+        data = audio.encode(convert(data, name), codec)
+    else:
+        if task.format != "keep":
+            data = audio.encode(samples, codec)
+    return data, audio.probe(data, name)
 
 
 def _index(

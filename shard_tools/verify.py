@@ -37,7 +37,7 @@ class _Task:
     url: str
     entry: ShardEntry
     speakers: Sequence[str]
-    ours: bool  # whether we wrote the JSON of the samples; elsewhere "label" or "frames" may mean something else
+    ours: bool  # elsewhere, "label" or "frames" in a sample's JSON may mean something else
 
 
 def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySummary:
@@ -142,9 +142,8 @@ def _check_bytes(path: str, entry: ShardEntry, index: ShardIndex | None, report:
     return problems
 
 
-def _check_samples(
-    path: str, entry: ShardEntry, index: ShardIndex | None, speakers: Sequence[str]
-) -> list[str]:
+def _check_samples(path: str, task: _Task, index: ShardIndex | None) -> list[str]:
+    entry, speakers = task.entry, task.speakers
     problems: list[str] = []
     at: dict[str, Member] = {}
     try:

@@ -23,11 +23,11 @@ from shard_tools.errors import UserError, exit_status
 _EXAMPLES = """\
 Examples:
   # whole utterances, straight from shards
-  python -m eval runs/demo/checkpoints/last.pt --trials veri_test.txt --data s3://bucket/vox1-test \\
+  python -m eval runs/demo/checkpoints/step-00002000.pt --trials veri_test.txt --data s3://bucket/vox1-test \\
       --out runs/demo/eval
 
   # the VoxCeleb trainer's protocol: 10 crops of 4 s, mean pairwise distance
-  python -m eval last.pt --trials veri_test2.txt --data /data/voxceleb1 --out eval \\
+  python -m eval step-00002000.pt --trials veri_test2.txt --data /data/voxceleb1 --out eval \\
       --crops 10 --crop-frames 400 --scoring euclidean
 
 OUT then holds metrics.json, scores.txt (score path path), det.png and report.html.

@@ -171,9 +171,7 @@ def _probe_wav(head: bytes, size: int, name: str) -> AudioInfo:
                 raise AudioError(f"{name}: a WAV whose data comes before its format")
             kind, channels, rate, align, bits = form
             if length == _LENGTH_UNKNOWN:
-                raise AudioError(
-                    f"{name}: the WAV header does not say how long it is (written to a pipe?); rewrite it"
-                )
+                raise FormatError(f"{name}: the WAV header gives no length (written to a pipe?)")
             if body + length > size:
                 raise AudioError(
                     f"{name}: truncated: {length} bytes of audio in the WAV header, {size - body} in the file"
@@ -197,7 +195,5 @@ def _probe_flac(head: bytes, name: str) -> AudioInfo:
     rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
     frames = packed & (1 << 36) - 1
     if frames == 0:
-        raise AudioError(
-            f"{name}: the FLAC header does not say how long it is (written to a pipe?); rewrite it"
-        )
+        raise FormatError(f"{name}: the FLAC header gives no length (written to a pipe?)")
     return AudioInfo(frames, rate, channels, f"PCM_{bits}", "flac", None)

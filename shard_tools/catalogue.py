@@ -90,7 +90,7 @@ def open_catalogue(url: str) -> Catalogue:
     of another format or version or an index is not the one that it names.
     """
     manifest_url = storage.join(url, manifest_file.NAME)
-    data = _read_manifest(manifest_url)
+    data = read_manifest(manifest_url)
     manifest = manifest_file.from_bytes(data, manifest_url)
     names = ("label", "frames", "codec", "offset", "size", "pcm_offset", "key_bytes", "key_ends")
     parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*names, "shard")}
@@ -136,7 +136,8 @@ def checked_index(entry: manifest_file.ShardEntry, index_url: str, data: bytes) 
     return index
 
 
-def _read_manifest(manifest_url: str) -> bytes:
+def read_manifest(manifest_url: str) -> bytes:
+    """The bytes of manifest.json; MissingError with advice when it is not there."""
     try:
         return storage.read_bytes(manifest_url)
     except storage.MissingError as error:

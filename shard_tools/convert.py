@@ -12,7 +12,6 @@ from scipy.signal import resample_poly
 
 from shard_tools.audio import SAMPLE_RATE, AudioError, reason
 
-
 # libsndfile's count for a FLAC that does not say how long it is is near 2**63
 _UNKNOWN_FRAMES = 2**62
 

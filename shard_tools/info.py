@@ -8,7 +8,7 @@ import numpy as np
 
 from shard_tools import manifest as manifest_file
 from shard_tools import storage
-from shard_tools.catalogue import open_catalogue
+from shard_tools.catalogue import open_catalogue, read_manifest
 from shard_tools.index import FLAC
 
 
@@ -19,7 +19,7 @@ def describe(url: str) -> dict[str, Any]:
     """
     catalogue = open_catalogue(url)
     manifest_url = storage.join(url, manifest_file.NAME)
-    manifest = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
+    manifest = manifest_file.from_bytes(read_manifest(manifest_url), manifest_url)
     flac = int((catalogue.codec == FLAC).sum())
     per_speaker = np.bincount(catalogue.label, minlength=len(catalogue.speakers))
     per_shard = np.array([shard.nsamples for shard in manifest.shards])

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from shard_tools import audio, storage
 from shard_tools import index as index_file
 from shard_tools import manifest as manifest_file
-from shard_tools.catalogue import checked_index
+from shard_tools.catalogue import checked_index, read_manifest
 from shard_tools.errors import UserError
 from shard_tools.index import ShardIndex
 from shard_tools.manifest import Manifest, ShardEntry
@@ -49,7 +49,7 @@ def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySumma
     Raises UserError only when there is no readable manifest to check against.
     """
     manifest_url = storage.join(url, manifest_file.NAME)
-    manifest = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
+    manifest = manifest_file.from_bytes(read_manifest(manifest_url), manifest_url)
     tasks = [
         _Task(url, entry, manifest.speakers, not manifest.options.get("indexed")) for entry in manifest.shards
     ]

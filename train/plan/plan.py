@@ -155,7 +155,11 @@ class Plan:
 
     def _plan_epoch(self, epoch: int) -> npt.NDArray[np.int64]:
         spec = self.spec
-        speakers = spread(self._groups, spec.speakers, spec.seed, epoch)
+        bits = philox.raw(spec.seed, "group time", epoch, int(self._groups.sum()))
+        speakers = spread(self._groups[None], spec.speakers, bits)[:, 0]
+        # The place in the row decides the rank, so it is drawn too.
+        places = philox.raw(spec.seed, "place in batch", epoch, speakers.size).reshape(speakers.shape)
+        speakers = np.take_along_axis(speakers, np.argsort(places, axis=1, kind="stable"), axis=1)
         own = shuffle_within_speakers(self._labels, self._counts, spec.seed, epoch)
         turn = _occurrence(speakers.reshape(-1), len(self._counts))
         first = own.first[speakers.reshape(-1)] + turn * spec.utterances_per_speaker

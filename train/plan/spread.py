@@ -1,13 +1,17 @@
-"""Spreading the speakers' groups over batches of P distinct speakers, losing as few as possible.
+"""Spreading the speakers' groups of utterances over batches of distinct speakers, losing as few as possible.
 
 With g[s] groups of speaker s and no speaker twice in a batch, T batches of P can
 be filled exactly when sum(min(g, T)) >= P*T. The largest such T is used. The
 batches are then drawn one after another: every group has a random time, a batch
-takes the P speakers whose next group comes first, and a speaker who has as many
-groups left as there are batches must be taken. That never gets stuck: before
-each of the t remaining batches, r groups are left with sum(r) == P*t and
-r <= t; at most P speakers have r == t, and at least P have r >= 1; taking one
-group from P speakers, all of those with r == t among them, restores both for t-1.
+takes the P speakers whose next group comes first, and those go before all others
+who have as many groups left as there are batches to come. That never gets stuck:
+with r the groups left, clipped to the t batches left, sum(r) >= P*t. If P speakers
+or more have r == t, those alone can fill what follows; if fewer, all of them are
+taken, and the clipped sum falls by P to at least P*(t-1).
+
+With several lanes, each of which offers groups of its own and fills its share of
+every batch, the same is done lane after lane, past the speakers that the batch
+already has. That is not always as late an end as the best assignment would reach.
 """
 
 from __future__ import annotations
@@ -15,15 +19,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from shard_tools import philox
-
 _SPEAKER_BITS = np.uint64(24)
 _SPEAKER_MASK = np.uint64((1 << 24) - 1)
-_TIME_MASK = np.uint64((1 << 40) - 1)
+_LATEST = np.uint64((1 << 40) - 1)
+_NEVER = _LATEST << _SPEAKER_BITS
 
 
 def batches_that_fit(groups: npt.NDArray[np.int64], speakers_per_batch: int) -> int:
-    """The largest T with sum(min(groups, T)) >= speakers_per_batch * T.
+    """The largest T with sum(min(groups, T)) >= speakers_per_batch * T; groups: int64 (speakers,).
 
     sum(min(groups, T)) - P*T is concave in T and 0 at 0, so bisection finds it.
     """
@@ -37,58 +40,68 @@ def batches_that_fit(groups: npt.NDArray[np.int64], speakers_per_batch: int) -> 
     return low
 
 
+def most_batches(groups: npt.NDArray[np.int64], share: int) -> int:
+    """No more batches than this can be filled: each lane's groups must suffice, and all lanes' together."""
+    each = [batches_that_fit(lane, share) for lane in groups]
+    return min(*each, batches_that_fit(groups.sum(axis=0), share * len(groups)))
+
+
 def spread(
-    groups: npt.NDArray[np.int64], speakers_per_batch: int, seed: int, epoch: int
+    groups: npt.NDArray[np.int64], share: int, bits: npt.NDArray[np.uint64], turn: int = 0
 ) -> npt.NDArray[np.int32]:
-    """The speakers of every batch of an epoch; int32 (batches, speakers_per_batch), no row repeats a speaker.
+    """The speakers of every batch, lane by lane; int32 (batches, lanes, share), all different within a batch.
 
-    groups: int64 (speakers,), how many groups each speaker offers.
+    groups: int64 (lanes, speakers), how many groups each lane offers of each speaker, below 2**24
+    cells in all; share: speakers that a lane gives to a batch; bits: uint64 (groups.sum(),), random; turn: the lane
+    that chooses first in the first batch (they take turns).
     """
-    batches = batches_that_fit(groups, speakers_per_batch)
-    left, times = _groups_in_time(np.minimum(groups, batches), speakers_per_batch * batches, seed, epoch)
+    lanes, speakers = groups.shape
+    batches = most_batches(groups, share)
+    left = np.minimum(groups, batches)
+    together = left.sum(axis=0)
+    times, position = _in_time(groups, bits)
 
-    # `ahead[s]` holds the time of speaker s's next group above the speaker's own number:
-    # comparing whole words then never meets a tie, whose order numpy leaves to the CPU.
-    number = np.arange(len(groups), dtype=np.uint64)
-    position = np.cumsum(left) - left
-    end = position + left
-    ahead = np.full(len(groups), _TIME_MASK << _SPEAKER_BITS, dtype=np.uint64) | number
-    has = left > 0
-    ahead[has] = (times[position[has]] << _SPEAKER_BITS) | number[has]
-    times = np.append(times, _TIME_MASK)  # read, and not used, behind the last speaker's last group
+    # `ahead` holds the time of the next group above the speaker's own number: comparing whole
+    # words then never meets a tie, whose order numpy leaves to the CPU.
+    number = np.arange(speakers, dtype=np.uint64)
+    ahead = (times[np.where(left > 0, position, -1)] << _SPEAKER_BITS) | number
 
-    rows = np.empty((batches, speakers_per_batch), dtype=np.int64)
+    rows = np.empty((batches, lanes, share), dtype=np.int64)
     for row in range(batches):
-        must = np.flatnonzero(left == batches - row)
-        candidates = ahead.copy()
-        candidates[must] = number[must]
-        first = np.partition(candidates, speakers_per_batch - 1)[:speakers_per_batch]
-        chosen = np.sort((first & _SPEAKER_MASK).astype(np.int64))
-        rows[row] = chosen
-        left[chosen] -= 1
-        position[chosen] += 1
-        following = np.where(position[chosen] < end[chosen], times[position[chosen]], _TIME_MASK)
-        ahead[chosen] = (following << _SPEAKER_BITS) | number[chosen]
+        must = np.flatnonzero(together >= batches - row)
+        for step in range(lanes):
+            lane = (turn + row + step) % lanes
+            candidates = ahead[lane].copy()
+            if len(must):
+                urgent = must[left[lane, must] > 0]
+                candidates[urgent] = number[urgent]
+            for before in range(step):
+                taken = rows[row, (turn + row + before) % lanes]
+                candidates[taken] = _NEVER
+            first = np.partition(candidates, share - 1)[:share]
+            if bool((first >= _NEVER).any()):
+                return rows[:row].astype(np.int32)
+            rows[row, lane] = np.sort((first & _SPEAKER_MASK).astype(np.int64))
+        for lane in range(lanes):
+            chosen = rows[row, lane]
+            left[lane, chosen] -= 1
+            together[chosen] -= 1
+            position[lane, chosen] += 1
+            following = np.where(left[lane, chosen] > 0, position[lane, chosen], -1)
+            ahead[lane, chosen] = (times[following] << _SPEAKER_BITS) | number[chosen]
+    return rows.astype(np.int32)
 
-    # The place in the row decides the rank, so it is drawn too.
-    bits = philox.raw(seed, "place in batch", epoch, rows.size).reshape(rows.shape)
-    shuffled = np.argsort(bits, axis=1, kind="stable")
-    return np.take_along_axis(rows, shuffled, axis=1).astype(np.int32)
 
+def _in_time(
+    groups: npt.NDArray[np.int64], bits: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The groups' 40-bit times, ascending within each (lane, speaker), and where each such run begins.
 
-def _groups_in_time(
-    groups: npt.NDArray[np.int64], wanted: int, seed: int, epoch: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-    """Give every group a random time and drop the latest ones beyond `wanted`.
-
-    Returns the groups left of each speaker (speakers,), and their 40-bit times, speaker
-    after speaker, ascending within each.
+    The last element of the times is _LATEST: index -1 means "no group".
     """
-    speaker = np.repeat(np.arange(len(groups), dtype=np.uint64), groups)
-    time = philox.raw(seed, "group time", epoch, len(speaker)) >> np.uint64(24)
-    if len(speaker) > wanted:
-        kept = np.sort(np.argsort(time, kind="stable")[:wanted])
-        speaker, time = speaker[kept], time[kept]
-    keys = np.sort((speaker << np.uint64(40)) | time)
-    left = np.bincount(speaker.astype(np.int64), minlength=len(groups))
-    return left.astype(np.int64), keys & _TIME_MASK
+    count = groups.reshape(-1)
+    cell = np.repeat(np.arange(len(count), dtype=np.uint64), count)
+    keys = np.sort((cell << np.uint64(40)) | np.minimum(bits >> _SPEAKER_BITS, _LATEST - np.uint64(1)))
+    times = np.append(keys & _LATEST, _LATEST)
+    first = (np.cumsum(count) - count).reshape(groups.shape)
+    return times, first

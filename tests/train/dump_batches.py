@@ -1,4 +1,4 @@
-"""Run under torchrun: writes this rank's batches of some steps, as training would get them, to an .npz file."""
+"""Run under torchrun: writes this rank's batches of some steps, as training would get them, as .npz."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def spread(
     """The speakers of every batch, lane by lane; int32 (batches, lanes, share), all different within a batch.
 
     groups: int64 (lanes, speakers), how many groups each lane offers of each speaker, below 2**24
-    cells in all; share: speakers that a lane gives to a batch; bits: uint64 (groups.sum(),), random; turn: the lane
-    that chooses first in the first batch (they take turns).
+    cells in all; share: speakers that a lane gives to a batch; bits: uint64 (groups.sum(),), random;
+    turn: the lane that chooses first in the first batch (they take turns).
     """
     lanes, speakers = groups.shape
     batches = most_batches(groups, share)

@@ -49,7 +49,7 @@ _SESSIONS_OF = 4  # utterances in a session folder
 
 @dataclass(frozen=True)
 class Corpus:
-    """What to synthesise. Counts are per kind; `seconds` is the median length of an utterance."""
+    """What to synthesise; 0 speakers make no folder and no list. `seconds`: median length of an utterance."""
 
     speakers: int = 160
     utterances: int = 12
@@ -61,11 +61,19 @@ class Corpus:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("speakers", 2), ("utterances", 1), ("test_speakers", 2), ("test_utterances", 2)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.noises < 1 or self.rooms < 1:
-            raise UserError(f"noises is {self.noises} and rooms {self.rooms}; each must be at least 1")
+        least = {
+            "speakers": 0,
+            "test_speakers": 0,
+            "utterances": 1,
+            "test_utterances": 2,
+            "noises": 1,
+            "rooms": 1,
+        }
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {lowest}")
+        if self.test_speakers == 1:
+            raise UserError("test_speakers is 1; trials need two speakers (0: no trials)")
         if not 0.5 <= self.seconds <= 60:
             raise UserError(f"seconds is {self.seconds:g}; it must lie between 0.5 and 60")
         if not 0 <= self.seed < 2**32:
@@ -163,20 +171,26 @@ def noise_and_rooms(corpus: Corpus, folder: Path) -> list[Callable[[], None]]:
     return [*jobs, *(partial(_room, corpus, folder, number) for number in range(corpus.rooms))]
 
 
-def synthesise(folder: Path, corpus: Corpus, *, workers: int | None = None, progress: bool = True) -> bool:
+def synthesise(
+    folder: Path, corpus: Corpus, *, workers: int | None = None, replace: bool = False, progress: bool = True
+) -> bool:
     """Write `corpus` to `folder`; False if it was already there.
 
-    workers: processes, by default as many as there are processors for us.
-    Raises UserError when the folder holds something else.
+    workers: processes, by default as many as there are processors for us. replace:
+    whether a corpus that other arguments made may go. Raises UserError when the
+    folder holds anything else.
     """
     made_from = {"format": _FORMAT, **asdict(corpus)}
     record_file = folder / "corpus.json"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if record_file.is_file() and record_file.read_text() == _as_json(made_from):
+        if not record_file.is_file():
+            raise UserError(f"{folder} exists and holds no synthetic corpus; name another folder")
+        if record_file.read_text() == _as_json(made_from):
             return False
-        raise UserError(
-            f"{folder} exists and was not made by these arguments; remove it or name another folder"
-        )
+        if not replace:
+            raise UserError(
+                f"{folder} holds a corpus that other arguments made; add --replace, or name another folder"
+            )
     partial_folder = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
     partial_folder.mkdir(parents=True)
@@ -198,18 +212,23 @@ def synthesise(folder: Path, corpus: Corpus, *, workers: int | None = None, prog
                 for _ in pool.map(_call, jobs, chunksize=4):
                     bar.update()
 
-    lists = partial_folder / "lists"
-    lists.mkdir()
-    train = _speaker_files(corpus, "train")
-    lines = [f"{speaker} {path}" for speaker, paths in train.items() for path in paths]
-    (lists / "train_list.txt").write_text("\n".join(lines) + "\n")
-    trials = draw_trials(_speaker_files(corpus, "test"), 1000, corpus.seed)
-    (lists / "veri_test.txt").write_text("\n".join(trials) + "\n")
+    _write_lists(corpus, partial_folder / "lists")
     (partial_folder / "corpus.json").write_text(_as_json(made_from))
     if folder.exists():
-        folder.rmdir()
+        shutil.rmtree(folder)
     os.replace(partial_folder, folder)
     return True
+
+
+def _write_lists(corpus: Corpus, lists: Path) -> None:
+    lists.mkdir()
+    if corpus.speakers:
+        train = _speaker_files(corpus, "train")
+        lines = [f"{speaker} {path}\n" for speaker, paths in train.items() for path in paths]
+        (lists / "train_list.txt").write_text("".join(lines))
+    if corpus.test_speakers:
+        trials = draw_trials(_speaker_files(corpus, "test"), 1000, corpus.seed)
+        (lists / "veri_test.txt").write_text("".join(line + "\n" for line in trials))
 
 
 def _as_json(made_from: Mapping[str, int | float]) -> str:
@@ -230,9 +249,9 @@ def _parser() -> argparse.ArgumentParser:
         "folder", type=Path, metavar="FOLDER", help="where to write; must not hold anything else"
     )
     helps = {
-        "speakers": "speakers to train on",
+        "speakers": "speakers to train on; 0 for none",
         "utterances": "utterances of each",
-        "test_speakers": "other speakers, for the trials",
+        "test_speakers": "other speakers, for the trials; 0 for none",
         "test_utterances": "utterances of each",
         "noises": "pieces of music; twice as many noises, three times as many talkers for babble",
         "rooms": "room impulse responses",
@@ -243,6 +262,7 @@ def _parser() -> argparse.ArgumentParser:
         value = getattr(default, name)
         option = "--" + name.replace("_", "-")
         parser.add_argument(option, type=type(value), default=value, help=f"{text} (default {value:g})")
+    parser.add_argument("--replace", action="store_true", help="replace a corpus that other arguments made")
     parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
     return parser
 
@@ -250,13 +270,13 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     arguments = vars(_parser().parse_args(argv))
-    folder, workers = arguments.pop("folder"), arguments.pop("workers")
+    folder, workers, replace = (arguments.pop(name) for name in ("folder", "workers", "replace"))
 
     def command() -> None:
         if workers is not None and workers < 1:
             raise UserError(f"--workers is {workers}; it must be at least 1")
         corpus = Corpus(**arguments)
-        made = synthesise(folder, corpus, workers=workers)
+        made = synthesise(folder, corpus, workers=workers, replace=replace)
         state = "written" if made else "already there"
         print(f"{folder}: {corpus.speakers} + {corpus.test_speakers} speakers, {state}")
 

@@ -76,10 +76,10 @@ class Voice:
 def draw_voice(random: np.random.Generator) -> Voice:
     """A speaker. Pitch and vocal-tract length go together, loosely, as between men, women and children."""
     size = random.uniform(-1, 1)
-    tract = np.exp(0.13 * size + random.normal(0, 0.05))
+    tract = np.exp(0.16 * size + random.normal(0, 0.08))
     return Voice(
-        formant_scale=(tract * np.exp(random.normal(0, 0.05, 8))).astype(np.float32),
-        pitch=float(np.exp(np.log(150) + 0.38 * size + random.normal(0, 0.12))),
+        formant_scale=(tract * np.exp(random.normal(0, 0.1, 8))).astype(np.float32),
+        pitch=float(np.exp(np.log(150) + 0.4 * size + random.normal(0, 0.25))),
         pitch_range=float(random.uniform(0.05, 0.2)),
         tilt=float(random.uniform(-14, -5)),
         breath=float(np.exp(random.uniform(np.log(0.02), np.log(0.4)))),
@@ -139,7 +139,7 @@ def speak(voice: Voice, random: np.random.Generator, frames: int) -> Signal:
     wander *= voice.pitch_range / max(float(wander.std()), 1e-3)
     phrase = random.uniform(1.0, 2.5) * SAMPLE_RATE / _HOP
     fall = voice.pitch_range * (0.5 - (np.arange(steps) / phrase + random.uniform()) % 1.0)
-    pitch = voice.pitch * np.exp(random.normal(0, 0.05) + wander + fall)
+    pitch = voice.pitch * np.exp(random.normal(0, 0.04) + wander + fall)
     length = (steps - 1) * _HOP + _WINDOW
     cycles = np.cumsum(np.interp(np.arange(length) / _HOP, np.arange(steps), pitch)) / SAMPLE_RATE
     closures = np.interp(np.arange(1, int(cycles[-1])), cycles, np.arange(length))
@@ -192,20 +192,20 @@ def record(said: Signal, random: np.random.Generator) -> Signal:
     said: float32 (frames,). Returns float32 (frames,) within [-1, 1]; RMS between about −38 and −16 dBFS.
     """
     frames = len(said)
-    room = draw_room(random, float(random.uniform(0.05, 0.45)))
+    room = draw_room(random, float(random.uniform(0.05, 0.35)))
     points = scipy.fft.next_fast_len(frames + len(room), real=True)
     frequency = scipy.fft.rfftfreq(points, 1 / SAMPLE_RATE)
     octave = np.log2(np.maximum(frequency, 60) / 60)
     knots = np.linspace(0, octave[-1], 8)
-    gain = np.interp(octave, knots, random.normal(0, 5, 8)) + random.uniform(-3, 3) * (octave - 4)
-    low, high = random.uniform(40, 200), random.uniform(3600, 8000)
+    gain = np.interp(octave, knots, random.normal(0, 4, 8)) + random.uniform(-3, 3) * (octave - 4)
+    low, high = random.uniform(40, 200), random.uniform(4000, 8000)
     gain -= 12 * np.clip(np.log2(low / np.maximum(frequency, 10)), 0, 4)
     gain -= 36 * np.clip(np.log2(np.maximum(frequency, 10) / high), 0, 2)
     spectrum = scipy.fft.rfft(said, points) * scipy.fft.rfft(room, points) * 10 ** (gain / 20)
     heard = scipy.fft.irfft(spectrum, points)[:frames]
     heard /= max(float(np.sqrt(np.mean(heard**2))), 1e-6)
     background = coloured_noise(random, frames, float(random.uniform(0, 2)))
-    heard += 10 ** (-random.uniform(12, 35) / 20) * background
+    heard += 10 ** (-random.uniform(15, 40) / 20) * background
     return np.clip(heard * 10 ** (random.uniform(-36, -18) / 20), -1, 1).astype(np.float32)
 
 

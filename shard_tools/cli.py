@@ -62,6 +62,22 @@ block, and every utterance: it lies where its index says, decodes, and agrees wi
 wrong is listed, one a line, and the exit status is then 1.
 """
 
+_INFO_EXAMPLES = """\
+Examples:
+  make-shards info shards/vox2
+  make-shards info s3://bucket/vox2 --json
+"""
+
+_VERIFY_EXAMPLES = """\
+Examples:
+  make-shards verify s3://bucket/vox2 --workers 16
+"""
+
+_INDEX_EXAMPLES = """\
+Examples:
+  make-shards index s3://bucket/their-tars
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `make-shards`; returns the exit status."""
@@ -118,15 +134,24 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--overwrite", action="store_true", help="replace another dataset that is there")
     _add_workers(sub)
 
-    sub = add("info", _info, help="describe shards", description="Describe the dataset at URL.")
+    about = "Describe the dataset at URL: how many, how long, how packed."
+    sub = add("info", _info, help="describe shards", description=about, epilog=_INFO_EXAMPLES)
     sub.add_argument("url", metavar="URL", help=_URL)
     sub.add_argument("--json", action="store_true", help="print JSON")
 
-    sub = add("verify", _verify, help="check every checksum and every utterance", description=_VERIFY)
+    sub = add(
+        "verify",
+        _verify,
+        help="check every checksum and every utterance",
+        description=_VERIFY,
+        epilog=_VERIFY_EXAMPLES,
+    )
     sub.add_argument("url", metavar="URL", help=_URL)
     _add_workers(sub)
 
-    sub = add("index", _index, help="index tars that someone else made", description=_INDEX)
+    sub = add(
+        "index", _index, help="index tars that someone else made", description=_INDEX, epilog=_INDEX_EXAMPLES
+    )
     sub.add_argument("url", metavar="URL", help=f"the folder of the tars: {_URL}")
     sub.add_argument("--overwrite", action="store_true", help="replace a manifest and indexes that are there")
     _add_workers(sub)

@@ -5,7 +5,8 @@
   Anything else would change shards that readers rely on, so it takes --overwrite.
 - packing.json without a manifest: a pack that was interrupted. Shards made from
   the same inputs are kept, others are replaced.
-- Tars without either are someone else's, and are not touched without --overwrite.
+- Tars without either are someone else's, unless some have an index of this very pack,
+  and are not touched without --overwrite.
 
 The manifest is removed before the first shard is replaced, so none ever names a
 shard that has changed.
@@ -82,7 +83,7 @@ def _refuse(
                     )
         return
     tars = sorted(name for name in names if name.endswith(".tar"))
-    if tars and STATE_NAME not in names:
+    if tars and STATE_NAME not in names and not reused:
         raise UserError(
             f"{url}: holds tars that no manifest names ({tars[0]}, {len(tars)} in all); {advice},"
             " or use make-shards index to index them as they are"

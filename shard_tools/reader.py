@@ -44,6 +44,8 @@ class Reader:
             raise ValueError(f"crops of {frames} frames that do not lie within their utterances")
         crops = np.empty((len(utterances), frames), np.int16)
         flac = self.catalogue.codec[utterances] == FLAC
+        if len(crops) == 0:
+            return crops
         if not flac.any():
             self._fill_pcm(crops, utterances, starts, counts)
             return crops

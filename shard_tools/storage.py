@@ -176,7 +176,8 @@ def publish_file(local_file: str, url: str) -> None:
             os.replace(temporary, path)
         _sync_folder(path)
 
-    _guard(url, move)
+    # A retry would not find the file where it was.
+    _guard(url, move, retry=False)
 
 
 def remove(url: str) -> None:
@@ -245,12 +246,10 @@ def _call(url: str, operation: Callable[[Any, str], Any]) -> Any:
     return _guard(url, attempt)
 
 
-def _guard(url: str, operation: Callable[[], Result]) -> Result:
+def _guard(url: str, operation: Callable[[], Result], *, retry: bool = True) -> Result:
     try:
-        return with_retries(operation, url)
+        return with_retries(operation, url) if retry else operation()
     except StorageError:
-        raise
-    except (KeyboardInterrupt, SystemExit):
         raise
     except Exception as error:
         missing = is_missing(error)

@@ -1,4 +1,4 @@
-"""What went wrong with storage: which errors pass by themselves, and one line of advice for those that do not."""
+"""What went wrong with storage: which errors pass by themselves, and a line of advice for the others."""
 
 from __future__ import annotations
 
@@ -26,13 +26,8 @@ _TRANSIENT_CODES = frozenset(
 )
 # Named, not imported: botocore and aiohttp load slowly and only S3 needs them.
 _TRANSIENT_CLASSES = frozenset(
-    {
-        "HTTPClientError",
-        "ResponseParserError",
-        "ClientPayloadError",
-        "ClientConnectionError",
-        "FSTimeoutError",
-    }
+    {"HTTPClientError", "EndpointConnectionError", "ConnectTimeoutError", "ResponseParserError"}
+    | {"ClientPayloadError", "ClientConnectionError", "FSTimeoutError"}
 )
 _TRANSIENT_ERRNOS = frozenset({errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET})
 _REFUSED_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"})
@@ -57,7 +52,7 @@ class MissingError(StorageError):
 
 
 def with_retries(operation: Callable[[], Result], url: str) -> Result:
-    """Run `operation`; while it fails with an error that may pass, wait and run it again, a bounded number of times.
+    """Run `operation`, again after a wait while it fails with an error that may pass: ATTEMPTS times at most.
 
     Waits double and are jittered to between half and the whole, so that many
     workers which failed together do not come back together.
@@ -104,35 +99,42 @@ def is_missing(error: BaseException) -> str | None:
 
 def explain(error: BaseException, url: str) -> str:
     """One line: the URL, what was found, and what to check."""
+    return f"{url}: {_advice(error, url)}"
+
+
+def _advice(error: BaseException, url: str) -> str:
     code = _error_code(error)
     missing = is_missing(error)
     if missing == "bucket":
         bucket = url.partition("://")[2].partition("/")[0]
-        return f"{url}: there is no bucket {bucket!r}; create it, or check its name and AWS_ENDPOINT_URL"
+        return f"there is no bucket {bucket!r}; create it, or check its name and AWS_ENDPOINT_URL"
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        return "a file is where a folder should be; give another place"
     if missing:
-        return f"{url}: does not exist"
+        return "does not exist"
     if any(_has_class(error, name) for name in ("NoCredentialsError", "PartialCredentialsError")):
-        return f"{url}: no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile with AWS_PROFILE"
+        return "no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     if code in _CREDENTIAL_CODES:
-        return f"{url}: the store does not accept the AWS credentials ({code}); check key, secret, token and this clock"
+        return f"the store does not accept the AWS credentials ({code}); check them and this machine's clock"
     if code in _REFUSED_CODES or (isinstance(error, PermissionError) and "://" in url):
-        return f"{url}: access refused ({code or _brief(error)}); check that the AWS credentials may read and write there"
+        reason = code or _brief(error)
+        return f"access refused ({reason}); check that the AWS credentials may read and write there"
     if isinstance(error, PermissionError):
-        return f"{url}: permission denied; check the owner and mode of the file and its folder"
+        return "permission denied; check the owner and mode of the file and its folder"
     if isinstance(error, IsADirectoryError):
-        return f"{url}: is a folder, not a file"
+        return "is a folder, not a file"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({error.filename})" if error.filename else ""
-        return f"{url}: no space left on the disk{where}; free some, or choose another place"
+        return f"no space left on the disk{where}; free some, or choose another place"
     if isinstance(error, ImportError):
-        return f"{url}: {error}; install the package that opens this kind of URL"
+        return f"{error}; install the package that opens this kind of URL"
     if isinstance(error, ValueError) and "Protocol not known" in str(error):
-        return f"{url}: unknown kind of URL; give a path, file://, s3://bucket/prefix, or what fsspec opens"
+        return "unknown kind of URL; give a path, file://, s3://bucket/prefix, or what fsspec opens"
     if _has_class(error, "EndpointConnectionError"):
-        return f"{url}: cannot connect ({_brief(error)}); check AWS_ENDPOINT_URL and the network"
+        return f"cannot connect ({_brief(error)}); check AWS_ENDPOINT_URL and the network"
     if is_transient(error):
-        return f"{url}: gave up after {ATTEMPTS} tries ({_brief(error)}); the store is unreachable or overloaded, try later"
-    return f"{url}: {_brief(error)}"
+        return f"gave up after {ATTEMPTS} tries ({_brief(error)}); the store is out of reach or overloaded"
+    return f"{_brief(error)}"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -173,5 +175,5 @@ def _brief(error: BaseException) -> str:
     """The error's own words on one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    words = " ".join(str(error).split())
+    words = " ".join(str(error).split()).partition("?")[0]  # without the query of a URL
     return f"{type(error).__name__}: {words[:200]}" if words else type(error).__name__

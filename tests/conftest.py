@@ -1,4 +1,4 @@
-"""Fixtures that several parts of the tests share: an S3 endpoint on this machine, and real audio where it lies."""
+"""Fixtures that several parts of the tests share: an S3 endpoint on this machine, and real recordings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def s3_bucket(s3_endpoint: str) -> str:
 
 @pytest.fixture(scope="session")
 def real_audio() -> Path:
-    """The folder of real recordings beside the project; a test that asks for it is skipped where it is absent."""
+    """The folder of real recordings beside the project; the test is skipped where it is absent."""
     if not REAL_AUDIO.is_dir():
         pytest.skip(f"no real audio at {REAL_AUDIO}")
     return REAL_AUDIO

@@ -54,7 +54,14 @@ def test_every_bad_line_is_named_with_its_number(tmp_path):
     lines.write_text("a a/1.wav\n\nb\na ../x.wav\na /x.wav\nc ./a/1.wav\na a/1.flac\na a/1/../../../y.wav\n")
     with pytest.raises(ProblemsError) as caught:
         read_listing(str(tmp_path), str(lines))
-    expected = {3: "one field", 4: "outside ROOT", 5: "absolute", 6: f"already at {lines}:1", 7: "key 'a/1'", 8: "outside"}
+    expected = {
+        3: "one field",
+        4: "outside ROOT",
+        5: "absolute",
+        6: f"already at {lines}:1",
+        7: "key 'a/1'",
+        8: "outside",
+    }
     assert len(caught.value.problems) == len(expected)
     for problem, (number, text) in zip(caught.value.problems, expected.items(), strict=True):
         assert problem.startswith(f"{lines}:{number}: ")
@@ -89,7 +96,9 @@ def test_a_file_directly_in_root_needs_a_list(empty_corpus):
         read_listing(str(empty_corpus.root), None)
 
 
-@pytest.mark.parametrize(("root", "text"), [("none", "does not exist"), ("file", "not a folder"), ("empty", "no .wav")])
+@pytest.mark.parametrize(
+    ("root", "text"), [("none", "does not exist"), ("file", "not a folder"), ("empty", "no .wav")]
+)
 def test_bad_root(tmp_path, root, text):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()

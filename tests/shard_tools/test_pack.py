@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import webdataset as wds
+
+from shard_tools import audio, pack_state, shard_writer, storage
+from shard_tools.catalogue import open_catalogue
+from shard_tools.errors import UserError
+from shard_tools.listing import ProblemsError
+from shard_tools.pack import PackOptions, pack
+from shard_tools.reader import Reader
+from shard_tools.verify import verify
+
+SMALL = PackOptions(utterances_per_shard=8, group=2)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def tars(folder: Path) -> list[str]:
+    return [str(path) for path in sorted(folder.glob("*.tar"))]
+
+
+def test_webdataset_alone_reads_the_shards(corpus, tmp_path):
+    summary = pack(str(corpus.root), str(tmp_path / "out"), options=SMALL)
+    samples = list(wds.WebDataset(tars(tmp_path / "out"), shardshuffle=False))
+    assert len(samples) == len(corpus.samples) == summary.manifest.utterances
+    for sample in samples:
+        described = json.loads(sample["json"])
+        extension = described["path"].rpartition(".")[2]
+        assert sample[extension] == (corpus.root / described["path"]).read_bytes()
+        assert sample["__key__"] == described["path"].rpartition(".")[0]
+        assert described["speaker"] == described["path"].split("/")[0]
+        assert described["label"] == summary.manifest.speakers.index(described["speaker"])
+        assert described["frames"] == len(corpus.samples[described["path"]])
+        assert described["sample_rate"] == 16000
+
+
+def test_bytes_do_not_depend_on_workers_runs_or_file_times(corpus, tmp_path):
+    for name, workers in (("one", 1), ("four", 4)):
+        pack(str(corpus.root), str(tmp_path / name), options=SMALL, workers=workers)
+        for path in corpus.samples:
+            os.utime(corpus.root / path, (1, 1))
+    one = contents(tmp_path / "one")
+    assert len([name for name in one if name.endswith(".tar")]) == 4
+    assert set(one) == {f"shard-{n:06d}.{kind}" for n in range(4) for kind in ("tar", "index.npz")} | {
+        "manifest.json"
+    }
+    assert contents(tmp_path / "four") == one
+
+
+def test_tars_are_plain(corpus, tmp_path):
+    pack(str(corpus.root), str(tmp_path / "out"), options=SMALL)
+    for name in tars(tmp_path / "out"):
+        with tarfile.open(name) as tar:
+            for member in tar:
+                assert member.mtime == 0
+                assert not member.pax_headers
+                assert member.offset_data - member.offset == 512
+
+
+def test_long_and_foreign_names(empty_corpus, tmp_path):
+    long = "id/" + "/".join(["x" * 60] * 4) + "/" + "y" * 80 + ".wav"
+    empty_corpus.add(long)
+    empty_corpus.add("id/ünïcödé 話者/é.flac")
+    pack(str(empty_corpus.root), str(tmp_path / "out"))
+    keys = {sample["__key__"] for sample in wds.WebDataset(tars(tmp_path / "out"), shardshuffle=False)}
+    catalogue = open_catalogue(str(tmp_path / "out"))
+    assert keys == {long[:-4], "id/ünïcödé 話者/é"} == {catalogue.key(0), catalogue.key(1)}
+    for path, samples in empty_corpus.samples.items():
+        u = catalogue.find(path.rpartition(".")[0])
+        assert np.array_equal(Reader(catalogue).utterance(u), samples)
+    assert verify(str(tmp_path / "out")).problems == []
+
+
+@pytest.mark.parametrize("codec", ["wav", "flac"])
+def test_reencoding_keeps_every_sample(corpus, tmp_path, codec):
+    pack(str(corpus.root), str(tmp_path / "out"), options=PackOptions(format=codec))
+    catalogue = open_catalogue(str(tmp_path / "out"))
+    assert set(catalogue.codec.tolist()) == {["wav", "flac"].index(codec)}
+    for path, samples in corpus.samples.items():
+        assert np.array_equal(Reader(catalogue).utterance(catalogue.find(path.rpartition(".")[0])), samples)
+
+
+def test_convert_changes_only_what_does_not_fit(empty_corpus, tmp_path):
+    fits = empty_corpus.add("a/fits.wav")
+    stereo = np.stack([fits, fits], 1)
+    soundfile.write(empty_corpus.root / "a" / "stereo8k.flac", stereo, 8000, subtype="PCM_16")
+    with pytest.raises(ProblemsError, match=r"stereo8k\.flac: 8000 Hz, 2 channels, PCM_16.*--convert"):
+        pack(str(empty_corpus.root), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    pack(str(empty_corpus.root), str(tmp_path / "out"), options=PackOptions(convert=True))
+    catalogue = open_catalogue(str(tmp_path / "out"))
+    assert np.array_equal(Reader(catalogue).utterance(catalogue.find("a/fits")), fits)
+    converted = catalogue.find("a/stereo8k")
+    assert catalogue.frames[converted] == 2 * len(fits)
+    assert catalogue.codec[converted] == 1
+
+
+def test_all_bad_headers_are_known_before_anything_is_published(corpus, tmp_path):
+    (corpus.root / "id0" / "zero.wav").write_bytes(b"")
+    (corpus.root / "id1" / "text.wav").write_bytes(b"text")
+    wav = (corpus.root / "id0/video0/00000.wav").read_bytes()
+    (corpus.root / "id1" / "cut.wav").write_bytes(wav[:1000])
+    listed = corpus.write_list()
+    with open(listed, "a") as lines:
+        lines.write("id0 id0/zero.wav\nid1 id1/text.wav\nid1 id1/none.wav\nid1 id1/cut.wav\n")
+    with pytest.raises(ProblemsError) as caught:
+        pack(str(corpus.root), str(tmp_path / "out"), list_url=listed, options=SMALL)
+    found = [problem.removeprefix(str(corpus.root) + "/") for problem in caught.value.problems]
+    assert [line.partition(":")[0] for line in found] == [
+        "id0/zero.wav",
+        "id1/text.wav",
+        "id1/none.wav",
+        "id1/cut.wav",
+    ]
+    assert "empty" in found[0]
+    assert "neither WAV nor FLAC" in found[1]
+    assert "does not exist" in found[2]
+    assert "truncated" in found[3]
+    assert not (tmp_path / "out").exists()
+
+
+def break_flac(path: Path) -> bytes:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return whole
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damage_found_in_packing_leaves_no_manifest_and_mending_it_finishes(corpus, tmp_path, workers):
+    out = tmp_path / "out"
+    broken = corpus.root / "id3/video1/00001.flac"
+    whole = break_flac(broken)
+    with pytest.raises(ProblemsError, match=r"00001\.flac: truncated") as caught:
+        pack(str(corpus.root), str(out), options=SMALL, workers=workers)
+    assert len(caught.value.problems) == 1
+    assert len(tars(out)) == 3
+    assert not (out / "manifest.json").exists()
+    assert not list(out.glob(".*"))
+    with pytest.raises(UserError, match="does not exist"):
+        open_catalogue(str(out))
+    broken.write_bytes(whole)
+    # the size of one file changed back, so its shard's inputs did; the three others are kept
+    summary = pack(str(corpus.root), str(out), options=SMALL)
+    assert summary.reused == 3
+    pack(str(corpus.root), str(tmp_path / "fresh"), options=SMALL)
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_packing_again_reuses_everything(corpus, tmp_path):
+    out = tmp_path / "out"
+    pack(str(corpus.root), str(out), options=SMALL)
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.name != "manifest.json"}
+    assert pack(str(corpus.root), str(out), options=SMALL).reused == 4
+    assert {
+        path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.name != "manifest.json"
+    } == before
+
+
+@pytest.mark.parametrize("lost", ["shard-000001.tar", "shard-000002.index.npz", "manifest.json"])
+def test_lost_parts_are_put_back(corpus, tmp_path, lost):
+    out = tmp_path / "out"
+    pack(str(corpus.root), str(out), options=SMALL)
+    before = contents(out)
+    (out / lost).unlink()
+    summary = pack(str(corpus.root), str(out), options=SMALL)
+    assert summary.reused == (4 if lost == "manifest.json" else 3)
+    assert contents(out) == before
+
+
+def test_a_shard_cut_short_is_made_again(corpus, tmp_path):
+    out = tmp_path / "out"
+    pack(str(corpus.root), str(out), options=SMALL)
+    before = contents(out)
+    os.truncate(out / "shard-000000.tar", 5120)
+    assert pack(str(corpus.root), str(out), options=SMALL).reused == 3
+    assert contents(out) == before
+
+
+def test_another_list_or_other_options_do_not_mix(corpus, tmp_path):
+    out = tmp_path / "out"
+    pack(str(corpus.root), str(out), options=SMALL)
+    before = contents(out)
+    other = PackOptions(utterances_per_shard=20, group=2)
+    with pytest.raises(UserError, match=r"manifest\.json: a complete dataset from another list.*--overwrite"):
+        pack(str(corpus.root), str(out), options=other)
+    assert contents(out) == before
+    assert pack(str(corpus.root), str(out), options=other, overwrite=True).reused == 0
+    pack(str(corpus.root), str(tmp_path / "fresh"), options=other)
+    assert contents(out) == contents(tmp_path / "fresh")  # so shards 2 and 3 of the old pack are gone
+
+
+def test_overwriting_takes_the_manifest_away_before_it_changes_a_shard(corpus, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    pack(str(corpus.root), str(out), options=SMALL)
+    seen = []
+    monkeypatch.setattr(
+        shard_writer.storage,
+        "publish_file",
+        lambda *_: seen.append((out / "manifest.json").exists()) or 1 / 0,
+    )
+    with pytest.raises(ZeroDivisionError):
+        pack(str(corpus.root), str(out), options=PackOptions(seed=1), overwrite=True)
+    assert seen == [False]
+
+
+def test_a_changed_source_is_not_reused(corpus, tmp_path):
+    out = tmp_path / "out"
+    pack(str(corpus.root), str(out), options=SMALL)
+    path = "id2/video0/00002.wav"
+    corpus.add(path, len(corpus.samples[path]))  # the same size, and newer than the shards
+    os.utime(corpus.root / path, (2**31, 2**31))
+    with pytest.raises(UserError, match=r"00002\.wav has changed since"):
+        pack(str(corpus.root), str(out), options=SMALL)
+    assert pack(str(corpus.root), str(out), options=SMALL, overwrite=True).reused == 3
+    catalogue = open_catalogue(str(out))
+    assert np.array_equal(Reader(catalogue).utterance(catalogue.find(path[:-4])), corpus.samples[path])
+
+
+def test_tars_of_others_are_left_alone(corpus, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "shard-000000.tar").write_bytes(b"precious")
+    with pytest.raises(UserError, match=r"shard-000000\.tar"):
+        pack(str(corpus.root), str(out), options=SMALL)
+    assert contents(out) == {"shard-000000.tar": b"precious"}
+
+
+def test_leftovers_of_a_killed_pack_are_swept_up(corpus, tmp_path):
+    out = tmp_path / "out"
+    (out / ".packing-dead").mkdir(parents=True)
+    (out / ".packing-dead" / "shard-000000.tar").write_bytes(b"half")
+    (out / ".shard-000000.tar.12345678.part").write_bytes(b"half")
+    (out / pack_state.STATE_NAME).write_text("{}")
+    (out / "shard-000009.tar").write_bytes(b"of another list")
+    pack(str(corpus.root), str(out), options=SMALL)
+    assert len(contents(out)) == 9
+
+
+def test_two_packs_at_once_do_not_meet(corpus, tmp_path, monkeypatch):
+    out = str(tmp_path / "out")
+
+    def pack_again(*_: object) -> None:
+        with pytest.raises(UserError, match="another make-shards pack is writing"):
+            pack(str(corpus.root), out, options=SMALL)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shard_writer.storage, "publish_file", pack_again)
+    with pytest.raises(KeyboardInterrupt):
+        pack(str(corpus.root), out, options=SMALL)
+
+
+def test_a_source_that_changes_meanwhile_is_refused(corpus, tmp_path, monkeypatch):
+    path = next(iter(corpus.samples))
+    original = storage.publish_bytes
+
+    def publish(url: str, data: bytes) -> None:
+        if url.endswith(pack_state.STATE_NAME):
+            corpus.add(path, 50)
+        original(url, data)
+
+    monkeypatch.setattr(storage, "publish_bytes", publish)
+    with pytest.raises(ProblemsError, match="changed while it was being packed"):
+        pack(str(corpus.root), str(tmp_path / "out"), options=SMALL)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(corpus, tmp_path, monkeypatch):
+    os.makedirs(tmp_path / "scratch")
+    os.symlink("/dev/full", tmp_path / "scratch" / "shard-000000.tar")
+    task_type = shard_writer.ShardTask
+    monkeypatch.setattr(
+        "shard_tools.pack.ShardTask",
+        lambda number, url, scratch, *rest: task_type(number, url, str(tmp_path / "scratch"), *rest),
+    )
+    with pytest.raises(UserError, match="no space left on the disk"):
+        pack(str(corpus.root), str(tmp_path / "out"))
+    assert not tars(tmp_path / "out")
+
+
+def test_memory(corpus, tmp_path):
+    url = f"memory://{tmp_path.name}"
+    pack(str(corpus.root), url, options=SMALL, workers=3)
+    pack(str(corpus.root), str(tmp_path / "out"), options=SMALL)
+    assert {
+        name: storage.read_bytes(storage.join(url, name)) for name in storage.list_names(url)
+    } == contents(tmp_path / "out")
+    assert verify(url).problems == []
+    catalogue = open_catalogue(url)
+    for path, samples in corpus.samples.items():
+        assert np.array_equal(Reader(catalogue).utterance(catalogue.find(path.rpartition(".")[0])), samples)
+
+
+def test_real_speech(real_audio, tmp_path):
+    folder = real_audio / "librispeech-mini"
+    lines = (folder / "lists" / "train_list.txt").read_text().splitlines()[:40]
+    (tmp_path / "list").write_text("\n".join(lines))
+    options = PackOptions(format="wav", utterances_per_shard=20)
+    pack(str(folder / "wav"), str(tmp_path / "out"), list_url=str(tmp_path / "list"), options=options)
+    catalogue = open_catalogue(str(tmp_path / "out"))
+    reader = Reader(catalogue)
+    for line in lines:
+        speaker, path = line.split()
+        u = catalogue.find(path.removesuffix(".flac"))
+        assert catalogue.speakers[catalogue.label[u]] == speaker
+        assert np.array_equal(reader.utterance(u), audio.decode((folder / "wav" / path).read_bytes(), path))

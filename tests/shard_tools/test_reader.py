@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shard_tools import sources
+from shard_tools.catalogue import open_catalogue
+from shard_tools.pack import PackOptions, pack
+from shard_tools.reader import Reader, ReadError
+
+
+@pytest.fixture
+def dataset(corpus, tmp_path):
+    pack(str(corpus.root), str(tmp_path / "out"), options=PackOptions(utterances_per_shard=8))
+    catalogue = open_catalogue(str(tmp_path / "out"))
+    truth = {catalogue.find(path.rpartition(".")[0]): samples for path, samples in corpus.samples.items()}
+    return catalogue, [truth[u] for u in range(len(catalogue))]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_crops_are_slices_of_the_audio(dataset, data):
+    catalogue, truth = dataset
+    frames = data.draw(st.integers(1, 5000))
+    utterances = data.draw(st.lists(st.integers(0, len(catalogue) - 1), max_size=12))
+    starts = [data.draw(st.integers(0, max(len(truth[u]) - frames, 0))) for u in utterances]
+    crops = Reader(catalogue).crops(np.array(utterances, np.int64), np.array(starts, np.int64), frames)
+    assert crops.dtype == np.int16
+    assert crops.shape == (len(utterances), frames)
+    for crop, u, start in zip(crops, utterances, starts, strict=True):
+        piece = truth[u][start : start + frames]
+        assert np.array_equal(crop, np.pad(piece, (0, frames - len(piece)), mode="wrap"))
+
+
+def test_pcm_reads_the_bytes_of_the_crop_alone(dataset, monkeypatch):
+    catalogue, _ = dataset
+    reads = []
+    original = os.preadv
+    monkeypatch.setattr(
+        os,
+        "preadv",
+        lambda f, buffers, offset: reads.append((len(buffers[0]), offset)) or original(f, buffers, offset),
+    )
+    u = int(np.flatnonzero((catalogue.codec == 0) & (catalogue.frames > 500))[0])
+    Reader(catalogue).crops(np.array([u, u]), np.array([7, 100]), 300)
+    assert reads == [(600, catalogue.pcm_offset[u] + 14), (600, catalogue.pcm_offset[u] + 200)]
+
+
+def test_a_reader_survives_pickling_and_a_fork(dataset):
+    catalogue, truth = dataset
+    reader = Reader(catalogue)
+    assert np.array_equal(reader.utterance(3), truth[3])
+    again = pickle.loads(pickle.dumps(reader))
+    assert np.array_equal(again.utterance(3), truth[3])
+    assert again.catalogue.find(catalogue.key(5)) == 5
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if all(np.array_equal(reader.utterance(u), truth[u]) for u in range(8)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert np.array_equal(reader.utterance(4), truth[4])
+
+
+def test_few_files_stay_open(dataset, monkeypatch):
+    catalogue, truth = dataset
+    monkeypatch.setattr(sources, "OPEN_FILES", 2)
+    reader = Reader(catalogue)
+    before = len(os.listdir("/proc/self/fd"))
+    for u in range(len(catalogue)):
+        assert np.array_equal(reader.utterance(u), truth[u])
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    del reader
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("codec", [0, 1])
+@pytest.mark.parametrize(("damage", "text"), [("cut", "ends .* too early"), ("gone", "No such file")])
+def test_a_cut_or_vanished_shard_names_shard_key_and_offset(dataset, codec, damage, text):
+    catalogue, _ = dataset
+    u = int(np.flatnonzero(catalogue.codec == codec)[-1])
+    path = catalogue.shard_urls[catalogue.shard[u]]
+    if damage == "cut":
+        os.truncate(path, int(catalogue.offset[u]) + 100)
+    else:
+        os.unlink(path)
+    offset = catalogue.offset[u] if codec else catalogue.pcm_offset[u]
+    with pytest.raises(ReadError, match=text) as caught:
+        Reader(catalogue).utterance(u)
+    assert str(caught.value).startswith(f"{path}: utterance {catalogue.key(u)} at byte {offset}: ")
+
+
+def test_damaged_flac_is_named(dataset):
+    catalogue, _ = dataset
+    u = int(np.flatnonzero(catalogue.codec == 1)[0])
+    path = catalogue.shard_urls[catalogue.shard[u]]
+    with open(path, "r+b") as file:
+        file.seek(int(catalogue.offset[u] + catalogue.size[u] // 2))
+        file.write(bytes(60))
+    with pytest.raises(ReadError, match=f"utterance {catalogue.key(u)} at byte .*damaged FLAC"):
+        Reader(catalogue).utterance(u)
+
+
+@pytest.mark.parametrize(("start", "frames"), [(-1, 10), (995, 10), (1, 5000), (0, 0)])
+def test_a_crop_outside_its_utterance_is_a_defect(dataset, start, frames):
+    catalogue, truth = dataset
+    u = next(u for u, samples in enumerate(truth) if len(samples) == 1000)
+    with pytest.raises(ValueError, match="within"):
+        Reader(catalogue).crops(np.array([u]), np.array([start]), frames)

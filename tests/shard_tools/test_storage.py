@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import pickle
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
+
+from shard_tools import storage, storage_errors
+from shard_tools.storage_errors import MissingError, StorageError
+
+
+@pytest.fixture(params=["path", "file", "memory", pytest.param("s3", marks=pytest.mark.s3)])
+def folder(request, tmp_path):
+    """The URL of an empty folder on each kind of storage."""
+    if request.param == "s3":
+        return request.getfixturevalue("s3_bucket") + "/some/prefix"
+    return {"path": "", "file": "file://", "memory": "memory://"}[request.param] + str(tmp_path / "new")
+
+
+def test_publish_read_list_remove(folder, tmp_path):
+    url = storage.join(folder, "sub", "object.bin")
+    assert not storage.exists(url)
+    assert storage.list_names(folder) == []
+    storage.publish_bytes(url, b"0123456789")
+    assert storage.exists(url)
+    assert storage.exists(folder)
+    assert storage.size(url) == 10
+    assert storage.read_bytes(url) == b"0123456789"
+    assert storage.read_bytes(url, 2, 5) == b"234"
+    assert storage.read_bytes(url, 8) == b"89"
+    assert storage.read_bytes(url, 8, 20) == b"89"
+    assert storage.modified(url) > 1.7e9
+    storage.publish_bytes(url, b"new")
+    assert storage.read_bytes(url) == b"new"
+    local = tmp_path / "local"
+    local.write_bytes(b"x" * 1000)
+    storage.publish_file(str(local), storage.join(folder, "sub", "file"))
+    assert not local.exists()
+    assert storage.list_names(folder) == ["sub"]
+    assert storage.list_names(storage.join(folder, "sub")) == ["file", "object.bin"]
+    urls = [storage.join(folder, "sub", name) for name in ("object.bin", "file") * 5]
+    assert storage.read_many(urls) == [b"new", b"x" * 1000] * 5
+    storage.fetch(urls[1], str(local))
+    assert local.read_bytes() == b"x" * 1000
+    storage.remove(url)
+    storage.remove(url)
+    assert not storage.exists(url)
+
+
+def test_missing_objects_are_named(folder):
+    url = storage.join(folder, "none")
+    for operation in (storage.read_bytes, storage.size, storage.modified):
+        with pytest.raises(MissingError, match=f"^{url}: does not exist$"):
+            operation(url)
+
+
+def test_fetch_goes_part_by_part(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "DOWNLOAD_PART", 7)
+    storage.publish_bytes(storage.join(folder, "x"), bytes(range(100)))
+    storage.fetch(storage.join(folder, "x"), str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == bytes(range(100))
+
+
+@pytest.mark.parametrize(
+    ("url", "names", "joined"),
+    [
+        ("a/b", ("c",), "a/b/c"),
+        ("a/b/", ("c", "d"), "a/b/c/d"),
+        ("s3://bucket", ("c",), "s3://bucket/c"),
+        ("memory://", ("c",), "memory://c"),
+        ("/", ("c",), "/c"),
+    ],
+)
+def test_join(url, names, joined):
+    assert storage.join(url, *names) == joined
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("a/b", "a/b"),
+        ("/a", "/a"),
+        ("file:///a/b", "/a/b"),
+        ("s3://a/b", None),
+        ("memory://a", None),
+        ("simplecache::s3://a", None),
+    ],
+)
+def test_local_path(url, path):
+    assert storage.local_path(url) == path
+
+
+def test_publishing_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    url = str(tmp_path / "x")
+    storage.publish_bytes(url, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    source = str(tmp_path / "source")
+    for publish in (lambda: storage.publish_bytes(url, b"new"), lambda: storage.publish_file(source, url)):
+        with open(source, "wb") as file:
+            file.write(b"new")
+        with pytest.raises(StorageError, match="no space left on the disk"):
+            publish()
+        assert storage.read_bytes(url) == b"old"
+        assert set(os.listdir(tmp_path)) <= {"x", "source"}
+
+
+def test_published_files_have_ordinary_modes(tmp_path):
+    old = os.umask(0o027)
+    try:
+        storage.publish_bytes(str(tmp_path / "x"), b"")
+    finally:
+        os.umask(old)
+    assert os.stat(tmp_path / "x").st_mode & 0o777 == 0o640
+
+
+def client_error(code: str, status: int) -> ClientError:
+    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, "GetObject")
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    waited: list[float] = []
+    monkeypatch.setattr(storage_errors.time, "sleep", waited.append)
+    return waited
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("slow"),
+        ConnectionResetError(errno.ECONNRESET, "reset"),
+        client_error("SlowDown", 503),
+        client_error("Whatever", 502),
+        caused(OSError(errno.EIO, "Internal"), client_error("InternalError", 500)),
+        ReadTimeoutError(endpoint_url="http://x"),
+        ConnectTimeoutError(endpoint_url="http://x"),
+        ConnectionClosedError(endpoint_url="http://x"),
+    ],
+)
+def test_errors_that_pass_are_waited_out(error, waits):
+    failures = [error] * 5
+    assert storage_errors.with_retries(lambda: raise_(failures.pop()) if failures else "done", "u") == "done"
+    assert len(waits) == 5
+    for number, wait in enumerate(waits):
+        longest = storage_errors.FIRST_WAIT_S * 2**number
+        assert longest / 2 <= wait <= longest
+
+
+def raise_(error: Exception) -> None:
+    raise error
+
+
+def test_tries_are_bounded_and_said(waits, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr("builtins.open", lambda *_a, **_k: raise_(TimeoutError(errno.ETIMEDOUT, "timed out")))
+    with caplog.at_level(logging.WARNING), pytest.raises(StorageError, match="gave up after 8 tries"):
+        storage.read_bytes(str(tmp_path / "x"))
+    assert len(waits) == storage_errors.ATTEMPTS - 1
+    assert "try 8 of 8" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (caused(PermissionError("Forbidden"), client_error("403", 403)), "access refused (403)"),
+        (
+            caused(PermissionError("x"), client_error("InvalidAccessKeyId", 403)),
+            "does not accept the AWS credentials",
+        ),
+        (caused(PermissionError("x"), client_error("AccessDenied", 403)), "access refused (AccessDenied)"),
+        (caused(FileNotFoundError("x"), client_error("NoSuchBucket", 404)), "there is no bucket 'bucket'"),
+        (NoCredentialsError(), "no AWS credentials"),
+        (ImportError("Install gcsfs"), "install the package"),
+    ],
+)
+def test_errors_that_do_not_pass_fail_at_once(error, text, waits, monkeypatch):
+    monkeypatch.setattr(storage, "_open_filesystem", lambda _: raise_(error))
+    with pytest.raises(StorageError) as caught:
+        storage.read_bytes("s3://bucket/x")
+    assert str(caught.value).startswith("s3://bucket/x: ")
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert waits == []
+
+
+def test_a_wrong_endpoint_is_tried_less_often(waits, monkeypatch):
+    monkeypatch.setattr(
+        storage, "_open_filesystem", lambda _: raise_(EndpointConnectionError(endpoint_url="http://x"))
+    )
+    with pytest.raises(StorageError, match="check AWS_ENDPOINT_URL"):
+        storage.read_bytes("s3://bucket/x")
+    assert len(waits) == storage_errors.ATTEMPTS_TO_CONNECT - 1
+
+
+def test_unknown_kind_of_url():
+    with pytest.raises(StorageError, match="unknown kind of URL"):
+        storage.read_bytes("nonsense://x")
+
+
+def test_errors_survive_pickling():
+    error = pickle.loads(pickle.dumps(MissingError("x: no bucket", bucket=True)))
+    assert (str(error), error.bucket) == ("x: no bucket", True)
+
+
+@pytest.mark.s3
+def test_a_bucket_that_does_not_exist(s3_endpoint):
+    url = "s3://no-such-bucket/x"
+    operations = (
+        storage.read_bytes,
+        storage.size,
+        storage.list_names,
+        lambda url: storage.publish_bytes(url, b"x"),
+        lambda url: storage.read_many([url, url]),
+    )
+    for operation in operations:
+        with pytest.raises(MissingError, match="there is no bucket 'no-such-bucket'") as caught:
+            operation(url)
+        assert caught.value.bucket
+
+
+@pytest.mark.s3
+def test_large_files_go_up_in_parts(s3_bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "UPLOAD_PART", 5 * 2**20)
+    data = os.urandom(11 * 2**20)
+    (tmp_path / "x").write_bytes(data)
+    storage.publish_file(str(tmp_path / "x"), s3_bucket + "/x")
+    assert storage.read_bytes(s3_bucket + "/x") == data
+
+
+@pytest.mark.s3
+def test_s3_works_on_both_sides_of_a_fork(s3_bucket):
+    storage.publish_bytes(s3_bucket + "/x", b"data")
+    assert storage.read_bytes(s3_bucket + "/x") == b"data"
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if storage.read_bytes(s3_bucket + "/x") == b"data" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert storage.read_bytes(s3_bucket + "/x") == b"data"

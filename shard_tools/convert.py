@@ -8,7 +8,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from scipy.signal import resample_poly
 
 from shard_tools.audio import SAMPLE_RATE, AudioError, reason
 
@@ -40,6 +39,8 @@ def convert(data: bytes, name: str) -> npt.NDArray[np.int16]:
         raise AudioError(f"{name}: truncated FLAC: {len(samples)} of {promised} frames are there")
     mono = samples.mean(axis=1)
     if rate != SAMPLE_RATE and len(mono):
+        from scipy.signal import resample_poly  # takes a second to import, and most packs do not need it
+
         common = math.gcd(rate, SAMPLE_RATE)
         mono = resample_poly(mono, SAMPLE_RATE // common, rate // common)
     if len(mono) == 0:

@@ -86,12 +86,13 @@ def permutation(seed: int, purpose: str, epoch: int, count: int) -> npt.NDArray[
     return np.argsort(words(seed, purpose, epoch, np.arange(count)), kind="stable")
 
 
-def raw(seed: int, purpose: str, epoch: int, count: int) -> npt.NDArray[np.uint64]:
-    """`count` random 64-bit words in a row, for whole-epoch shuffles; uint64 (count,).
+def raw(seed: int, purpose: str, epoch: int, count: int, part: int = 0) -> npt.NDArray[np.uint64]:
+    """`count` random 64-bit words in a row, for shuffles of an epoch or a numbered part of it; uint64 (count,).
 
     They come from numpy's Philox4x64-10, ten times as fast as `words`; numpy promises
     the stream of a bit generator (unlike its distributions) never to change.
+    epoch and part: below 2**32.
     """
     k0, k1 = stream_key(seed, purpose)
-    bits: npt.NDArray[np.uint64] = np.random.Philox(key=[k0 | k1 << 32, epoch]).random_raw(count)
+    bits: npt.NDArray[np.uint64] = np.random.Philox(key=[k0 | k1 << 32, epoch | part << 32]).random_raw(count)
     return bits

@@ -123,7 +123,7 @@ class Trainer:
         if batch["step"] != step:
             raise RuntimeError(f"step {step} was given the batch of step {batch['step']}")
 
-        rate = learning_rate(self.config.optim, self.config.schedule, step, self.stream.plan.locate(step)[0])
+        rate = learning_rate(self.config.optim, self.config.schedule, step, self.stream.plan.epoch_of(step))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # Dropout and the like: keyed by (seed, step, rank), so that there is no generator state to save.
@@ -155,7 +155,7 @@ class Trainer:
             step,
             "train",
             {
-                "epoch": self.stream.plan.locate(step - 1)[0],
+                "epoch": self.stream.plan.epoch_of(step - 1),
                 "loss": loss,
                 "accuracy": accuracy,
                 "lr": self.optimizer.param_groups[0]["lr"],

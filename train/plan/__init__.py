@@ -5,6 +5,19 @@ frames of the manifest, seed, epoch), in integer arithmetic, so that every
 machine of a job computes the same plan.
 """
 
-from train.plan.plan import Batch, BatchSpec, Plan, PlanError
+from train.plan.base import Account, Batch, BatchPlan, BatchSpec, PlanError
+from train.plan.plan import Plan
+from train.plan.windowed import Anchor, WindowedPlan
+from train.plan.windows import Windows
 
-__all__ = ["Batch", "BatchSpec", "Plan", "PlanError"]
+__all__ = [
+    "Account",
+    "Anchor",
+    "Batch",
+    "BatchPlan",
+    "BatchSpec",
+    "Plan",
+    "PlanError",
+    "WindowedPlan",
+    "Windows",
+]

@@ -34,13 +34,24 @@ def groups_per_speaker(
 
 
 def shuffle_within_speakers(
-    labels: npt.NDArray[np.int32], counts: npt.NDArray[np.int64], seed: int, epoch: int
+    labels: npt.NDArray[np.integer], counts: npt.NDArray[np.int64], seed: int, epoch: int, part: int = 0
 ) -> SpeakerUtterances:
     """Shuffle every speaker's utterances among themselves.
 
-    labels: (utterances,) speaker of each utterance; counts: (speakers,) utterances of each.
+    labels: (utterances,) speaker of each utterance, below 2**24; counts: (speakers,) utterances of
+    each; part: which part of the epoch this is.
     """
-    bits = philox.raw(seed, "utterance order", epoch, len(labels))
+    bits = philox.raw(seed, "utterance order", epoch, len(labels), part)
     keys = (labels.astype(np.uint64) << _RANDOM_BITS) | (bits >> (np.uint64(64) - _RANDOM_BITS))
     order = np.argsort(keys, kind="stable")
     return SpeakerUtterances(order, np.cumsum(counts) - counts)
+
+
+def occurrence(values: npt.NDArray[np.integer], below: int) -> npt.NDArray[np.int64]:
+    """How many equal values stand before each one: [5, 3, 5, 5] → [0, 0, 1, 2]; values in [0, below)."""
+    order = np.argsort(values, kind="stable")
+    counts = np.bincount(values, minlength=below)
+    first = np.cumsum(counts) - counts
+    turn = np.empty(len(values), dtype=np.int64)
+    turn[order] = np.arange(len(values)) - first[values[order]]
+    return turn

@@ -1,0 +1,94 @@
+"""What every plan gives: global batches by step, and their parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools.errors import UserError
+
+
+class PlanError(UserError):
+    """The manifest cannot fill the batches asked for, or the batch cannot be shared out."""
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """What a global batch is made of: P distinct speakers × K utterances each."""
+
+    speakers: int
+    utterances_per_speaker: int
+    crop: int  # audio frames of a crop
+    max_utterances_per_speaker: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.speakers < 1 or self.utterances_per_speaker < 1:
+            raise PlanError(
+                f"batch.speakers {self.speakers} and batch.utterances_per_speaker "
+                f"{self.utterances_per_speaker} must be at least 1"
+            )
+        cap = self.max_utterances_per_speaker
+        if cap is not None and cap < self.utterances_per_speaker:
+            raise PlanError(
+                f"batch.max_utterances_per_speaker is {cap}, fewer than "
+                f"batch.utterances_per_speaker {self.utterances_per_speaker}: raise the first "
+                "or lower the second"
+            )
+
+    @property
+    def size(self) -> int:
+        return self.speakers * self.utterances_per_speaker
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A global batch, or one rank's rows of it. Rows are speaker-major: K consecutive rows a speaker."""
+
+    step: int
+    epoch: int
+    n: npt.NDArray[np.int64]  # (rows,) sample number within the epoch: keys every random draw of the sample
+    utterance: npt.NDArray[np.int64]  # (rows,) row of the catalogue
+    label: npt.NDArray[np.int64]  # (rows,)
+    start: npt.NDArray[np.int64]  # (rows,) first audio frame of the crop; 0 where the utterance is shorter
+
+    def part(self, rank: int, world: int) -> Batch:
+        """The consecutive rows that belong to one rank of `world`, which must divide the batch."""
+        rows = len(self.n) // world
+        own = slice(rank * rows, (rank + 1) * rows)
+        return replace(
+            self, n=self.n[own], utterance=self.utterance[own], label=self.label[own], start=self.start[own]
+        )
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where the utterances of an epoch (or of a window of it) go; all counts of utterances."""
+
+    total: int
+    used: int
+    over_cap: int  # beyond max_utterances_per_speaker
+    incomplete_group: int  # fewer than K left of a speaker
+    unplaced: int  # would have put a speaker twice into a batch, or did not fill the last batch
+
+
+class BatchPlan(Protocol):
+    """Global batches by step number, counted from 0 over all epochs."""
+
+    spec: BatchSpec
+    speakers: int
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def batch(self, step: int) -> Batch: ...
+
+    def epoch_of(self, step: int) -> int: ...
+
+    def account(self) -> Account: ...
+
+    def check_world(self, world: int) -> None:
+        """Raise PlanError unless `world` processes can share the batches."""

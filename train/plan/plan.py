@@ -41,8 +41,9 @@ class Plan:
             able = int((self._groups > 0).sum())
             raise PlanError(
                 f"batch.speakers asks for {spec.speakers} speakers with at least "
-                f"{spec.utterances_per_speaker} utterance(s) each (batch.utterances_per_speaker), and the manifest has {able} such of "
-                f"{speakers}: set batch.speakers to at most {able}, or lower batch.utterances_per_speaker"
+                f"{spec.utterances_per_speaker} utterance(s) each (batch.utterances_per_speaker), and the "
+                f"manifest has {able} such of {speakers}: set batch.speakers to at most {able}, or lower "
+                "batch.utterances_per_speaker"
             )
         self._epoch: tuple[int, npt.NDArray[np.int64]] | None = None
 

@@ -77,8 +77,8 @@ class WindowedPlan:
         if not len(first.utterance):
             raise PlanError(
                 f"a window of {windows.width} shards in each of {windows.lanes} lanes cannot fill one batch "
-                f"of {spec.speakers} speakers x {spec.utterances_per_speaker} utterances: raise data.window, or "
-                "lower data.lanes or batch.speakers"
+                f"of {spec.speakers} speakers x {spec.utterances_per_speaker} utterances: raise data.window, "
+                "or lower data.lanes or batch.speakers"
             )
         share = first.account.total / (windows.width * windows.lanes)
         self._steps_per_epoch = max(

@@ -83,8 +83,7 @@ class Augmenter:
                 add_at_snr(audio, clips.row, sounds, clips.snr)
         rooms = draws.clips["reverberation"]
         if self._reverberator is not None:
-            for row, response in zip(rooms.row, rooms.recording, strict=True):
-                audio[row] = self._reverberator(audio[row], int(response))
+            self._reverberator(audio, rooms.row, rooms.recording)
         return draws
 
 

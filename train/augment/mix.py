@@ -15,8 +15,9 @@ def mean_power(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
     Row by row, so that a row's result does not depend on how many there are.
     """
-    powers = np.array([np.square(row).mean() for row in audio], dtype=np.float32)
-    return powers + POWER_FLOOR
+    # einsum, and not a BLAS dot product, whose sum depends on how many threads it is given.
+    powers = np.array([np.einsum("i,i->", row, row) for row in audio], dtype=np.float32)
+    return powers / np.float32(audio.shape[1]) + POWER_FLOOR
 
 
 def add_at_snr(

@@ -10,6 +10,11 @@ import numpy.typing as npt
 import scipy.fft
 
 
+# Rows that are transformed together. pocketfft works on several rows at once in the lanes of a SIMD
+# register, twice as fast as one by one here; each row's arithmetic is the same either way.
+TOGETHER = 4
+
+
 def fft_length(frames: int) -> int:
     """The smallest of 2**k and 3 * 2**k that is at least `frames`.
 
@@ -44,12 +49,16 @@ class Reverberator:
         self._spectra: OrderedDict[int, npt.NDArray[np.complex64]] = OrderedDict()
         self._held = 0
 
-    def __call__(self, audio: npt.NDArray[np.float32], response: int) -> npt.NDArray[np.float32]:
-        """audio: float32 (frames,) → float32 (frames,)."""
-        spectrum = scipy.fft.rfft(audio, self._points)
-        spectrum *= self._spectrum(response)
-        wet: npt.NDArray[np.float32] = scipy.fft.irfft(spectrum, self._points, overwrite_x=True)
-        return wet[: self._frames]
+    def __call__(
+        self, audio: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], responses: npt.NDArray[np.int64]
+    ) -> None:
+        """Convolve `audio[rows[i]]` with response `responses[i]`, in place; audio: float32 (B, frames)."""
+        for first in range(0, len(rows), TOGETHER):
+            these = rows[first : first + TOGETHER]
+            spectra = scipy.fft.rfft(audio[these], self._points)
+            for spectrum, response in zip(spectra, responses[first : first + TOGETHER], strict=True):
+                spectrum *= self._spectrum(int(response))
+            audio[these] = scipy.fft.irfft(spectra, self._points, overwrite_x=True)[:, : self._frames]
 
     def _spectrum(self, response: int) -> npt.NDArray[np.complex64]:
         found = self._spectra.get(response)

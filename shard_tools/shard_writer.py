@@ -23,7 +23,7 @@ from shard_tools.workers import Report
 Format = Literal["keep", "wav", "flac"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One utterance to pack: its file below ROOT, and the file's size and mtime when it was checked."""
 

@@ -265,7 +265,7 @@ def test_a_source_that_changes_meanwhile_is_refused(corpus, tmp_path, monkeypatc
 
     def publish(url: str, data: bytes) -> None:
         if url.endswith(pack_state.STATE_NAME):
-            corpus.add(path, 50)
+            corpus.add(path, len(corpus.samples[path]))  # other samples, as many bytes
         original(url, data)
 
     monkeypatch.setattr(storage, "publish_bytes", publish)

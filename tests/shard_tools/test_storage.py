@@ -4,6 +4,10 @@ import errno
 import logging
 import os
 import pickle
+import socket
+import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from botocore.exceptions import (
@@ -14,6 +18,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     ReadTimeoutError,
 )
+from s3fs import S3FileSystem
 
 from shard_tools import storage, storage_errors
 from shard_tools.storage_errors import MissingError, StorageError
@@ -219,6 +224,49 @@ def test_unknown_kind_of_url():
 def test_errors_survive_pickling():
     error = pickle.loads(pickle.dumps(MissingError("x: no bucket", bucket=True)))
     assert (str(error), error.bucket) == ("x: no bucket", True)
+
+
+@pytest.fixture
+def flaky_endpoint(s3_endpoint, monkeypatch):
+    """A store whose every other answer is a failure: throttling, an error, half a body, a reset. Yields the log."""
+    answers: list[str] = []
+    failures = ["slow down", "bad gateway", "cut", "reset"]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fails = len(answers) % 2 == 0
+            answer = failures[len(answers) // 2 % len(failures)] if fails else "fine"
+            answers.append(answer)
+            if answer == "reset":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+                return
+            self.send_response({"slow down": 503, "bad gateway": 502}.get(answer, 200))
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"da" if answer == "cut" else b"data")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(storage_errors, "FIRST_WAIT_S", 0.01)
+    S3FileSystem.clear_instance_cache()
+    yield answers
+    S3FileSystem.clear_instance_cache()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.s3
+def test_a_flaky_store_is_read_in_the_end(flaky_endpoint):
+    for _ in range(4):
+        assert storage.read_bytes("s3://bucket/x") == b"data"
+    assert flaky_endpoint == ["slow down", "fine", "bad gateway", "fine", "cut", "fine", "reset", "fine"]
 
 
 @pytest.mark.s3

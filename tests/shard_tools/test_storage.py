@@ -228,7 +228,7 @@ def test_errors_survive_pickling():
 
 @pytest.fixture
 def flaky_endpoint(s3_endpoint, monkeypatch):
-    """A store whose every other answer is a failure: throttling, an error, half a body, a reset. Yields the log."""
+    """A store whose every other answer is a failure: throttling, an error, half a body, a reset."""
     answers: list[str] = []
     failures = ["slow down", "bad gateway", "cut", "reset"]
 

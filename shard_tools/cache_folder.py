@@ -129,7 +129,7 @@ class CacheFolder:
     def publish(self, claim: Claim, shard: CachedShard) -> LockFile:
         """Make a complete download visible; from then on its file holds the shard."""
         with self._locked():
-            os.utime(claim.file.fd, ns=(time.time_ns(), _seal(shard)))
+            os.utime(claim.file.fd, ns=(time.time_ns(), _seal(shard)))  # after the last write
             os.replace(claim.file.path, self.path(shard))
             claim.file.lock(SHARED)
             return claim.file
@@ -140,10 +140,10 @@ class CacheFolder:
             os.unlink(claim.file.path)
         claim.file.close()
 
-    def touch(self, file: LockFile, shard: CachedShard) -> None:
+    def touch(self, file: LockFile) -> None:
         """Note that a held shard was used just now."""
-        with contextlib.suppress(PermissionError):  # another user's file
-            os.utime(file.fd, ns=(time.time_ns(), _seal(shard)))
+        with contextlib.suppress(OSError):  # another user's file, say: it then looks older than it is
+            os.utime(file.fd, ns=(time.time_ns(), os.fstat(file.fd).st_mtime_ns))
 
     def holds(self, file: LockFile, shard: CachedShard) -> bool:
         """Whether a held file is still the one in the folder, and unchanged."""
@@ -207,8 +207,9 @@ class CacheFolder:
             try:
                 yield
             except OSError as error:
+                where = f" ({error.filename})" if error.filename else ""
                 raise CacheError(
-                    f"{self.folder}: {error.strerror} ({error.filename}); check the folder's disk, owner and"
+                    f"{self.folder}: {error.strerror}{where}; check the folder's disk, owner and"
                     " mode, or use another data.cache.folder"
                 ) from error
 
@@ -226,7 +227,7 @@ class CacheFolder:
         if file is None:
             return None
         if _is_sound(os.fstat(file.fd), shard) and file.lock(SHARED):
-            self.touch(file, shard)
+            self.touch(file)
             return file
         file.close()
         os.unlink(self.path(shard))

@@ -99,8 +99,8 @@ def split_speakers(files: Mapping[str, Sequence[str]]) -> Split:
     held_out = min(max(LEAST_HELD_OUT, len(files) // 10), MOST_HELD_OUT)
     if len(able) < held_out or len(files) - held_out < LEAST_TRAINED:
         raise UserError(
-            f"the corpus has {len(files)} speakers, {len(able)} of them with two utterances or more; it needs "
-            f"{LEAST_HELD_OUT + LEAST_TRAINED} speakers, and {held_out} with two utterances to hold out for trials"
+            f"the corpus has {len(files)} speakers, {len(able)} of them with two utterances or more; "
+            f"it needs {held_out + LEAST_TRAINED}, and {held_out} of them with two, to hold out for trials"
         )
     chosen = set(generator(0, "held out").permutation(able)[:held_out].tolist())
     return Split(
@@ -133,7 +133,7 @@ def demo(folder: Path, corpus: Path | None, *, speakers: int, utterances: int, s
 
     synthesise = ["-m", "shard_tools.synthesise", str(sounds), "--replace"]
     if corpus is None:
-        test_speakers = max(2, speakers // 8)
+        test_speakers = max(2, speakers // 10)
         synthesise += ["--speakers", str(speakers), "--test-speakers", str(test_speakers)]
         synthesise += ["--utterances", str(utterances)]
         trials, trained = sounds / "lists" / "veri_test.txt", speakers
@@ -220,10 +220,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="where (default runs/demo)")
     parser.add_argument(
-        "--speakers", type=int, default=160, help="synthetic speakers to train on (default 160)"
+        "--speakers", type=int, default=200, metavar="N", help="synthetic speakers to train on (default 200)"
     )
-    parser.add_argument("--utterances", type=int, default=12, help="utterances of each (default 12)")
-    parser.add_argument("--steps", type=int, help=f"training steps (default: those of {CONFIG})")
+    parser.add_argument(
+        "--utterances", type=int, default=10, metavar="N", help="utterances of each (default 10)"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help=f"training steps (default: those of {CONFIG})")
     options = parser.parse_args(argv)
 
     def command() -> None:

@@ -51,8 +51,8 @@ _SESSIONS_OF = 4  # utterances in a session folder
 class Corpus:
     """What to synthesise; 0 speakers make no folder and no list. `seconds`: median length of an utterance."""
 
-    speakers: int = 160
-    utterances: int = 12
+    speakers: int = 200
+    utterances: int = 10
     test_speakers: int = 20
     test_utterances: int = 12
     noises: int = 12

@@ -79,7 +79,7 @@ def draw_voice(random: np.random.Generator) -> Voice:
     tract = np.exp(0.16 * size + random.normal(0, 0.08))
     return Voice(
         formant_scale=(tract * np.exp(random.normal(0, 0.1, 8))).astype(np.float32),
-        pitch=float(np.exp(np.log(150) + 0.4 * size + random.normal(0, 0.25))),
+        pitch=float(np.exp(np.log(150) + 0.42 * size + random.normal(0, 0.25))),
         pitch_range=float(random.uniform(0.05, 0.2)),
         tilt=float(random.uniform(-14, -5)),
         breath=float(np.exp(random.uniform(np.log(0.02), np.log(0.4)))),
@@ -117,7 +117,7 @@ def speak(voice: Voice, random: np.random.Generator, frames: int) -> Signal:
     steps = frames // _HOP + 1  # one envelope for every 8 ms
     count = int(steps * _HOP / SAMPLE_RATE * 14) + 8
     rate = voice.rate * np.exp(random.normal(0, 0.15))
-    kind = random.choice(3, count, p=[0.68, 0.2, 0.12])  # vowel, fricative, pause
+    kind = random.choice(3, count, p=[0.72, 0.18, 0.1])  # vowel, fricative, pause
     mean_length = np.array([0.11, 0.08, 0.12])[kind] / rate
     lengths = np.maximum(3, mean_length * np.exp(random.normal(0, 0.35, count)) * SAMPLE_RATE / _HOP).astype(
         int
@@ -205,7 +205,7 @@ def record(said: Signal, random: np.random.Generator) -> Signal:
     heard = scipy.fft.irfft(spectrum, points)[:frames]
     heard /= max(float(np.sqrt(np.mean(heard**2))), 1e-6)
     background = coloured_noise(random, frames, float(random.uniform(0, 2)))
-    heard += 10 ** (-random.uniform(15, 40) / 20) * background
+    heard += 10 ** (-random.uniform(18, 40) / 20) * background
     return np.clip(heard * 10 ** (random.uniform(-36, -18) / 20), -1, 1).astype(np.float32)
 
 

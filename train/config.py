@@ -9,6 +9,8 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from shard_tools.errors import UserError
+from train.augment.draw import ADDITIVE, KINDS, SOURCES
+from train.augment.speed import check_speeds
 
 
 @dataclass
@@ -119,6 +121,17 @@ class BabbleConfig:
 
 
 @dataclass
+class ChainedConfig:
+    """Reverberation, and then one of music, babble and noise by their weights.
+
+    Args:
+        weight: Relative frequency.
+    """
+
+    weight: float = 0.0
+
+
+@dataclass
 class AugmentConfig:
     """One treatment for each crop, chosen by weight among those that have a url (and none).
 
@@ -128,6 +141,8 @@ class AugmentConfig:
         music: Music.
         babble: Voices in the background.
         noise: Noise.
+        chained: Reverberation and then one of the other three.
+        speed: Speeds at which every speaker is heard too, as speakers of their own; [0.9, 1.1] triples them.
         cache_mib: Memory of each worker for impulse responses' spectra, MiB.
     """
 
@@ -136,6 +151,8 @@ class AugmentConfig:
     music: NoiseConfig = field(default_factory=lambda: NoiseConfig(snr=(5.0, 15.0)))
     babble: BabbleConfig = field(default_factory=BabbleConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
+    chained: ChainedConfig = field(default_factory=ChainedConfig)
+    speed: list[float] = field(default_factory=list)
     cache_mib: int = 256
 
 
@@ -377,8 +394,7 @@ def check(config: Config) -> None:
 
 
 def _check_augment(augment: AugmentConfig) -> None:
-    kinds = ("none", "reverberation", "music", "babble", "noise")
-    for kind in kinds:
+    for kind in KINDS:
         section = getattr(augment, kind)
         if section.weight < 0:
             raise UserError(f"augment.{kind}.weight is {section.weight}; it must not be negative")
@@ -390,9 +406,15 @@ def _check_augment(augment: AugmentConfig) -> None:
         raise UserError(
             f"augment.babble.clips is [{low}, {high}]; it must be two counts from 1 up, lower first"
         )
-    used = [kind for kind in kinds if kind == "none" or getattr(augment, kind).url is not None]
-    if not any(getattr(augment, kind).weight > 0 for kind in used):
+    given = {source for source in SOURCES if getattr(augment, source).url is not None}
+    if augment.chained.weight > 0 and ("reverberation" not in given or not given & set(ADDITIVE)):
+        raise UserError(
+            f"augment.chained.weight is {augment.chained.weight}, which needs augment.reverberation.url and "
+            "the url of music, babble or noise"
+        )
+    if not any(getattr(augment, kind).weight > 0 for kind in ("none", "chained", *given)):
         raise UserError(
             "augment leaves nothing to choose: give augment.none.weight or the weight of a section "
             "that has a url a value above 0"
         )
+    check_speeds(augment.speed)

@@ -42,8 +42,7 @@ def make_source(lengths, seed, scale=3000):
 SNR = {"music": (5.0, 15.0), "babble": (13.0, 20.0), "noise": (0.0, 15.0)}
 
 
-@pytest.fixture
-def augmenter():
+def make_augmenter(chained=0.0):
     sources = {
         "reverberation": make_source([300, 4000, 9000], 1),
         "music": make_source([20000, 30000], 2),
@@ -51,12 +50,17 @@ def augmenter():
         "noise": make_source([5000, 8000, 16000], 4),  # one shorter than the crop
     }
     recipe = Recipe(
-        weights=dict.fromkeys(KINDS, 1.0),
+        weights=dict.fromkeys(KINDS, 1.0) | {"chained": chained},
         snr=SNR,
         clips={"music": (1, 1), "babble": (3, 7), "noise": (1, 1)},
         recordings={kind: len(source) for kind, source in sources.items()},
     )
     return Augmenter(recipe, sources, frames=FRAMES, seed=5, cache_bytes=1 << 20)
+
+
+@pytest.fixture
+def augmenter():
+    return make_augmenter()
 
 
 def speech(rows, seed=0):
@@ -65,8 +69,34 @@ def speech(rows, seed=0):
 
 def test_the_five_treatments_come_equally_often(augmenter):
     kinds = augmenter.draw(0, np.arange(50_000)).kind
-    # each count is binomial with sigma 89
-    assert np.all(np.abs(np.bincount(kinds, minlength=5) - 10_000) < 5 * 89)
+    counts = np.bincount(kinds, minlength=6)
+    assert counts[KINDS.index("chained")] == 0
+    # each of the others is binomial with sigma 89
+    assert np.all(np.abs(counts[:5] - 10_000) < 5 * 89)
+
+
+def test_chained_rows_are_reverberated_and_then_get_one_of_the_others():
+    augmenter = make_augmenter(chained=5.0)
+    draws = augmenter.draw(0, np.arange(10_000))
+    chained = draws.kind == KINDS.index("chained")
+    assert abs(chained.mean() - 0.5) < 0.03
+    wet = np.isin(np.arange(10_000), draws.clips["reverberation"].row)
+    assert np.all(wet[chained])
+    added = [np.isin(np.arange(10_000), draws.clips[kind].row) for kind in ("music", "babble", "noise")]
+    assert np.all(np.sum(added, axis=0)[chained] == 1)
+    assert all(abs(one[chained].mean() - 1 / 3) < 0.03 for one in added)
+
+    row = int(np.flatnonzero(chained & added[2])[0])
+    audio = speech(1)
+    augmenter(audio, 0, np.array([row]))
+    expected = speech(1)
+    response = draws.clips["reverberation"].recording[draws.clips["reverberation"].row == row]
+    augmenter._reverberator(expected, np.array([0]), response)
+    noise = draws.clips["noise"]
+    own = noise.row == row
+    clips = type(noise)(np.array([0]), noise.recording[own], noise.position[own], noise.snr[own])
+    add_at_snr(expected, clips.row, augmenter._sources["noise"].crops(clips, FRAMES), clips.snr)
+    assert np.array_equal(audio, expected)
 
 
 def test_ranges_of_the_draws(augmenter):
@@ -107,7 +137,9 @@ def test_a_draw_depends_on_seed_epoch_and_n_alone(seed, epoch, numbers):
             assert np.array_equal(clips.snr, together.clips[kind].snr[mine])
 
 
-def test_audio_is_bit_equal_however_the_batch_is_cut(augmenter):
+@pytest.mark.parametrize("chained", [0.0, 3.0])
+def test_audio_is_bit_equal_however_the_batch_is_cut(chained):
+    augmenter = make_augmenter(chained)
     n = np.arange(40)
     whole = speech(40)
     augmenter(whole, 3, n)
@@ -123,7 +155,7 @@ def test_untreated_rows_stay_and_treated_rows_change(augmenter):
     draws = augmenter(audio, 0, np.arange(60))
     same = (audio == speech(60)).all(axis=1)
     assert np.array_equal(same, draws.kind == KINDS.index("none"))
-    assert len(set(draws.kind.tolist())) == 5
+    assert set(draws.kind.tolist()) == set(range(5))
 
 
 def test_added_noise_has_the_ratio_that_was_drawn():

@@ -1,6 +1,6 @@
 """Additive noise, music, babble and reverberation on a batch, with counter-based randomness."""
 
 from train.augment.augmenter import Augmenter
-from train.augment.draw import KINDS, Draws, Recipe, draw
+from train.augment.draw import KINDS, SOURCES, Draws, Recipe, draw
 
-__all__ = ["KINDS", "Augmenter", "Draws", "Recipe", "draw"]
+__all__ = ["KINDS", "SOURCES", "Augmenter", "Draws", "Recipe", "draw"]

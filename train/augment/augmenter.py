@@ -76,14 +76,14 @@ class Augmenter:
     def __call__(self, audio: npt.NDArray[np.float32], epoch: int, n: npt.NDArray[np.int64]) -> Draws:
         """Augment `audio` float32 (rows, frames) in place; n: (rows,). Returns what was drawn."""
         draws = self.draw(epoch, n)
+        rooms = draws.clips["reverberation"]
+        if self._reverberator is not None:
+            self._reverberator(audio, rooms.row, rooms.recording)
         for kind in ADDITIVE:
             clips = draws.clips[kind]
             if len(clips.row):
                 sounds = self._sources[kind].crops(clips, self._frames)
                 add_at_snr(audio, clips.row, sounds, clips.snr)
-        rooms = draws.clips["reverberation"]
-        if self._reverberator is not None:
-            self._reverberator(audio, rooms.row, rooms.recording)
         return draws
 
 

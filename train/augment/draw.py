@@ -1,7 +1,8 @@
 """What happens to each sample: drawn for a whole batch at once, keyed by (seed, epoch, n) alone.
 
 The recipe is that of Kwon et al., "The ins and outs of speaker recognition",
-ICASSP 2021, as the VoxCeleb trainer has it: one of five treatments per crop.
+ICASSP 2021, as the VoxCeleb trainer has it: one of five treatments per crop. A
+sixth, "chained", is reverberation and then one of the additive three.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ import numpy.typing as npt
 
 from shard_tools import philox
 
-KINDS = ("none", "reverberation", "music", "babble", "noise")
+KINDS = ("none", "reverberation", "music", "babble", "noise", "chained")
 ADDITIVE = ("music", "babble", "noise")
+SOURCES = ("reverberation", *ADDITIVE)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Weights and ranges of the treatments, and how many recordings each source offers.
 
-    weights: relative, by kind (missing = 0); snr: dB range by additive kind;
-    clips: how many recordings are added, by additive kind; recordings: by kind other than none.
+    weights: relative, by kind (missing = 0); snr: dB range by additive kind; clips: how many
+    recordings are added, by additive kind; recordings: how many there are, by source.
+    What is added to chained rows is chosen by the additive kinds' weights, evenly where all are 0.
     """
 
     weights: dict[str, float]
@@ -31,9 +34,18 @@ class Recipe:
     recordings: dict[str, int]
 
     def probabilities(self) -> npt.NDArray[np.float64]:
-        """Probability of each of KINDS, float64 (5,)."""
-        weights = np.array([self.weights.get(kind, 0.0) for kind in KINDS], dtype=np.float64)
-        return weights / weights.sum()
+        """Probability of each of KINDS, float64 (6,)."""
+        return _normalised([self.weights.get(kind, 0.0) for kind in KINDS])
+
+    def added_when_chained(self) -> npt.NDArray[np.float64]:
+        """Probability of each of ADDITIVE in a chained row, float64 (3,)."""
+        weights = [self.weights.get(kind, 0.0) for kind in ADDITIVE]
+        return _normalised(weights if any(weights) else [float(kind in self.recordings) for kind in ADDITIVE])
+
+
+def _normalised(weights: list[float]) -> npt.NDArray[np.float64]:
+    total = sum(weights)
+    return np.array(weights, dtype=np.float64) / (total if total else 1.0)
 
 
 @dataclass(frozen=True)
@@ -51,20 +63,27 @@ class Draws:
     """The treatments of a batch."""
 
     kind: npt.NDArray[np.int64]  # (rows,) index into KINDS
-    clips: dict[str, Clips]  # by kind other than none
+    clips: dict[str, Clips]  # by source; a chained row has reverberation and one of the others
 
 
 def draw(recipe: Recipe, seed: int, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
     """The treatments of the samples `n` (rows,) of an epoch; no row depends on another."""
-    edges = np.cumsum(recipe.probabilities())
-    edges[-1] = 1.0  # rounding must not leave a gap above
-    kind = np.searchsorted(edges, philox.uniform(seed, "augment kind", epoch, n), side="right")
-    clips = {
-        name: _clips(recipe, name, seed, epoch, n, np.flatnonzero(kind == index))
-        for index, name in enumerate(KINDS)
-        if name != "none"
-    }
+    kind = _choose(recipe.probabilities(), philox.uniform(seed, "augment kind", epoch, n))
+    added = _choose(recipe.added_when_chained(), philox.uniform(seed, "chained kind", epoch, n))
+    chained = kind == KINDS.index("chained")
+    clips = {}
+    for name in SOURCES:
+        own = kind == KINDS.index(name)
+        own |= chained & (True if name == "reverberation" else added == ADDITIVE.index(name))
+        clips[name] = _clips(recipe, name, seed, epoch, n, np.flatnonzero(own))
     return Draws(kind, clips)
+
+
+def _choose(probabilities: npt.NDArray[np.float64], share: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The choice that each uniform number in [0, 1) falls on."""
+    edges = np.cumsum(probabilities)
+    edges[edges == edges[-1]] = 1.0  # rounding must not leave a gap above
+    return np.searchsorted(edges, share, side="right")
 
 
 def _clips(

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-
 # Rows that are transformed together. pocketfft works on several rows at once in the lanes of a SIMD
 # register, twice as fast as one by one here; each row's arithmetic is the same either way.
 TOGETHER = 4

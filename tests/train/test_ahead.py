@@ -1,0 +1,53 @@
+"""Order, bounds and errors of work done ahead."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from train.ahead import ahead
+
+
+@pytest.mark.parametrize("depth", [0, 1, 5, 100])
+def test_results_come_in_order(depth):
+    def work(item):
+        time.sleep(0.002 * (item % 3))
+        return item * 10
+
+    assert list(ahead(range(30), work, depth)) == [item * 10 for item in range(30)]
+
+
+def test_no_more_than_depth_items_are_begun_beyond_the_one_given():
+    begun, lock, given = [], threading.Lock(), 0
+
+    def work(item):
+        with lock:
+            begun.append(item)
+        return item
+
+    for item in ahead(range(50), work, 4):
+        time.sleep(0.002)
+        assert max(begun) <= item + 4
+        given += 1
+    assert given == 50
+
+
+def test_work_runs_at_the_same_time():
+    together = threading.Barrier(3)  # broken after a while unless three are in it at once
+    assert list(ahead(range(3), lambda item: (together.wait(10), item)[1], 2)) == [0, 1, 2]
+
+
+def test_an_error_comes_at_its_place_and_ends_the_stream():
+    def work(item):
+        if item == 3:
+            raise ValueError("third")
+        return item
+
+    stream = ahead(range(100), work, 5)
+    assert [next(stream) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="third"):
+        next(stream)
+    with pytest.raises(StopIteration):
+        next(stream)

@@ -1,0 +1,34 @@
+"""Doing slow work on the next few items of a stream at once, in threads, and giving the results in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(items: Iterable[Item], work: Callable[[Item], Result], depth: int) -> Iterator[Result]:
+    """work(item) of each item, in order; up to `depth` beyond the one that is waited for are under way.
+
+    With depth 0 nothing runs ahead, and no thread is made. `work` must not mind threads. The
+    results that are held at a time are at most depth + 1.
+    """
+    if depth == 0:
+        yield from map(work, items)
+        return
+    under_way: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(depth + 1, thread_name_prefix="ahead") as threads:
+        try:
+            for item in items:
+                under_way.append(threads.submit(work, item))
+                if len(under_way) > depth:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()

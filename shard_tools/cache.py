@@ -60,6 +60,11 @@ class ShardCache:
         self.capacity = capacity
         self._wait = wait
         self._verify = verify
+        self._folder: CacheFolder
+        self._downloader: Downloader
+        self._prefetcher: Prefetcher
+        self._mutex: threading.Lock  # guards the holds
+        self._holds: dict[str, _Hold]
         self._register()
 
     def hold(self, shard: CachedShard) -> str:
@@ -144,7 +149,7 @@ class ShardCache:
         self._downloader = Downloader(self._folder, verify=self._verify)
         self._prefetcher = Prefetcher(self._folder, self._downloader)
         self._mutex = threading.Lock()
-        self._holds: dict[str, _Hold] = {}
+        self._holds = {}
         self._cleaned = False
 
     def _bring(self, shard: CachedShard) -> LockFile:

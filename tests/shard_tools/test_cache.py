@@ -406,6 +406,7 @@ def test_a_disk_smaller_than_the_capacity(log, shards, small_disk, open_cache):
         cache.hold(shards[3])
     for shard in shards[:3]:
         cache.release(shard)
+    (small_disk / f"{shards[0].sha256}.shard").unlink()
     (small_disk / "somebody's").write_bytes(b"x" * 20_000)
     use(cache, *shards)
     assert len(cached(small_disk)) == 2

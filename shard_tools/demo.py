@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shard_tools.errors import UserError, exit_status
-from shard_tools.synthesise import draw_trials, generator
+from shard_tools.synthesise import draw_trials, processors
+from shard_tools.synthetic import generator
 
 CONFIG = "configs/demo.yaml"
 BATCH_SPEAKERS = 64  # as in the config; smaller corpora get smaller batches
@@ -55,7 +56,7 @@ class Stages:
     def run(self, name: str, *commands: Sequence[str]) -> None:
         """Run `python ARGUMENTS…` for each of the commands. Raises UserError when one fails."""
         start = time.monotonic()
-        threads = str(max(1, len(os.sched_getaffinity(0)) // PROCESSES))
+        threads = str(max(1, processors() // PROCESSES))
         for command in commands:
             print(f"\n$ {shown(command)}", flush=True)
             # OMP_NUM_THREADS: else each process takes all processors, and torchrun warns about it.
@@ -126,6 +127,8 @@ def write_lists(split: Split, folder: Path) -> None:
 
 def demo(folder: Path, corpus: Path | None, *, speakers: int, utterances: int, steps: int | None) -> None:
     """All stages. speakers, utterances: of the synthetic corpus; steps: of training (None: the config's)."""
+    if not Path(CONFIG).is_file():
+        raise UserError(f"{CONFIG} is not in {Path.cwd()}: run the demo from the project's folder")
     stages = Stages()
     sounds, shards, run = folder / "corpus", folder / "shards", folder / "train"
     for old in (shards, run, folder / "eval-before", folder / "eval-after"):
@@ -162,7 +165,7 @@ def demo(folder: Path, corpus: Path | None, *, speakers: int, utterances: int, s
 
 
 def pack_command(root: Path, url: Path) -> list[str]:
-    workers = str(len(os.sched_getaffinity(0)))
+    workers = str(processors())
     return ["-m", "shard_tools.cli", "pack", str(root), str(url), "--workers", workers]
 
 

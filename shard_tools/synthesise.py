@@ -110,6 +110,11 @@ def draw_trials(files: Mapping[str, Sequence[str]], limit: int, seed: int) -> li
     return [lines[n] for n in random.permutation(len(lines))]
 
 
+def processors() -> int:
+    """Processors that this process may use; all of the machine's where the system cannot tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _write(path: Path, signal: Signal) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     sf.write(path, np.round(signal * 32767).astype(np.int16), SAMPLE_RATE, subtype="PCM_16")
@@ -201,7 +206,7 @@ def synthesise(
         for speaker in _speaker_files(corpus, part)
     ]
     jobs += noise_and_rooms(corpus, partial_folder)
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or processors()
     with tqdm(total=len(jobs), desc="synthesise", unit="job", disable=not progress) as bar:
         if workers == 1:
             for job in jobs:

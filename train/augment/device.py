@@ -1,0 +1,198 @@
+"""Augmentation on a GPU: workers draw and read, the device mixes and convolves a whole batch at once.
+
+What a sample gets is drawn as for Augmenter, from the same numbers; only the
+arithmetic moves, so the result differs by the rounding of float32. Everything
+that touches storage stays in the workers: impulse responses travel with the
+batch, as int16 taps, and the device keeps nothing between batches.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Literal, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from shard_tools.audio import to_float
+from train.augment.augmenter import Source
+from train.augment.draw import ADDITIVE, Clips, Draws, Recipe, draw
+from train.augment.mix import POWER_FLOOR
+from train.augment.reverberate import fft_length
+from train.plan.groups import occurrence
+
+_FULL_SCALE = 32768.0
+
+
+class Prepared(TypedDict):
+    """What a batch's augmentation needs besides its audio; a dict, so that DataLoader can pin it."""
+
+    wet_row: torch.Tensor  # int64 (W,), rows that are reverberated, all different
+    taps: torch.Tensor  # int16 (W, taps), their impulse responses, zeros at the end
+    scale: torch.Tensor  # float32 (W,), makes int16 taps a response of unit energy
+    added_row: torch.Tensor  # int64 (M,), the row that each clip is added to
+    added: torch.Tensor  # int16 (M, frames)
+    level: torch.Tensor  # float32 (M,), amplitude relative to the row's: 10 ** (-snr / 20)
+    turns: torch.Tensor  # int64: the first turns[0] clips go to different rows, so do the next turns[1], …
+
+
+class Preparer:
+    """The workers' half: takes the place of Augmenter there, and is made like it.
+
+    cache_bytes: memory for impulse responses, which are kept as int16 taps. A process that forks
+    must not be preparing in another thread.
+    """
+
+    def __init__(
+        self, recipe: Recipe, sources: dict[str, Source], *, frames: int, seed: int, cache_bytes: int
+    ) -> None:
+        self.recipe = recipe
+        self._sources = sources
+        self._frames = frames
+        self._seed = seed
+        rooms = sources.get("reverberation")
+        self._responses = None if rooms is None else Responses(rooms, frames, cache_bytes)
+        self._reading = threading.Lock()  # readers serve one thread at a time
+
+    def draw(self, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
+        return draw(self.recipe, self._seed, epoch, n)
+
+    def prepare(self, epoch: int, n: npt.NDArray[np.int64]) -> Prepared:
+        """Draw what the samples n (rows,) get, and read it. May be called from several threads."""
+        draws = self.draw(epoch, n)
+        rooms = draws.clips["reverberation"]
+        used = [kind for kind in ADDITIVE if len(draws.clips[kind].row)]
+        rows = np.concatenate([np.empty(0, np.int64), *(draws.clips[kind].row for kind in used)])
+        snr = np.concatenate([np.empty(0), *(draws.clips[kind].snr for kind in used)])
+        turn = occurrence(rows, len(n))
+        order = np.argsort(turn, kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        added = np.empty((len(rows), self._frames), np.int16)
+        with self._reading:
+            taps, scale = self._rooms(rooms.recording)
+            done = 0
+            for kind in used:
+                clips = read_clips(self._sources[kind], draws.clips[kind], self._frames)
+                added[place[done : done + len(clips)]] = clips
+                done += len(clips)
+        return Prepared(
+            wet_row=torch.from_numpy(rooms.row),
+            taps=torch.from_numpy(taps),
+            scale=torch.from_numpy(scale),
+            added_row=torch.from_numpy(rows[order]),
+            added=torch.from_numpy(added),
+            level=torch.from_numpy((10.0 ** (-snr[order] / 20.0)).astype(np.float32)),
+            turns=torch.from_numpy(np.bincount(turn).astype(np.int64)),
+        )
+
+    def _rooms(
+        self, responses: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
+        if self._responses is None:
+            return np.empty((0, 1), np.int16), np.empty(0, np.float32)
+        return self._responses.of(responses)
+
+
+def read_clips(source: Source, clips: Clips, frames: int) -> npt.NDArray[np.int16]:
+    """The clips' audio as it is stored, int16 (clips, frames); Source.crops gives the same as float32."""
+    room = np.maximum(source.frames[clips.recording] - frames, 0)
+    starts = (clips.position * (room + 1)).astype(np.int64)
+    return source.reader.crops(source.rows[clips.recording], starts, frames)
+
+
+class Responses:
+    """Impulse responses as int16 taps, the most recently used kept under a byte budget.
+
+    Taps beyond `frames` cannot be heard in crops of that length and are dropped, as Reverberator does.
+    """
+
+    def __init__(self, rooms: Source, frames: int, cache_bytes: int) -> None:
+        self._rooms = rooms
+        self._width = min(int(rooms.frames.max()), frames)
+        self._cache_bytes = cache_bytes
+        self._kept: OrderedDict[int, tuple[npt.NDArray[np.int16], float]] = OrderedDict()
+        self._held = 0
+
+    def of(self, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
+        """Taps int16 (W, taps), filled up with zeros, and what to scale them by, float32 (W,)."""
+        taps = np.zeros((len(numbers), self._width), np.int16)
+        scale = np.empty(len(numbers), np.float32)
+        for row, number in enumerate(numbers.tolist()):
+            response, scale[row] = self._one(number)
+            taps[row, : len(response)] = response
+        return taps, scale
+
+    def _one(self, number: int) -> tuple[npt.NDArray[np.int16], float]:
+        found = self._kept.get(number)
+        if found is not None:
+            self._kept.move_to_end(number)
+            return found
+        whole = self._rooms.reader.utterance(int(self._rooms.rows[number]))
+        # Unit energy of the whole response, before it is cut; a silent one is left as it is.
+        energy = float(np.square(to_float(whole), dtype=np.float64).sum())
+        taps = whole[: self._width].copy()
+        made = (taps, 1.0 / (_FULL_SCALE * np.sqrt(energy or 1.0)))
+        self._kept[number] = made
+        self._held += taps.nbytes
+        while self._held > self._cache_bytes and len(self._kept) > 1:
+            self._held -= self._kept.popitem(last=False)[1][0].nbytes
+        return made
+
+
+def augment(audio: torch.Tensor, prepared: Prepared, device: torch.device) -> torch.Tensor:
+    """The augmented batch, float32 (rows, frames) on `device`.
+
+    audio: (rows, frames), int16, or float32 in [-1, 1); left as it is. It and `prepared` lie on
+    the host, pinned where the copies should overlap with work of the device. Nothing here waits
+    for the device, and the order of every sum is fixed: the same batch gives the same bits there.
+    Treatments come in Augmenter's order: reverberation, then what is added, at its ratio to the
+    row as it then is.
+    """
+
+    def on_device(name: Literal["wet_row", "taps", "scale", "added_row", "added", "level"]) -> torch.Tensor:
+        return prepared[name].to(device, non_blocking=True)
+
+    treated = audio.to(device, non_blocking=True)
+    treated = treated.float() / _FULL_SCALE if audio.dtype == torch.int16 else treated.clone()
+    if len(prepared["wet_row"]):
+        taps = on_device("taps").float() * on_device("scale")[:, None]
+        _reverberate(treated, on_device("wet_row"), taps)
+    if len(prepared["added_row"]):
+        clips = on_device("added").float() / _FULL_SCALE
+        turns = prepared["turns"].tolist()
+        _add(treated, on_device("added_row"), clips, on_device("level"), turns)
+    return treated
+
+
+def _reverberate(audio: torch.Tensor, rows: torch.Tensor, taps: torch.Tensor) -> None:
+    """Convolve audio[rows[i]] with taps[i], in place; the first `frames` frames of the full convolution."""
+    frames = audio.shape[1]
+    points = fft_length(frames + taps.shape[1] - 1)
+    spectra = torch.fft.rfft(audio[rows], points)
+    spectra *= torch.fft.rfft(taps, points)
+    audio.index_copy_(0, rows, torch.fft.irfft(spectra, points)[:, :frames])
+
+
+def _add(
+    audio: torch.Tensor, rows: torch.Tensor, clips: torch.Tensor, level: torch.Tensor, turns: list[int]
+) -> None:
+    """Add clips[i] to audio[rows[i]] at `level[i]` times the amplitude that the row had on entry, in place.
+
+    clips are overwritten. A turn's rows are all different: adding them one turn after the other
+    fixes the order in which a row's several clips are added, which atomic additions would not.
+    """
+    gains = level * torch.sqrt(_mean_power(audio)[rows] / _mean_power(clips))
+    clips *= gains[:, None]
+    first = 0
+    for count in turns:
+        own = slice(first, first + count)
+        audio.index_add_(0, rows[own], clips[own])
+        first += count
+
+
+def _mean_power(audio: torch.Tensor) -> torch.Tensor:
+    """Mean square of each row plus POWER_FLOOR, (rows,); as train.augment.mix.mean_power."""
+    return torch.linalg.vector_norm(audio, dim=1).square() / audio.shape[1] + float(POWER_FLOOR)

@@ -99,7 +99,7 @@ class ShardCache:
                 return
             del self._holds[shard.sha256]
             self._folder.touch(hold.file)
-            hold.file.close()
+            self._folder.let_go(hold.file)
         self._prefetcher.look_again()
 
     def prefetch(self, shards: Sequence[CachedShard], *, urgent: bool = False) -> None:
@@ -140,7 +140,7 @@ class ShardCache:
         self._prefetcher = Prefetcher(self._folder, self._downloader)
         with self._mutex:
             for hold in self._holds.values():
-                hold.file.close()
+                self._folder.let_go(hold.file)
             self._holds.clear()
 
     def forget(self) -> None:
@@ -162,11 +162,11 @@ class ShardCache:
         if not self._cleaned:
             self._cleaned = True
             self._folder.clean()
-        full_until = busy_until = 0.0
+        full_until = busy_until = now = 0.0
         progress = None
         pause = _SHORTEST_PAUSE_S
         while True:
-            outcome = self._folder.admit(shard, ahead=False)
+            outcome = self._folder.admit(shard, ahead=False, insist=now >= full_until)
             now = time.monotonic()
             if isinstance(outcome, Present):
                 return outcome.file
@@ -177,11 +177,11 @@ class ShardCache:
                     progress, busy_until = outcome.progress, now + self._wait
                 elif now > busy_until:
                     raise CacheError(
-                        f"{self.folder}: another process has been downloading {shard.url} for"
-                        f" {self._wait:.0f} s without progress ({progress[1]:,} of {shard.size:,} bytes);"
+                        f"{self.folder}: another process or thread has been downloading {shard.url} without"
+                        f" progress for {self._wait:.0f} s ({progress[1]:,} of {shard.size:,} bytes);"
                         " is it stopped? End it, and another takes over"
                     )
-            else:
+            elif isinstance(outcome, Full):
                 full_until = full_until or now + self._wait
                 if outcome.hopeless or now > full_until:
                     raise self._full(shard, outcome)

@@ -1,6 +1,7 @@
 """The folder of a shard cache: which files lie there, who may bring one, and what makes room.
 
-    .lock              taken for every look or change below, for milliseconds
+    .lock              taken for every look or change below, for milliseconds; its times of access and of
+                       modification are when room was last sought in vain for a hold and for a prefetch
     SHA256.shard       a whole shard; shared lock: held; its time of access is its last use
     SHA256-SIZE.part   a download, of which SIZE bytes of the capacity are taken; exclusive lock: it is alive
     SHA256.wanted      empty; shared lock: a process has announced that it will need this shard
@@ -24,6 +25,10 @@ from shard_tools.cache_locks import EXCLUSIVE, SHARED, LockFile
 from shard_tools.errors import UserError
 
 _NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})(?:\.(?P<kind>shard|wanted)|-(?P<size>\d+)\.part)")
+# Looking for room costs some 20 µs a shard, and every process of a node may be waiting for it. So one
+# look in vain counts for all, until somebody lets go of something or, since a killed process does
+# that silently, for so long.
+_HOLD_LOOKS_AGAIN_S, _PREFETCH_LOOKS_AGAIN_S = 0.5, 2.0
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -81,8 +86,14 @@ class Full:
 
 
 @dataclass(frozen=True)
+class Later:
+    """There was no room a moment ago, and nothing was let go of since."""
+
+
+@dataclass(frozen=True)
 class _Contents:
     shards: list[tuple[int, str, int]]  # last use in ns, path, bytes
+    wanted: set[str]  # SHA-256s that a living process has announced
     arriving: int  # bytes reserved by downloads
     arrived: int  # bytes of them that are on the disk
 
@@ -102,13 +113,16 @@ class CacheFolder:
         """Where the whole shard lies when it is there."""
         return os.path.join(self.folder, f"{shard.sha256}.shard")
 
-    def admit(self, shard: CachedShard, *, ahead: bool) -> Present | Claim | Busy | Full:
+    def admit(
+        self, shard: CachedShard, *, ahead: bool, insist: bool = False
+    ) -> Present | Claim | Busy | Full | Later:
         """Hold the shard, or claim its download and make room for it.
 
         ahead: it is not needed yet, so what others have announced is not removed for it.
+        insist: look for room even if somebody has just done so in vain.
         """
         part = os.path.join(self.folder, f"{shard.sha256}-{shard.size}.part")
-        with self._locked():
+        with self._locked() as lock:
             present = self._open_whole(shard)
             if present is not None:
                 return Present(present)
@@ -119,8 +133,11 @@ class CacheFolder:
                         status = os.fstat(busy.fd)
                         return Busy((status.st_ino, status.st_size))
                     os.unlink(part)  # its process has died
+            if not insist and _sought_in_vain(lock, ahead):
+                return Later()
             full = self._make_room(shard, ahead)
             if full is not None:
+                _note_in_vain(lock, ahead)
                 return full
             file = LockFile(part, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             file.lock(EXCLUSIVE)
@@ -138,7 +155,13 @@ class CacheFolder:
         """Remove a download that will not be completed."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(claim.file.path)
-        claim.file.close()
+        self.let_go(claim.file)
+
+    def let_go(self, file: LockFile) -> None:
+        """Close what held a shard, announced it or was to become it: there may be room now."""
+        file.close()
+        with contextlib.suppress(OSError):  # then others find out a little later
+            os.utime(os.path.join(self.folder, ".lock"), ns=(0, 0))
 
     def touch(self, file: LockFile) -> None:
         """Note that a held shard was used just now."""
@@ -154,9 +177,9 @@ class CacheFolder:
         return found.st_ino == os.fstat(file.fd).st_ino and _is_sound(found, shard)
 
     def want(self, shard: CachedShard) -> LockFile:
-        """Announce that this process will need the shard, until the file returned is closed."""
+        """Announce that this process will need the shard, until the file returned is let go of."""
         with self._locked():
-            mark = LockFile(self._mark(shard.sha256), os.O_RDWR | os.O_CREAT)
+            mark = LockFile(os.path.join(self.folder, f"{shard.sha256}.wanted"), os.O_RDWR | os.O_CREAT)
             mark.lock(SHARED)
             return mark
 
@@ -178,7 +201,7 @@ class CacheFolder:
         return status.f_bavail * status.f_frsize if status.f_blocks else 2**63
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[LockFile]:
         """The folder's lock. It is polled, so that a process which was stopped inside cannot hang others."""
         try:
             lock = self._open_lock()
@@ -205,7 +228,7 @@ class CacheFolder:
                     " this machine's own disk"
                 ) from error
             try:
-                yield
+                yield lock
             except OSError as error:
                 where = f" ({error.filename})" if error.filename else ""
                 raise CacheError(
@@ -216,10 +239,12 @@ class CacheFolder:
     def _open_lock(self) -> LockFile:
         path = os.path.join(self.folder, ".lock")
         try:
-            return LockFile(path, os.O_RDWR | os.O_CREAT)
+            return LockFile(path, os.O_RDWR)
         except FileNotFoundError:
             os.makedirs(self.folder, exist_ok=True)
-            return LockFile(path, os.O_RDWR | os.O_CREAT)
+            lock = LockFile(path, os.O_RDWR | os.O_CREAT)
+            os.utime(lock.fd, ns=(0, 0))  # room was never sought
+            return lock
 
     def _open_whole(self, shard: CachedShard) -> LockFile | None:
         """The shard's file, held; None when it is not there. A file that someone changed is removed."""
@@ -270,7 +295,7 @@ class CacheFolder:
         for entry in sorted(contents.shards):
             if needed <= 0:
                 return chosen, held
-            if self._is_wanted(entry[1]):
+            if os.path.basename(entry[1]).removesuffix(".shard") in contents.wanted:
                 announced.append(entry)
                 continue
             file = _open_if_there(entry[1], os.O_RDWR)
@@ -291,16 +316,10 @@ class CacheFolder:
                 held += size
         return chosen, held
 
-    def _mark(self, sha256: str) -> str:
-        return os.path.join(self.folder, f"{sha256}.wanted")
-
-    def _is_wanted(self, path: str) -> bool:
-        sha256 = os.path.basename(path).removesuffix(".shard")
-        return os.path.exists(self._mark(sha256))  # _look() has removed those of the dead
-
     def _look(self) -> _Contents:
         """What lies in the folder, after removing downloads and marks of processes that have died."""
         shards: list[tuple[int, str, int]] = []
+        wanted = set()
         arriving = arrived = 0
         with os.scandir(self.folder) as entries:
             for entry in entries:
@@ -317,11 +336,13 @@ class CacheFolder:
                 with contextlib.closing(file):
                     if file.lock(EXCLUSIVE):
                         os.unlink(entry.path)
-                    elif match["size"]:
+                    elif match["kind"] == "wanted":
+                        wanted.add(match["sha256"])
+                    else:
                         size = os.fstat(file.fd).st_size
                         arriving += max(int(match["size"]), size)
                         arrived += size
-        return _Contents(shards, arriving, arrived)
+        return _Contents(shards, wanted, arriving, arrived)
 
 
 def _open_if_there(path: str, flags: int) -> LockFile | None:
@@ -336,6 +357,20 @@ def _unlink(chosen: list[tuple[LockFile, int]]) -> int:
         os.unlink(file.path)
         file.close()
     return sum(size for _, size in chosen)
+
+
+def _sought_in_vain(lock: LockFile, ahead: bool) -> bool:
+    """Whether room was sought a moment ago, and there was none for the likes of this."""
+    status, now = os.fstat(lock.fd), time.time()
+    if ahead:
+        return abs(now - status.st_mtime) < _PREFETCH_LOOKS_AGAIN_S
+    return abs(now - status.st_atime) < _HOLD_LOOKS_AGAIN_S
+
+
+def _note_in_vain(lock: LockFile, ahead: bool) -> None:
+    now = time.time_ns()
+    with contextlib.suppress(PermissionError):
+        os.utime(lock.fd, ns=(os.fstat(lock.fd).st_atime_ns if ahead else now, now))
 
 
 def _seal(shard: CachedShard) -> int:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from shard_tools.cache_download import Downloader, Stopped
-from shard_tools.cache_folder import CachedShard, CacheFolder, Claim, Full, Present
+from shard_tools.cache_folder import CachedShard, CacheFolder, Claim, Full, Later, Present
 from shard_tools.cache_locks import LockFile
 from shard_tools.errors import UserError
 
@@ -52,7 +52,7 @@ class Prefetcher:
             self._queue.pop(shard.sha256, None)
             mark = self._marks.pop(shard.sha256, None)
             if mark is not None:
-                mark.close()
+                self._folder.let_go(mark)
             self._changed.notify_all()
 
     def look_again(self) -> None:
@@ -66,7 +66,7 @@ class Prefetcher:
             self._stopped = True
             self._queue.clear()
             for mark in self._marks.values():
-                mark.close()
+                self._folder.let_go(mark)
             self._marks.clear()
             threads = list(self._threads)
             self._changed.notify_all()
@@ -79,7 +79,8 @@ class Prefetcher:
             while (claimed := self._claim_next()) is not None:
                 shard, claim = claimed
                 try:
-                    self._downloader.fulfil(claim, shard, ahead=True, stopped=lambda: self._stopped).close()
+                    file = self._downloader.fulfil(claim, shard, ahead=True, stopped=lambda: self._stopped)
+                    self._folder.let_go(file)
                 except Stopped:
                     pass
                 except UserError as error:
@@ -101,7 +102,7 @@ class Prefetcher:
                     continue
                 if isinstance(outcome, Claim):
                     return shard, outcome
-                if isinstance(outcome, Full):
+                if isinstance(outcome, (Full, Later)):
                     with self._changed:
                         if not self._stopped:
                             self._changed.wait(pause)
@@ -117,7 +118,7 @@ class Prefetcher:
             self._threads.discard(threading.current_thread())  # now, so that add() starts another
             return None
 
-    def _admit(self, shard: CachedShard) -> Claim | Full | None:
+    def _admit(self, shard: CachedShard) -> Claim | Full | Later | None:
         """Announce the shard and claim its download; None when there is nothing to download."""
         if shard.sha256 not in self._marks:
             mark = self._folder.want(shard)
@@ -127,7 +128,7 @@ class Prefetcher:
                     return None
                 self._marks[shard.sha256] = mark
         outcome = self._folder.admit(shard, ahead=True)
-        if isinstance(outcome, Full):
+        if isinstance(outcome, (Full, Later)):
             return outcome
         with self._changed:
             still_wanted = self._queue.pop(shard.sha256, None) is not None

@@ -13,6 +13,7 @@ from cache_fakes import PART, each_part_once, make_shards, names, requests, wait
 
 from shard_tools import storage
 from shard_tools.cache import CachedShard, CacheError, ShardCache
+from shard_tools.cache_locks import EXCLUSIVE, SHARED, LockFile
 from shard_tools.storage import MissingError
 
 SIZE = 40_000
@@ -94,6 +95,15 @@ def test_least_recently_used_goes_first_and_held_stays(log, shards, folder, open
     assert cached(folder) == {c.sha256, d.sha256, b.sha256}
     use(cache, e)
     assert cached(folder) == {c.sha256, b.sha256, e.sha256}
+
+
+def test_a_hold_is_a_use_even_if_its_process_dies(log, shards, folder, open_cache):
+    cache, gone = open_cache(2), open_cache(2)
+    use(cache, *shards[:2])
+    gone.hold(shards[0])
+    gone.close()  # as death does, this lets go without noting a use
+    use(cache, shards[2])
+    assert cached(folder) == {shards[0].sha256, shards[2].sha256}
 
 
 def test_holds_are_counted(log, shards, folder, open_cache):
@@ -271,6 +281,14 @@ def test_prefetched_by_the_dead_is_not_protected(log, shards, folder, open_cache
     wait_until(lambda: cached(folder) == {shard.sha256 for shard in shards[2:4]})
 
 
+def test_what_was_announced_is_ordinary_after_its_use(log, shards, folder, open_cache):
+    cache = open_cache(2)
+    cache.prefetch(shards[:2])
+    use(cache, *shards[:2])
+    cache.prefetch(shards[2:4])
+    wait_until(lambda: cached(folder) == {shard.sha256 for shard in shards[2:4]})
+
+
 def test_prefetch_errors_surface_at_hold(log, shards, folder, open_cache, caplog):
     os.unlink(shards[0].url)
     cache = open_cache(4)
@@ -321,6 +339,19 @@ def test_a_forked_child_keeps_nothing_alive(log, shards, open_cache):
         os.close(writes)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status == 0
+
+
+def test_a_lock_ends_when_it_is_closed_whoever_shares_it(tmp_path):
+    """As a child does in the moment before it closes its copies."""
+    path = str(tmp_path / "file")
+    file = LockFile(path, os.O_RDWR | os.O_CREAT)
+    shared = os.dup(file.fd)
+    other = LockFile(path, os.O_RDWR)
+    assert file.lock(EXCLUSIVE)
+    assert not other.lock(SHARED)
+    file.close()
+    assert other.lock(EXCLUSIVE)
+    os.close(shared)
 
 
 def test_a_forked_child_lets_go_of_its_parents_downloads(log, shards, folder, open_cache):

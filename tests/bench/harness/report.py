@@ -1,0 +1,125 @@
+"""The results folder: a JSON file a table, and all of them as one Markdown page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+INTRODUCTION = """# Benchmarks
+
+Made by `make bench`; the JSON files beside this page hold every single run. Crops are 200 feature
+frames (32,240 audio frames, 2.015 s) of utterances of 8 s, 16 kHz, 16-bit, in batches of 200;
+contestants run on one core (pinned, one thread of each math library), each in a process of its own, in
+rounds in which all take their turns. A figure is the median of the rounds, in brackets the
+lowest and the highest; a ratio is computed within each round and then summarised in the same way.
+The audio is generated, and the page cache is warm.
+"""
+
+
+def write_table(folder: Path, name: str, document: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_page(folder: Path, names: Sequence[str]) -> None:
+    """README.md from the tables that lie in `folder`."""
+    found = [json.loads(path.read_text()) for name in names if (path := folder / f"{name}.json").exists()]
+    parts = [INTRODUCTION]
+    for document in found:
+        parts.append(f"## {document['title']}\n\n{document['about']}\n")
+        parts.append(LAYOUTS[document["layout"]](document))
+        parts.append(_footer(document))
+    (folder / "README.md").write_text("\n".join(parts))
+
+
+def _rates(document: dict[str, Any]) -> str:
+    rows = []
+    for result in document["contestants"]:
+        done = result["status"] == "ok"
+        rows.append([result["name"], figure(result["crops_per_second"]) if done else _absent(result)])
+    text = table(["loader", "crops per second"], rows)
+    lines = [[f"{ratio['of']} ÷ {ratio['to']}", *_ratio(ratio)] for ratio in document["ratios"]]
+    return text + ("\n" + table(["ratio", "times", "target"], lines) if lines else "")
+
+
+def _rates_and_s3(document: dict[str, Any]) -> str:
+    rows = []
+    for result in document["s3"]:
+        if result["status"] != "ok":
+            rows.append([result["name"], _absent(result), "", "", ""])
+            continue
+        rows.append(
+            [
+                result["name"],
+                figure(result["crops_per_second"]),
+                figure(result["requests"]),
+                figure(result["bytes_per_crop"], 1024),
+                figure(result["first_batch_seconds"]),
+            ]
+        )
+    heads = ["loader", "crops per second", "requests", "KiB fetched per crop", "seconds to the first batch"]
+    return f"*Local disk*\n\n{_rates(document)}\n*S3*\n\n{table(heads, rows)}"
+
+
+def _planning(document: dict[str, Any]) -> str:
+    rows = []
+    for result in document["contestants"]:
+        marks = {name: " ✓" if met else " ✗" for name, met in result["met"].items()}
+        rows.append(
+            [
+                result["name"],
+                figure(result["epoch_seconds"]) + marks["epoch_seconds"],
+                figure(result["seek_seconds"]),
+                figure(result["next_ms"]),
+                figure(result["peak_mib"]) + marks["peak_mib"],
+            ]
+        )
+    heads = ["batch", "epoch, s (target ≤ 3)", "seek, s", "next, ms", "memory, MiB (target ≤ 300)"]
+    return table(heads, rows)
+
+
+def _stages(document: dict[str, Any]) -> str:
+    result = document["contestants"][0]
+    rows = [["the whole batch", f"{result['ms_per_batch']:.1f}", ""]]
+    rows += [[f"`{row['function']}`", f"{row['ms']:.1f}", f"{row['own_ms']:.1f}"] for row in result["functions"]]
+    return table(["function", "in all, ms", "own, ms"], rows)
+
+
+LAYOUTS = {"rates": _rates, "rates_and_s3": _rates_and_s3, "planning": _planning, "stages": _stages}
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def figure(values: dict[str, Any], unit: float = 1) -> str:
+    """ "median [low – high]", in multiples of `unit`, with three digits or whole."""
+    low, middle, high = (_short(values[key] / unit) for key in ("low", "median", "high"))
+    return middle if low == high else f"{middle} [{low} – {high}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _ratio(ratio: dict[str, Any]) -> list[str]:
+    wanted = ratio["at_least"]
+    mark = "" if wanted is None else f"≥ {_short(wanted)} {'✓' if ratio['met'] else '✗'}"
+    return [figure(ratio), mark]
+
+
+def _absent(result: dict[str, Any]) -> str:
+    return result["reason"] if result["status"] == "not installed" else f"failed: {result['reason']}"
+
+
+def _footer(document: dict[str, Any]) -> str:
+    machine = document["machine"]
+    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+    short = " *A quick run: few and short rounds.*" if document["quick"] else ""
+    return (
+        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB,"
+        f" {machine['system']}, Python {machine['python']}; {libraries}.{short}\n"
+    )

@@ -1,0 +1,66 @@
+"""Runs one contestant: counts and checks its crops against the clock."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from harness.task import Task
+
+
+def load(module: str) -> ModuleType:
+    return importlib.import_module(f"contestants.{module}")
+
+
+class Runner:
+    """A contestant in this process."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.module = load(task.entry.module)
+        self._stream: Iterator[torch.Tensor] | None = None
+
+    def prepare(self) -> None:
+        """Convert the corpus to the contestant's format, once."""
+        prepare = getattr(self.module, "prepare", None)
+        if prepare is not None:
+            prepare(self.task.corpus)
+
+    def warm_up(self, seconds: float) -> None:
+        """Open everything, and run for about so long without counting."""
+        self._stream = self.module.batches(self.task)
+        end = time.perf_counter() + seconds
+        self._next()
+        while time.perf_counter() < end:
+            self._next()
+
+    def measure(self, seconds: float) -> dict[str, Any]:
+        """Run for at least so long: {"crops", "seconds"}."""
+        crops, began = 0, time.perf_counter()
+        while (spent := time.perf_counter() - began) < seconds or crops == 0:
+            crops += self._next()
+        return {"crops": crops, "seconds": spent}
+
+    def epoch(self, crops: int) -> dict[str, Any]:
+        """From opening the data to the crop number `crops`: {"crops", "seconds", "first_batch_seconds"}."""
+        began = time.perf_counter()
+        self._stream = self.module.batches(self.task)
+        found = self._next()
+        first = time.perf_counter() - began
+        while found < crops:
+            found += self._next()
+        return {"crops": found, "seconds": time.perf_counter() - began, "first_batch_seconds": first}
+
+    def _next(self) -> int:
+        if self._stream is None:
+            raise RuntimeError("warm_up or epoch comes first")
+        batch = next(self._stream)
+        shape = (self.task.batch, self.task.frames)
+        if tuple(batch.shape) != shape or batch.dtype != torch.float32:
+            raise RuntimeError(f"{self.task.entry.name} gave {tuple(batch.shape)} {batch.dtype}, not {shape} float32")
+        return len(batch)

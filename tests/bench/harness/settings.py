@@ -1,0 +1,80 @@
+"""How long, how often and where the benchmarks measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.corpus import FULL, SMALL, TINY, Size
+
+
+@dataclass(frozen=True)
+class Settings:
+    """cache: folder for the corpus; start: makes a contestant's process (contest.Process, or Here in tests).
+
+    seconds: of one turn of one contestant; rounds: turns of each; warm_up: seconds before the first;
+    cpu: the core that contestants run on (None: any); plan_utterances: size of the planning benchmark.
+    """
+
+    cache: Path
+    start: Callable[..., Any]
+    local: Size
+    remote: Size
+    seconds: float
+    rounds: int
+    warm_up: float
+    remote_rounds: int
+    plan_utterances: int
+    plan_rounds: int
+    cpu: int | None
+
+
+def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
+    return Settings(
+        cache=cache,
+        start=start,
+        local=FULL,
+        remote=SMALL,
+        seconds=1.5,
+        rounds=7,
+        warm_up=2.5,
+        remote_rounds=3,
+        plan_utterances=1_092_009,
+        plan_rounds=3,
+        cpu=cpu,
+    )
+
+
+def quick(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
+    return Settings(
+        cache=cache,
+        start=start,
+        local=SMALL,
+        remote=SMALL,
+        seconds=0.4,
+        rounds=3,
+        warm_up=0.5,
+        remote_rounds=1,
+        plan_utterances=1_092_009,
+        plan_rounds=1,
+        cpu=cpu,
+    )
+
+
+def tiny(cache: Path, start: Callable[..., Any]) -> Settings:
+    """For tests: everything runs, nothing is measured."""
+    return Settings(
+        cache=cache,
+        start=start,
+        local=TINY,
+        remote=TINY,
+        seconds=0.0,
+        rounds=2,
+        warm_up=0.0,
+        remote_rounds=1,
+        plan_utterances=20_000,
+        plan_rounds=1,
+        cpu=None,
+    )

@@ -24,7 +24,7 @@ class Catalogue:
     """Utterance u is row u of every column; rows are in shard order and within a shard in the tar's order.
 
     url: the dataset's folder; digest: SHA-256 (hex) of the bytes of manifest.json;
-    speakers: label order; shard_urls: absolute;
+    speakers: label order; shard_urls: absolute; shard_sizes: bytes; shard_sha256: hex;
     shard: int32 (N,), index into shard_urls; label: int32 (N,); frames: int64 (N,), PCM sample frames;
     codec: uint8 (N,), 0 = 16-bit PCM WAV, 1 = FLAC;
     offset, size: int64 (N,), bytes of the audio member's data in the tar;
@@ -36,6 +36,8 @@ class Catalogue:
     digest: str
     speakers: tuple[str, ...]
     shard_urls: tuple[str, ...]
+    shard_sizes: tuple[int, ...]
+    shard_sha256: tuple[str, ...]
     shard: npt.NDArray[np.int32]
     label: npt.NDArray[np.int32]
     frames: npt.NDArray[np.int64]
@@ -118,6 +120,8 @@ def open_catalogue(url: str) -> Catalogue:
         digest=hashlib.sha256(data).hexdigest(),
         speakers=manifest.speakers,
         shard_urls=tuple(storage.join(url, entry.url) for entry in manifest.shards),
+        shard_sizes=tuple(entry.filesize for entry in manifest.shards),
+        shard_sha256=tuple(entry.sha256 for entry in manifest.shards),
         **columns,
     )
 

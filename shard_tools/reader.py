@@ -14,7 +14,14 @@ from shard_tools.index import FLAC
 
 
 class ReadError(UserError):
-    """An utterance could not be read; the text names the shard, the key and the byte offset."""
+    """An utterance could not be read; the text names the shard, the key and the byte offset.
+
+    row: its position in the request.
+    """
+
+    def __init__(self, text: str, row: int) -> None:
+        super().__init__(text)
+        self.row = row
 
 
 class Reader:
@@ -24,9 +31,10 @@ class Reader:
     member, of which only the crop is decoded.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, source: sources.ByteSource | None = None) -> None:
+        """source: where the shards' bytes come from; by default straight from where they lie."""
         self.catalogue = catalogue
-        self._source = sources.open_source(catalogue.shard_urls)
+        self.source = source or sources.open_source(catalogue.shard_urls)
 
     def crops(
         self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
@@ -49,10 +57,14 @@ class Reader:
         if not flac.any():
             self._fill_pcm(crops, utterances, starts, counts)
             return crops
-        for rows, fill in ((~flac, self._fill_pcm), (flac, self._fill_flac)):
-            if rows.any():
-                part = np.empty((int(rows.sum()), frames), np.int16)
-                fill(part, utterances[rows], starts[rows], counts[rows])
+        for rows, fill in ((np.flatnonzero(~flac), self._fill_pcm), (np.flatnonzero(flac), self._fill_flac)):
+            if len(rows):
+                part = np.empty((len(rows), frames), np.int16)
+                try:
+                    fill(part, utterances[rows], starts[rows], counts[rows])
+                except ReadError as error:
+                    error.row = int(rows[error.row])
+                    raise
                 crops[rows] = part
         return crops
 
@@ -77,9 +89,9 @@ class Reader:
         shards = catalogue.shard[utterances].tolist()
         offsets = (catalogue.pcm_offset[utterances] + 2 * starts).tolist()
         try:
-            self._source.fill(shards, offsets, buffers)
+            self.source.fill(shards, offsets, buffers)
         except sources.RangeError as error:
-            self._fail(int(utterances[error.position]), offsets[error.position], error.reason, error)
+            self._fail(utterances, error.position, offsets[error.position], error.reason, error)
         for row in short:
             crops[row] = audio.wrap(crops[row, : counts[row]], frames)
 
@@ -94,21 +106,25 @@ class Reader:
         members = [bytearray(size) for size in catalogue.size[utterances].tolist()]
         shards, offsets = catalogue.shard[utterances].tolist(), catalogue.offset[utterances].tolist()
         try:
-            self._source.fill(shards, offsets, [memoryview(member) for member in members])
+            self.source.fill(shards, offsets, [memoryview(member) for member in members])
         except sources.RangeError as error:
-            self._fail(int(utterances[error.position]), offsets[error.position], error.reason, error)
+            self._fail(utterances, error.position, offsets[error.position], error.reason, error)
         for row, (u, start, count) in enumerate(
             zip(utterances.tolist(), starts.tolist(), counts.tolist(), strict=True)
         ):
             try:
                 samples = audio.decode_flac(members[row], start, count, catalogue.key(u))
             except audio.AudioError as error:
-                self._fail(u, offsets[row], str(error), error)
+                self._fail(utterances, row, offsets[row], str(error), error)
             crops[row] = audio.wrap(samples, frames)
 
-    def _fail(self, u: int, offset: int, reason: str, cause: Exception) -> NoReturn:
+    def _fail(
+        self, utterances: npt.NDArray[np.int64], row: int, offset: int, reason: str, cause: Exception
+    ) -> NoReturn:
+        u = int(utterances[row])
         url = self.catalogue.shard_urls[self.catalogue.shard[u]]
         raise ReadError(
             f"{url}: utterance {self.catalogue.key(u)} at byte {offset}: {reason};"
-            " check the shards with make-shards verify"
+            " check the shards with make-shards verify",
+            row,
         ) from cause

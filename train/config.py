@@ -27,6 +27,47 @@ class RunConfig:
 
 
 @dataclass
+class CacheConfig:
+    """Whole shards on a node's own disk, shared by its processes (data.access cached).
+
+    Args:
+        folder: Where, on a disk of the node itself; several jobs may share one folder.
+        capacity: GiB that the folder may hold.
+    """
+
+    folder: str | None = None
+    capacity: float = 100.0
+
+
+@dataclass
+class WindowsConfig:
+    """The order by windows of shards (data.order windows).
+
+    Args:
+        lanes: Parts of every batch that read shards of their own; the number of processes must divide it.
+        shards: Shards of each lane that are mixed at a time.
+    """
+
+    lanes: int = 1
+    shards: int = 16
+
+
+@dataclass
+class StorageConfig:
+    """Patience with the store.
+
+    Args:
+        attempts: How often a request is tried while its error may pass.
+        connect_timeout: Seconds to connect.
+        read_timeout: Seconds without a byte.
+    """
+
+    attempts: int = 8
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+
+
+@dataclass
 class DataConfig:
     """The training shards and how they are read.
 
@@ -35,12 +76,33 @@ class DataConfig:
         crop_frames: Length of a crop in feature frames of 10 ms; 200 is 32,240 audio frames (2.015 s).
         workers: Reading processes per rank; 0 reads in the training process.
         prefetch: Batches that each worker prepares ahead.
+        access: direct reads crops where the shards lie, by position or ranged request; cached brings whole
+            shards to the node.
+        order: epoch mixes the whole epoch; windows mixes a window of shards at a time; auto takes windows
+            for cached.
+        verify: none; crops checks the blocks of 8 KiB that hold a crop; shards checks each whole shard that
+            is brought to the cache.
+        on_error: fail names what cannot be read and ends; substitute takes another utterance of the speaker.
+        max_substituted: Above this share of substituted samples the run ends.
+        ahead_mib: Memory of each worker for crops that are on their way, MiB.
+        cache: The cache.
+        windows: The windows.
+        storage: Patience with the store.
     """
 
     url: str
     crop_frames: int = 200
     workers: int = 2
     prefetch: int = 4
+    access: Literal["direct", "cached"] = "direct"
+    order: Literal["auto", "epoch", "windows"] = "auto"  # parse() puts one of the others for auto
+    verify: Literal["none", "crops", "shards"] = "none"
+    on_error: Literal["fail", "substitute"] = "fail"
+    max_substituted: float = 0.001
+    ahead_mib: int = 64
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    windows: WindowsConfig = field(default_factory=WindowsConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
 
 
 @dataclass
@@ -348,6 +410,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
     values = made.instantiate(parsed)
     config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
     check(config)
+    if config.data.order == "auto":
+        config.data.order = "windows" if config.data.access == "cached" else "epoch"
     return config, _dump(made, parsed)
 
 
@@ -362,6 +426,11 @@ def check(config: Config) -> None:
         "data.crop_frames": (config.data.crop_frames, 1),
         "data.workers": (config.data.workers, 0),
         "data.prefetch": (config.data.prefetch, 1),
+        "data.max_substituted": (config.data.max_substituted, 0),
+        "data.ahead_mib": (config.data.ahead_mib, 0),
+        "data.windows.lanes": (config.data.windows.lanes, 1),
+        "data.windows.shards": (config.data.windows.shards, 1),
+        "data.storage.attempts": (config.data.storage.attempts, 1),
         "batch.speakers": (config.batch.speakers, 1),
         "batch.utterances_per_speaker": (config.batch.utterances_per_speaker, 1),
         "augment.cache_mib": (config.augment.cache_mib, 0),
@@ -381,6 +450,16 @@ def check(config: Config) -> None:
             raise UserError(f"{key} is {value}; it must be at least {lowest}")
     if not 0 <= config.run.seed < 2**32:
         raise UserError(f"run.seed is {config.run.seed}; it must be from 0 to {2**32 - 1}")
+    if config.data.access == "cached" and config.data.cache.folder is None:
+        raise UserError("data.access is cached: give data.cache.folder a folder on the node's own disk")
+    if config.data.verify == "shards" and config.data.access != "cached":
+        raise UserError(
+            "data.verify is shards, which needs data.access cached: crops that are read where the shards lie "
+            "are verified by data.verify crops"
+        )
+    for key in ("connect_timeout", "read_timeout"):
+        if getattr(config.data.storage, key) <= 0:
+            raise UserError(f"data.storage.{key} is {getattr(config.data.storage, key)}; it must be above 0")
     if config.optim.lr <= 0:
         raise UserError(f"optim.lr is {config.optim.lr}; it must be above 0")
     if (config.train.steps is None) == (config.train.epochs is None):

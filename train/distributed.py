@@ -25,6 +25,7 @@ class Process:
     rank: int
     world: int
     device: torch.device
+    on_node: int = 1  # processes of the job on this node
 
     @property
     def leads(self) -> bool:
@@ -50,7 +51,7 @@ def process_group(device: str) -> Iterator[Process]:
     else:
         dist.init_process_group("gloo", timeout=TIMEOUT)
     try:
-        yield Process(dist.get_rank(), dist.get_world_size(), chosen)
+        yield Process(dist.get_rank(), dist.get_world_size(), chosen, int(os.environ["LOCAL_WORLD_SIZE"]))
     finally:
         dist.destroy_process_group()
 

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import webdataset as wds
 
-from shard_tools.audio import to_float
+from shard_tools.cache_source import CachedSource
 from shard_tools.errors import UserError
-from train.augment import Augmenter
-from train.augment.augmenter import CropReader
-from train.plan import Batch, Plan
+from train.ahead import ahead
+from train.augment.augmenter import Augmenter, Prepared
+from train.loading import CropLoader, Loaded
+from train.plan import Anchor, Batch, BatchPlan, WindowedPlan
+
+_Read = tuple[Loaded, Prepared | None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stream:
-    """One rank's share of a run's batches: picklable, and nothing in it is open yet."""
+    """One rank's share of a run's batches; nothing in it is open yet.
 
-    plan: Plan
-    reader: CropReader
+    ahead: batches that are read at once in threads beyond the one that is worked on; 0 for
+    storage that answers at once.
+    """
+
+    plan: BatchPlan
+    loader: CropLoader
     augmenter: Augmenter | None
     rank: int
     world: int
+    ahead: int = 0
 
     def steps(self, first: int, last: int) -> Iterator[int]:
         """The steps in [first, last) of this DataLoader worker.
@@ -37,28 +45,68 @@ class Stream:
         own, workers = (0, 1) if info is None else (info.id, info.num_workers)
         yield from range(first + own, last, workers)
 
-    def planned(self, step: int) -> Batch:
-        return self.plan.batch(step).part(self.rank, self.world)
+    def planned(self, steps: Iterable[int]) -> Iterator[Batch | UserError]:
+        """This rank's rows of each step; a cache is told which shards they and the next window need."""
+        window: Anchor | None = None
+        for step in steps:
+            batch = self.plan.batch(step).part(self.rank, self.world)
+            try:
+                window = self._follow(step, window)
+            except UserError as error:
+                yield error
+                return
+            yield batch
 
-    def load(self, batch: Batch) -> dict[str, Any]:
-        """Read, augment and convert this rank's rows of a batch.
+    def _follow(self, step: int, before: Anchor | None) -> Anchor | None:
+        """Hold the shards of the window that `step` is in, when it is another one than before."""
+        source = self.loader.reader.source
+        if not (isinstance(self.plan, WindowedPlan) and isinstance(source, CachedSource)):
+            return None
+        window = self.plan.anchor(step)
+        if window != before:
+            source.keep(self.plan.shards(window, self.rank, self.world).tolist())
+            following = self.plan.following(window)
+            source.prefetch(self.plan.shards(following, self.rank, self.world).tolist())
+        return window
 
-        Returns step (int), audio (rows, frames) float32, label, n and utterance (rows,) int64
-        tensors; or {"error": text} instead of raising a UserError, which DataLoader would
-        hand on wrapped in its own traceback.
+    def read(self, batches: Iterable[Batch | UserError]) -> Iterator[_Read | UserError]:
+        """The batches' crops and what their augmentation adds to them: all that waits for storage."""
+
+        def load(batch: Batch | UserError) -> _Read | UserError:
+            if isinstance(batch, UserError):
+                return batch
+            try:
+                loaded = self.loader.load(batch)
+                augmenter = self.augmenter
+                return loaded, None if augmenter is None else augmenter.prepare(batch.epoch, batch.n)
+            except UserError as error:
+                return error
+
+        return ahead(batches, load, self.ahead)
+
+    def finish(self, read: _Read | UserError) -> dict[str, Any]:
+        """Augment and convert this rank's rows of a batch.
+
+        Returns step and substituted (ints), audio (rows, frames) float32, label, n and utterance
+        (rows,) int64 tensors; or {"error": text} for an error, which DataLoader would hand on
+        wrapped in its own traceback.
         """
+        if isinstance(read, UserError):
+            return {"error": str(read)}
+        loaded, prepared = read
         try:
-            audio = to_float(self.reader.crops(batch.utterance, batch.start, self.plan.spec.crop))
-            if self.augmenter is not None:
-                self.augmenter(audio, batch.epoch, batch.n)
+            if self.augmenter is not None and prepared is not None:
+                self.augmenter.apply(loaded.audio, prepared)
         except UserError as error:
             return {"error": str(error)}
+        batch = loaded.batch
         return {
             "step": batch.step,
-            "audio": torch.from_numpy(audio),
+            "audio": torch.from_numpy(loaded.audio),
             "label": torch.from_numpy(batch.label),
             "n": torch.from_numpy(batch.n),
             "utterance": torch.from_numpy(batch.utterance),
+            "substituted": loaded.substituted,
         }
 
 
@@ -67,7 +115,7 @@ def make_loader(
 ) -> wds.WebLoader:
     """The batches of steps [first, last), in order, made by `workers` processes (0: in this one)."""
     pipeline = wds.DataPipeline(
-        lambda: stream.steps(first, last), wds.map(stream.planned), wds.map(stream.load)
+        lambda: stream.steps(first, last), stream.planned, stream.read, wds.map(stream.finish)
     )
     return wds.WebLoader(
         pipeline,

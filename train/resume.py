@@ -12,6 +12,10 @@ from train.config import Config
 FIXED = (
     "run.seed",
     "data.crop_frames",
+    "data.order",
+    "data.windows.lanes",
+    "data.windows.shards",
+    "augment.speed",
     "batch.speakers",
     "batch.utterances_per_speaker",
     "batch.max_utterances_per_speaker",
@@ -22,7 +26,17 @@ FIXED = (
     "optim.name",
 )
 # Where things lie and how they are shown says nothing about what is learnt.
-_UNIMPORTANT = ("run.folder", "data.url", "data.workers", "data.prefetch", "checkpoint.", "train.log_every")
+_UNIMPORTANT = (
+    "run.folder",
+    "data.url",
+    "data.workers",
+    "data.prefetch",
+    "data.ahead_mib",
+    "data.cache.",
+    "data.storage.",
+    "checkpoint.",
+    "train.log_every",
+)
 
 
 def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest: str) -> None:
@@ -35,7 +49,8 @@ def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest
     old, new = _flat(checkpoint["config"]), _flat(asdict(config))
     for key in FIXED:
         before, now = _of(old, key), _of(new, key)
-        if before != now:
+        unused = key.startswith("data.windows.") and config.data.order != "windows"
+        if before != now and not unused:
             raise UserError(
                 f"{key} is {_shown(now)}, and {url} was trained with {_shown(before)}: a run that goes on "
                 "cannot change it; set it back, or give another run.folder"

@@ -13,9 +13,8 @@ from eval.sources import Source, open_source, require_all
 from eval.trials import Trials, read_trials
 from models.registry import ModelError, build_network
 from shard_tools import storage
-from shard_tools.catalogue import Catalogue, open_catalogue
+from shard_tools.catalogue import Catalogue
 from shard_tools.errors import UserError
-from shard_tools.reader import Reader
 from train.augment.augmenter import describe
 from train.checkpoint import CheckpointFolder
 from train.config import Config
@@ -24,10 +23,9 @@ from train.log import RunLog, start_logging
 from train.losses import build_loss
 from train.model import SpeakerModel
 from train.optim import build_optimizer
-from train.pipeline import Stream
-from train.plan import Plan
+from train.plan import Anchor, BatchPlan
 from train.resume import changes, check_resumable
-from train.sources import build_augmenter, build_plan
+from train.sources import build_plan, build_stream, open_training_data
 from train.trainer import Trainer
 
 logger = logging.getLogger("train")
@@ -56,25 +54,31 @@ def run(config: Config, yaml_text: str) -> None:
 
 def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     """The trainer, and the steps [first, last) that it is to run."""
-    catalogue = open_catalogue(config.data.url)
-    plan = build_plan(catalogue, config)
+    catalogue = open_training_data(config)
+    checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)
+    checkpoint = _newest_checkpoint(process, checkpoints)
+    first = 0
+    if checkpoint is not None:
+        first = checkpoint["step"]
+        check_resumable(checkpoint, checkpoints.url_of(first), config, catalogue.digest)
+    known = checkpoint and checkpoint.get("anchor")
+    plan = build_plan(catalogue, config, Anchor(**known) if known else None)
     plan.check_world(process.world)
-    augmenter = build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed)
+    stream = build_stream(config, catalogue, plan, process.rank, process.world, process.on_node)
+    augmenter = stream.augmenter
     validation = _open_validation(config)
-    model = _build_model(config, len(catalogue.speakers)).to(process.device)
+    model = _build_model(config, plan.speakers).to(process.device)
     optimizer = build_optimizer(model.parameters(), config.optim)
     last = _last_step(config, plan)
     _describe(config, process, catalogue, plan, model, last)
     logger.info("augmentation: %s", describe(augmenter.recipe) if augmenter else "none")
-
-    checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)
-    first = _resume(config, process, checkpoints, catalogue.digest, model, optimizer)
+    if checkpoint is not None:
+        _restore(checkpoint, checkpoints.url_of(first), config, model, optimizer)
     if first > last:
         raise UserError(
             f"{checkpoints.url} is at step {first}, beyond the {last} that train.steps or "
             "train.epochs asks for: raise it, or give another run.folder"
         )
-    stream = Stream(plan, Reader(catalogue), augmenter, process.rank, process.world)
     trainer = Trainer(config, process, stream, model, optimizer, checkpoints, validation, catalogue.digest)
     trainer.saved_step = first if first else None
     return trainer, first, last
@@ -109,42 +113,41 @@ def _open_validation(config: Config) -> tuple[Source, Trials] | None:
     return source, trials
 
 
-def _last_step(config: Config, plan: Plan) -> int:
+def _last_step(config: Config, plan: BatchPlan) -> int:
     if config.train.steps is not None:
         return config.train.steps
     assert config.train.epochs is not None
     return config.train.epochs * plan.steps_per_epoch
 
 
-def _resume(
-    config: Config,
-    process: Process,
-    checkpoints: CheckpointFolder,
-    digest: str,
-    model: SpeakerModel,
-    optimizer: torch.optim.Optimizer,
-) -> int:
-    """Load the newest whole checkpoint, chosen by rank 0 for all, and return its step; 0 without one."""
+def _newest_checkpoint(process: Process, checkpoints: CheckpointFolder) -> dict[str, Any] | None:
+    """The newest whole checkpoint, chosen by rank 0 for all; None when there is none."""
     found: dict[str, Any] | None = None
     if process.leads:
         found = checkpoints.newest_whole(lambda text: logger.warning("%s", text))
     chosen = from_lead(None if found is None else str(found["step"]))
     if chosen is None:
-        return 0
-    url = checkpoints.url_of(int(chosen))
-    checkpoint = read_checkpoint(url) if found is None else found
-    check_resumable(checkpoint, url, config, digest)
+        return None
+    return read_checkpoint(checkpoints.url_of(int(chosen))) if found is None else found
+
+
+def _restore(
+    checkpoint: dict[str, Any],
+    url: str,
+    config: Config,
+    model: SpeakerModel,
+    optimizer: torch.optim.Optimizer,
+) -> None:
     load_weights(model.network, checkpoint["network"], url)
     load_weights(model.loss, checkpoint["loss"], url)
     optimizer.load_state_dict(checkpoint["optimizer"])
-    logger.info("resuming from %s at step %s", url, chosen)
+    logger.info("resuming from %s at step %d", url, checkpoint["step"])
     for change in changes(checkpoint, config):
         logger.info("changed since then: %s", change)
-    return int(chosen)
 
 
 def _describe(
-    config: Config, process: Process, catalogue: Catalogue, plan: Plan, model: SpeakerModel, last: int
+    config: Config, process: Process, catalogue: Catalogue, plan: BatchPlan, model: SpeakerModel, last: int
 ) -> None:
     hours = catalogue.frames.sum() / 16000 / 3600
     logger.info(
@@ -153,10 +156,11 @@ def _describe(
         catalogue.digest[:12],
     )  # fmt: skip
     account = plan.account()
+    what = "a window of shards" if config.data.order == "windows" else "an epoch"
     logger.info(
-        "an epoch: %d steps of %d speakers x %d utterances use %d of %d; each leaves out another %d "
+        "%s: %d steps of %d speakers x %d utterances use %d of %d; each leaves out another %d "
         "(%d over max_utterances_per_speaker, %d too few left for a group, %d not fitting a batch)",
-        plan.steps_per_epoch, config.batch.speakers, config.batch.utterances_per_speaker,
+        what, account.used // plan.spec.size, config.batch.speakers, config.batch.utterances_per_speaker,
         account.used, account.total, account.total - account.used,
         account.over_cap, account.incomplete_group, account.unplaced,
     )  # fmt: skip

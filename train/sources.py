@@ -1,16 +1,24 @@
-"""Opening what the configuration names: shards into a plan, noise and rooms into an augmenter."""
+"""Opening what the configuration names: shards for a plan and a reader, noise and rooms to augment with."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+from shard_tools import storage
+from shard_tools.cache import CachedShard, ShardCache
+from shard_tools.cache_source import CachedSource
 from shard_tools.catalogue import Catalogue, open_catalogue
 from shard_tools.errors import UserError
 from shard_tools.reader import Reader
-from train.augment import KINDS, Augmenter, Recipe
+from train.augment import SOURCES, Augmenter, Recipe
 from train.augment.augmenter import Source
+from train.augment.speed import Speeds
 from train.config import AugmentConfig, Config
-from train.plan import BatchSpec, Plan
+from train.loading import CropLoader
+from train.pipeline import Stream
+from train.plan import Anchor, BatchPlan, BatchSpec, Plan, WindowedPlan, Windows
+from train.plan.groups import occurrence
 
 
 def crop_length(feature_frames: int) -> int:
@@ -18,7 +26,47 @@ def crop_length(feature_frames: int) -> int:
     return feature_frames * 160 + 240
 
 
-def build_plan(catalogue: Catalogue, config: Config) -> Plan:
+def open_training_data(config: Config) -> Catalogue:
+    return open_catalogue(config.data.url)
+
+
+def _speeds(config: Config, catalogue: Catalogue) -> Speeds:
+    return Speeds.of(config.augment.speed, len(catalogue), len(catalogue.speakers))
+
+
+class _Columns:
+    """A catalogue as a windowed plan sees it: at every speed, shard by shard."""
+
+    def __init__(self, catalogue: Catalogue, speeds: Speeds) -> None:
+        self._catalogue = catalogue
+        self._speeds = speeds
+        shards = np.arange(len(catalogue.shard_urls) + 1)
+        self._first = np.searchsorted(catalogue.shard, shards)
+        self._turns: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+
+    def of(
+        self, shards: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        ranges = [np.arange(self._first[shard], self._first[shard + 1]) for shard in shards]
+        rows = np.concatenate(ranges) if ranges else np.empty(0, dtype=np.int64)
+        return (
+            self._speeds.numbers(rows),
+            self._speeds.labels(self._catalogue.label[rows]),
+            self._speeds.frames(self._catalogue.frames[rows]),
+        )
+
+    def turns(self, utterances: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        if self._turns is None:
+            label = self._catalogue.label
+            counts = np.bincount(label, minlength=len(self._catalogue.speakers))
+            self._turns = (occurrence(label, len(counts)), counts[label])
+        original = self._speeds.split(utterances)[1]
+        return self._turns[0][original], self._turns[1][original]
+
+
+def build_plan(catalogue: Catalogue, config: Config, anchor: Anchor | None = None) -> Plan | WindowedPlan:
+    """The plan of the run; anchor: where a run that goes on knows a window of its plan to begin."""
+    speeds = _speeds(config, catalogue)
     spec = BatchSpec(
         speakers=config.batch.speakers,
         utterances_per_speaker=config.batch.utterances_per_speaker,
@@ -26,23 +74,79 @@ def build_plan(catalogue: Catalogue, config: Config) -> Plan:
         max_utterances_per_speaker=config.batch.max_utterances_per_speaker,
         seed=config.run.seed,
     )
-    return Plan(catalogue.label, catalogue.frames, len(catalogue.speakers), spec)
+    speakers = len(catalogue.speakers) * len(speeds.factors)
+    if config.data.order != "windows":
+        return Plan(speeds.labels(catalogue.label), speeds.frames(catalogue.frames), speakers, spec)
+    given = config.data.windows
+    windows = Windows(len(catalogue.shard_urls), given.lanes, given.shards, config.run.seed)
+    return WindowedPlan(_Columns(catalogue, speeds), speakers, spec, windows, anchor)
+
+
+def _reader(catalogue: Catalogue, config: Config, processes_on_node: int, world: int) -> Reader:
+    """The reader of the training shards, straight from where they lie or through the node's cache.
+
+    Raises UserError when the cache cannot hold two windows of the shards that the node needs.
+    """
+    if config.data.access == "direct":
+        return Reader(catalogue)
+    given = config.data.cache
+    assert given.folder is not None
+    capacity = int(given.capacity * 2**30)
+    sizes = np.array(catalogue.shard_sizes)
+    lanes = -(-config.data.windows.lanes * processes_on_node // world)
+    window = int(np.sort(sizes)[::-1][: lanes * config.data.windows.shards].sum())
+    if config.data.order == "windows" and capacity < 2 * window:
+        raise UserError(
+            f"data.cache.capacity is {given.capacity:g} GiB, and this node's {lanes} lane(s) of "
+            f"{config.data.windows.shards} shards need up to {window / 2**30:.3g} GiB twice, one "
+            "window in use "
+            "and one on its way: raise the capacity or lower data.windows.shards"
+        )
+    cache = ShardCache(given.folder, capacity, verify=config.data.verify == "shards")
+    shards = [
+        CachedShard(url, int(size), digest)
+        for url, size, digest in zip(catalogue.shard_urls, sizes, catalogue.shard_sha256, strict=True)
+    ]
+    return Reader(catalogue, CachedSource(cache, shards))
+
+
+def build_stream(
+    config: Config, catalogue: Catalogue, plan: BatchPlan, rank: int, world: int, on_node: int
+) -> Stream:
+    """One rank's stream of batches; on_node: how many of the `world` ranks are on its node."""
+    speeds = _speeds(config, catalogue)
+    reader = _reader(catalogue, config, on_node, world)
+    return Stream(
+        plan,
+        CropLoader(reader, plan.spec.crop, config.run.seed, speeds, config.data.on_error),
+        build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed),
+        rank,
+        world,
+        ahead=_batches_ahead(config, catalogue, plan.spec.size // world, plan.spec.crop),
+    )
+
+
+def _batches_ahead(config: Config, catalogue: Catalogue, rows: int, crop: int) -> int:
+    """Batches that a worker reads ahead: none from local storage, else what data.ahead_mib holds."""
+    if config.data.access == "cached" or storage.local_path(catalogue.shard_urls[0]) is not None:
+        return 0
+    each = rows * crop * 4  # float32
+    return max(1, (config.data.ahead_mib << 20) // each)
 
 
 def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augmenter | None:
     """The augmenter for crops of `frames` audio frames, or None when no section has a url and a weight."""
     opened: dict[str, Catalogue] = {}
     sources: dict[str, Source] = {}
-    for kind in KINDS:
+    for kind in SOURCES:
         section = getattr(config, kind)
-        if kind == "none" or section.url is None or section.weight == 0:
+        if section.url is None or (section.weight == 0 and config.chained.weight == 0):
             continue
         if section.url not in opened:
             opened[section.url] = open_catalogue(section.url)
         sources[kind] = _source(kind, opened[section.url], section.category)
     if not sources:
         return None
-    clips = {"babble": config.babble.clips, "music": (1, 1), "noise": (1, 1)}
     if "babble" in sources and len(sources["babble"]) < config.babble.clips[1]:
         raise UserError(
             f"augment.babble.clips asks for up to {config.babble.clips[1]} different recordings, and "
@@ -50,9 +154,9 @@ def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augment
             "lower the one or extend the other"
         )
     recipe = Recipe(
-        weights={kind: getattr(config, kind).weight for kind in ("none", *sources)},
+        weights={kind: getattr(config, kind).weight for kind in ("none", "chained", *sources)},
         snr={"music": config.music.snr, "babble": config.babble.snr, "noise": config.noise.snr},
-        clips=clips,
+        clips={"babble": config.babble.clips},
         recordings={kind: len(source) for kind, source in sources.items()},
     )
     return Augmenter(recipe, sources, frames=frames, seed=seed, cache_bytes=config.cache_mib << 20)

@@ -25,6 +25,7 @@ from train.log import RunLog
 from train.model import SpeakerModel, rehearse
 from train.optim import learning_rate
 from train.pipeline import Stream, batches, make_loader
+from train.plan import WindowedPlan
 
 logger = logging.getLogger("train")
 
@@ -37,6 +38,7 @@ class Window:
     accuracy: torch.Tensor
     steps: int = 0
     waited: float = 0.0  # seconds in which the step had no data
+    substituted: int = 0  # samples of this rank
 
     @classmethod
     def empty(cls, device: torch.device) -> Window:
@@ -70,6 +72,8 @@ class Trainer:
         self.validation = validation
         self.digest = digest
         self.saved_step: int | None = None
+        self._samples = 0  # since this process started
+        self._substituted = 0
         self._parallel: nn.Module = model
 
     def run(self, first: int, last: int, log: RunLog) -> None:
@@ -135,14 +139,18 @@ class Trainer:
         window.loss += output.loss.detach()
         window.accuracy += output.accuracy
         window.steps += 1
+        window.substituted += batch["substituted"]
 
     def _report(self, step: int, window: Window, seconds: float, log: RunLog) -> None:
         local = [
             window.loss.item() / window.steps,
             window.accuracy.item() / window.steps,
             window.waited / seconds,
+            window.substituted,
         ]
-        loss, accuracy, waited = mean_over_ranks(local, self.process.device)
+        loss, accuracy, waited, substituted = mean_over_ranks(local, self.process.device)
+        self._substituted += round(substituted * self.process.world)
+        self._samples += window.steps * self.stream.plan.spec.size
         rate = window.steps * self.stream.plan.spec.size / seconds
         log.show(
             step,
@@ -161,8 +169,18 @@ class Trainer:
                 "lr": self.optimizer.param_groups[0]["lr"],
                 "utterances_per_second": round(rate, 2),
                 "data_wait": round(waited, 4),
+                "substituted": self._substituted,
             },
         )
+        share = self._substituted / self._samples
+        if share > self.config.data.max_substituted:
+            raise UserError(
+                f"{self._substituted} of {self._samples} samples had to be substituted by step "
+                f"{step}, more than "
+                f"data.max_substituted {self.config.data.max_substituted}: look for the warnings "
+                "above, and check "
+                f"the shards with make-shards verify {self.config.data.url}"
+            )
         if not math.isfinite(loss):
             raise UserError(
                 f"the loss is {loss} at step {step}: lower optim.lr ({self.config.optim.lr}), or look at the "
@@ -210,12 +228,14 @@ class Trainer:
         if not self.process.leads:
             return
         eer = None if validated is None else validated.metrics["eer"]
+        plan = self.stream.plan
         self.checkpoints.save(
             {
                 "step": step,
                 "config": asdict(self.config),
-                "speakers": self.stream.plan.speakers,
+                "speakers": plan.speakers,
                 "manifest_digest": self.digest,
+                "anchor": asdict(plan.anchor(step)) if isinstance(plan, WindowedPlan) else None,
                 "network": self.model.network.state_dict(),
                 "loss": self.model.loss.state_dict(),
                 "optimizer": self.optimizer.state_dict(),

@@ -146,7 +146,16 @@ def test_keys_whose_hashes_collide_are_told_apart():
         name: getattr(index, name) for name in ("label", "frames", "codec", "offset", "size", "pcm_offset")
     }
     catalogue = Catalogue(
-        "u", "d", (), (), np.zeros(4, np.int32), key_bytes=index.key_bytes, key_ends=index.key_ends, **columns
+        "u",
+        "d",
+        (),
+        (),
+        (),
+        (),
+        np.zeros(4, np.int32),
+        key_bytes=index.key_bytes,
+        key_ends=index.key_ends,
+        **columns,
     )
     assert [catalogue.find(key) for key in keys] == [0, 1, 2, 3]
 

@@ -7,11 +7,10 @@ import sys
 import numpy as np
 
 from shard_tools.catalogue import open_catalogue
-from shard_tools.reader import Reader
 from train.config import parse
 from train.distributed import process_group
-from train.pipeline import Stream, batches, make_loader
-from train.sources import build_augmenter, build_plan
+from train.pipeline import batches, make_loader
+from train.sources import build_plan, build_stream
 
 
 def main(prefix: str, steps: int, arguments: list[str]) -> None:
@@ -20,8 +19,7 @@ def main(prefix: str, steps: int, arguments: list[str]) -> None:
         catalogue = open_catalogue(config.data.url)
         plan = build_plan(catalogue, config)
         plan.check_world(process.world)
-        augmenter = build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed)
-        stream = Stream(plan, Reader(catalogue), augmenter, process.rank, process.world)
+        stream = build_stream(config, catalogue, plan, process.rank, process.world, process.on_node)
         loader = make_loader(stream, 0, steps, workers=config.data.workers, prefetch=2)
         found = list(batches(loader))
         names = ("audio", "label", "n", "utterance")

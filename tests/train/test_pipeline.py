@@ -9,10 +9,9 @@ import torch
 
 from shard_tools.catalogue import open_catalogue
 from shard_tools.errors import UserError
-from shard_tools.reader import Reader
 from train.config import parse
-from train.pipeline import Stream, batches, make_loader
-from train.sources import build_augmenter, build_plan
+from train.pipeline import batches, make_loader
+from train.sources import build_plan, build_stream
 
 
 def make_stream(corpus, url, rank=0, world=1, *more):
@@ -25,9 +24,7 @@ def make_stream(corpus, url, rank=0, world=1, *more):
         ]
     )  # fmt: skip
     catalogue = open_catalogue(url)
-    plan = build_plan(catalogue, config)
-    augmenter = build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed)
-    return Stream(plan, Reader(catalogue), augmenter, rank, world)
+    return build_stream(config, catalogue, build_plan(catalogue, config), rank, world, on_node=world)
 
 
 def fetch(stream, first, last, workers=0):

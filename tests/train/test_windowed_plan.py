@@ -104,7 +104,7 @@ def test_ranks_read_their_own_lanes_shards_alone(planned, step):
     whole, at = plan.batch(step), plan.anchor(step)
     for world in range(1, plan.windows.lanes + 1):
         if plan.windows.lanes % world:
-            with pytest.raises(PlanError, match=r"data\.lanes"):
+            with pytest.raises(PlanError, match=r"data\.windows\.lanes"):
                 plan.check_world(world)
             continue
         plan.check_world(world)
@@ -167,8 +167,8 @@ def test_grouped_packing_leaves_little_out():
 @pytest.mark.parametrize(
     ("speakers", "lanes", "message"),
     [
-        (10, 4, r"batch\.speakers 10 is not a multiple of data\.lanes 4"),
-        (8, 8, r"data\.lanes is 8, and there are 4 shards"),
+        (10, 4, r"batch\.speakers 10 is not a multiple of data\.windows\.lanes 4"),
+        (8, 8, r"data\.windows\.lanes is 8, and there are 4 shards"),
         (60, 2, r"cannot fill one batch of 60 speakers"),
     ],
 )

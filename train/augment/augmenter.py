@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +28,8 @@ class CropReader(Protocol):
 class Source:
     """The recordings of one kind: rows of a catalogue of noise or room shards, and their reader.
 
-    rows: (recordings,) catalogue rows; frames: (recordings,) audio frames of each.
+    rows: (recordings,) catalogue rows; frames: (recordings,) audio frames of each. One thread
+    reads at a time.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Source:
         self.reader = reader
         self.rows = rows
         self.frames = frames
+        self._reading = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,10 +47,20 @@ class Source:
         """The clips' audio, float32 (clips, frames); recordings shorter than that repeat from their start."""
         room = np.maximum(self.frames[clips.recording] - frames, 0)
         starts = (clips.position * (room + 1)).astype(np.int64)
-        return to_float(self.reader.crops(self.rows[clips.recording], starts, frames))
+        with self._reading:
+            return to_float(self.reader.crops(self.rows[clips.recording], starts, frames))
 
     def recording(self, number: int) -> npt.NDArray[np.float32]:
-        return to_float(self.reader.utterance(int(self.rows[number])))
+        with self._reading:
+            return to_float(self.reader.utterance(int(self.rows[number])))
+
+
+@dataclass
+class Prepared:
+    """What a batch needs to be augmented: the draws, and the audio of the additive kinds' clips."""
+
+    draws: Draws
+    sounds: dict[str, npt.NDArray[np.float32]]  # by kind, (clips, frames)
 
 
 class Augmenter:
@@ -73,18 +87,30 @@ class Augmenter:
     def draw(self, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
         return draw(self.recipe, self._seed, epoch, n)
 
-    def __call__(self, audio: npt.NDArray[np.float32], epoch: int, n: npt.NDArray[np.int64]) -> Draws:
-        """Augment `audio` float32 (rows, frames) in place; n: (rows,). Returns what was drawn."""
+    def prepare(self, epoch: int, n: npt.NDArray[np.int64]) -> Prepared:
+        """Draw for the samples n (rows,) and read what the draws ask for: the part that waits for storage."""
         draws = self.draw(epoch, n)
-        rooms = draws.clips["reverberation"]
+        sounds = {
+            kind: self._sources[kind].crops(draws.clips[kind], self._frames)
+            for kind in ADDITIVE
+            if len(draws.clips[kind].row)
+        }
+        return Prepared(draws, sounds)
+
+    def apply(self, audio: npt.NDArray[np.float32], prepared: Prepared) -> None:
+        """Augment `audio` float32 (rows, frames) in place; the sounds in `prepared` are overwritten."""
+        rooms = prepared.draws.clips["reverberation"]
         if self._reverberator is not None:
             self._reverberator(audio, rooms.row, rooms.recording)
-        for kind in ADDITIVE:
-            clips = draws.clips[kind]
-            if len(clips.row):
-                sounds = self._sources[kind].crops(clips, self._frames)
-                add_at_snr(audio, clips.row, sounds, clips.snr)
-        return draws
+        for kind, sounds in prepared.sounds.items():
+            clips = prepared.draws.clips[kind]
+            add_at_snr(audio, clips.row, sounds, clips.snr)
+
+    def __call__(self, audio: npt.NDArray[np.float32], epoch: int, n: npt.NDArray[np.int64]) -> Draws:
+        """prepare and apply at once; returns what was drawn."""
+        prepared = self.prepare(epoch, n)
+        self.apply(audio, prepared)
+        return prepared.draws
 
 
 def describe(recipe: Recipe) -> str:

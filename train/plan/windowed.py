@@ -59,12 +59,14 @@ class WindowedPlan:
     ) -> None:
         if spec.speakers % windows.lanes:
             raise PlanError(
-                f"batch.speakers {spec.speakers} is not a multiple of data.lanes {windows.lanes}: each lane "
+                f"batch.speakers {spec.speakers} is not a multiple of data.windows.lanes "
+                f"{windows.lanes}: each lane "
                 "gives the same number of speakers to a batch; change one of them"
             )
         if windows.lanes > windows.shards:
             raise PlanError(
-                f"data.lanes is {windows.lanes}, and there are {windows.shards} shards: lower it, or pack "
+                f"data.windows.lanes is {windows.lanes}, and there are {windows.shards} shards: lower "
+                "it, or pack "
                 "with fewer utterances per shard"
             )
         self.spec = spec
@@ -77,8 +79,9 @@ class WindowedPlan:
         if not len(first.utterance):
             raise PlanError(
                 f"a window of {windows.width} shards in each of {windows.lanes} lanes cannot fill one batch "
-                f"of {spec.speakers} speakers x {spec.utterances_per_speaker} utterances: raise data.window, "
-                "or lower data.lanes or batch.speakers"
+                f"of {spec.speakers} speakers x {spec.utterances_per_speaker} utterances: raise "
+                "data.windows.shards, "
+                "or lower data.windows.lanes or batch.speakers"
             )
         share = first.account.total / (windows.width * windows.lanes)
         self._steps_per_epoch = max(
@@ -96,8 +99,9 @@ class WindowedPlan:
         if lanes % world:
             fitting = [w for w in range(1, world) if lanes % w == 0]
             raise PlanError(
-                f"{world} processes cannot share data.lanes {lanes} evenly: start {fitting[-1]} processes, "
-                f"or set data.lanes to a multiple of {world}"
+                f"{world} processes cannot share data.windows.lanes {lanes} evenly: start "
+                f"{fitting[-1]} processes, "
+                f"or set data.windows.lanes to a multiple of {world}"
             )
 
     def account(self) -> Account:
@@ -112,13 +116,16 @@ class WindowedPlan:
             known = self._anchors[-1]
             if step < known.step:
                 return next(anchor for anchor in reversed(self._anchors) if anchor.step <= step)
-            following = known.step + len(self._window(known.epoch, known.window).utterance)
-            if step < following:
+            if step < known.step + len(self._window(known.epoch, known.window).utterance):
                 return known
-            epoch, window = known.epoch, known.window + 1
-            if window == self.windows.per_epoch:
-                epoch, window = epoch + 1, 0
-            self._anchors.append(Anchor(epoch, window, following))
+            self._anchors.append(self.following(known))
+
+    def following(self, at: Anchor) -> Anchor:
+        """The window after `at`."""
+        step = at.step + len(self._window(at.epoch, at.window).utterance)
+        if at.window + 1 == self.windows.per_epoch:
+            return Anchor(at.epoch + 1, 0, step)
+        return Anchor(at.epoch, at.window + 1, step)
 
     def epoch_of(self, step: int) -> int:
         return self.anchor(step).epoch

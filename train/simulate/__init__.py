@@ -1,0 +1,1 @@
+"""What a way to read costs, and how well it mixes, reckoned from metadata before anything is trained."""

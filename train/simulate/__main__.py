@@ -1,0 +1,166 @@
+"""python -m train.simulate: compare ways to read a dataset before training on it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from tqdm import tqdm
+
+from shard_tools.errors import UserError, exit_status
+from train.plan import BatchSpec
+from train.simulate.dataset import Dataset, open_dataset, synthetic
+from train.simulate.reading import Impossible, Job, Reading, cached, ranged
+from train.simulate.report import as_document, as_table, scale_as_text
+from train.simulate.scale import planning
+
+_DESCRIPTION = """\
+What an epoch costs each node, and how well it is mixed, for each way to read the shards: crops by ranged
+requests from a shuffle of the whole epoch, or whole shards through a cache on the node, a window of them
+at a time, for several windows. Reads the manifest and its indexes, no audio; the batches counted are those
+of a training run with the same options and seed.
+"""
+
+_EXAMPLES = """\
+Examples:
+  # the shards at a URL, trained on by 4 nodes of 8 GPUs
+  python -m train.simulate s3://bucket/voxceleb2 --nodes 4 --ranks-per-node 8 --speakers 256
+
+  # before anything is packed: 1.09 million utterances of 5,994 speakers, 8 s each, 1,000 in a shard
+  python -m train.simulate --synthetic 1092009 5994 --nodes 4 --ranks-per-node 8 --speakers 256
+
+  # metric learning; crops checked against the index as they are read
+  python -m train.simulate shards/vox2 --speakers 100 --utterances-per-speaker 2 --verify crops --json
+
+  # does planning by windows stand a hundred million utterances?
+  python -m train.simulate --synthetic 100000000 1000000 --scale
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return exit_status(lambda: _run(_parser().parse_args(arguments)), program="train.simulate")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.simulate",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("url", metavar="URL", nargs="?", help="folder of a manifest.json: a path, s3://…, any fsspec URL")
+    add("--nodes", metavar="N", type=int, default=1, help="machines (default 1)")
+    add("--ranks-per-node", metavar="R", type=int, default=1, help="processes on each (default 1)")
+    add("--speakers", metavar="P", type=int, default=200, help="speakers in a global batch (default 200)")
+    add("--utterances-per-speaker", metavar="K", type=int, default=1, help="of each (default 1)")
+    add("--max-utterances-per-speaker", metavar="M", type=int, help="in an epoch (default: all)")
+    add(
+        "--crop-frames",
+        metavar="F",
+        type=int,
+        default=200,
+        help="crop, feature frames of 10 ms (default 200)",
+    )
+    add("--lanes", metavar="L", type=int, help="data.windows.lanes (default: one for each process)")
+    add("--window", metavar="W", type=int, default=16, help="data.windows.shards (default 16), and around it")
+    add("--verify", choices=("none", "crops"), default="none", help="crops: ranged reads of whole blocks")
+    add("--step-seconds", metavar="S", type=float, default=0.5, help="a training step takes (default 0.5)")
+    add("--seed", metavar="N", type=int, default=0, help="run.seed (default 0)")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    made_up = parser.add_argument_group("without a dataset")
+    add = made_up.add_argument
+    add("--synthetic", metavar=("UTTERANCES", "SPEAKERS"), type=int, nargs=2, help="make one up, in PCM")
+    add("--seconds", metavar="S", type=float, default=8.0, help="mean length of an utterance (default 8)")
+    add("--utterances-per-shard", metavar="N", type=int, default=1000, help="(default 1000)")
+    add("--group", metavar="N", type=int, default=4, help="as make-shards pack --group (default 4)")
+    add("--scale", action="store_true", help="measure how long planning by windows takes, and its memory")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    _check(args)
+    job = Job(
+        nodes=args.nodes,
+        ranks_per_node=args.ranks_per_node,
+        spec=BatchSpec(
+            speakers=args.speakers,
+            utterances_per_speaker=args.utterances_per_speaker,
+            crop=args.crop_frames * 160 + 240,
+            max_utterances_per_speaker=args.max_utterances_per_speaker,
+            seed=args.seed,
+        ),
+        verify_crops=args.verify == "crops",
+    )
+    lanes = job.world if args.lanes is None else args.lanes
+    if args.scale:
+        utterances, speakers = args.synthetic
+        scale = planning(utterances, speakers, args.utterances_per_shard, lanes, args.window, job.spec)
+        print(json.dumps(asdict(scale), indent=1) if args.json else scale_as_text(scale))
+        return
+    dataset = _dataset(args)
+    readings = simulate(dataset, job, lanes, args.window)
+    show = (dataset, job, lanes, args.step_seconds, readings)
+    print(json.dumps(as_document(*show), indent=1) if args.json else as_table(*show))
+
+
+def simulate(dataset: Dataset, job: Job, lanes: int, window: int) -> list[Reading | Impossible]:
+    """The full shuffle, and windows from a sixteenth of `window` to twice as many. Raises PlanError."""
+    rounds = -(-len(dataset.shard_bytes) // max(lanes, 1))
+    widths = sorted(
+        {min(max(round(window * factor), 1), rounds) for factor in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2)}
+    )
+    with tqdm(total=1 + len(widths), desc="simulating", unit="reading", disable=None, leave=False) as bar:
+        readings: list[Reading | Impossible] = [ranged(dataset, job)]
+        for width in widths:
+            bar.update()
+            readings.append(cached(dataset, job, lanes, width))
+    return readings
+
+
+def _dataset(args: argparse.Namespace) -> Dataset:
+    if args.synthetic is None:
+        return open_dataset(args.url)
+    utterances, speakers = args.synthetic
+    return synthetic(
+        utterances,
+        speakers,
+        seconds=args.seconds,
+        utterances_per_shard=args.utterances_per_shard,
+        group=args.group,
+        seed=args.seed,
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    if (args.url is None) == (args.synthetic is None):
+        raise UserError("give either the URL of a dataset or --synthetic UTTERANCES SPEAKERS")
+    if args.scale and args.synthetic is None:
+        raise UserError("--scale makes its utterances up: give --synthetic UTTERANCES SPEAKERS, and no URL")
+    counts = (
+        "nodes", "ranks_per_node", "speakers", "utterances_per_speaker", "max_utterances_per_speaker",
+        "crop_frames", "lanes", "window", "utterances_per_shard", "group",
+    )  # fmt: skip
+    for name in counts:
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    for name in ("step_seconds", "seconds"):
+        if not getattr(args, name) > 0:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be above 0")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed is {args.seed}; it must be from 0 to {2**32 - 1}")
+    if args.synthetic is not None and min(args.synthetic) < 1:
+        raise UserError(f"--synthetic is {args.synthetic[0]} {args.synthetic[1]}; both must be at least 1")
+    if args.scale and args.utterances_per_shard % 4:
+        raise UserError(
+            f"--utterances-per-shard is {args.utterances_per_shard}; --scale needs a multiple of 4"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""What a simulation knows of a dataset: its manifest's columns, or made-up ones of a given size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+from shard_tools import manifest, philox, storage
+from shard_tools.audio import SAMPLE_RATE
+from shard_tools.catalogue import open_catalogue, read_manifest
+from shard_tools.errors import UserError
+from shard_tools.index import WAV
+from shard_tools.layout import shard_rows
+from train.plan.groups import occurrence
+
+_HEADER, _BLOCK, _RECORD = 44, 512, 10240  # bytes of a WAV's header, of a tar's block and record
+# Spread of the natural logarithm: utterances per speaker and lengths, about as VoxCeleb2's.
+_COUNT_SIGMA, _LENGTH_SIGMA = 0.5, 0.4
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Utterance u is row u; rows are in shard order. Serves a WindowedPlan as its Columns.
+
+    label: int32 (N,); frames: int64 (N,), audio frames; shard: int32 (N,);
+    begin: int64 (N,), byte of the shard where the audio begins that a crop is cut from; for
+    FLAC the whole member; length: int64 (N,), bytes of a FLAC member, 0 for PCM;
+    shard_bytes: int64 (shards,).
+    """
+
+    name: str
+    speakers: int
+    label: npt.NDArray[np.int32]
+    frames: npt.NDArray[np.int64]
+    shard: npt.NDArray[np.int32]
+    begin: npt.NDArray[np.int64]
+    length: npt.NDArray[np.int64]
+    shard_bytes: npt.NDArray[np.int64]
+    _turns: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def of(
+        self, shards: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        first, last = (np.searchsorted(self.shard, shards, side=side) for side in ("left", "right"))
+        rows = np.concatenate(
+            [np.empty(0, np.int64), *(np.arange(a, b) for a, b in zip(first, last, strict=True))]
+        )
+        return rows, self.label[rows], self.frames[rows]
+
+    def turns(self, utterances: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        if not self._turns:
+            self._turns["turn"] = occurrence(self.label, self.speakers)
+            self._turns["total"] = np.bincount(self.label, minlength=self.speakers)
+        return self._turns["turn"][utterances], self._turns["total"][self.label[utterances]]
+
+
+def open_dataset(url: str) -> Dataset:
+    """The dataset at `url`, from its manifest and indexes alone. Raises what open_catalogue does."""
+    catalogue = open_catalogue(url)
+    if not len(catalogue):
+        raise UserError(f"{url}: there are no utterances in it; pack some")
+    location = storage.join(url, manifest.NAME)
+    entries = manifest.from_bytes(read_manifest(location), location).shards
+    pcm = catalogue.codec == WAV
+    return Dataset(
+        name=url,
+        speakers=len(catalogue.speakers),
+        label=catalogue.label,
+        frames=catalogue.frames,
+        shard=catalogue.shard,
+        begin=np.where(pcm, catalogue.pcm_offset, catalogue.offset),
+        length=np.where(pcm, 0, catalogue.size),
+        shard_bytes=np.array([entry.filesize for entry in entries], np.int64),
+    )
+
+
+def synthetic(
+    utterances: int, speakers: int, *, seconds: float, utterances_per_shard: int, group: int, seed: int
+) -> Dataset:
+    """A dataset that does not exist: so many utterances in PCM, packed as make-shards would.
+
+    Utterances per speaker and lengths are lognormal; `seconds` is the mean length. Every
+    speaker has one utterance at least.
+    """
+    if not 1 <= speakers <= utterances:
+        raise UserError(
+            f"--synthetic {utterances} {speakers}: there must be at least one speaker, and an utterance each"
+        )
+    weight = np.exp(_COUNT_SIGMA * _normal(seed, "simulated speakers", speakers))
+    edges = np.cumsum(weight) / weight.sum() * (utterances - speakers)
+    counts = 1 + np.diff(np.rint(edges), prepend=0).astype(np.int64)
+    label = np.repeat(np.arange(speakers), counts)
+    shards = shard_rows(label, utterances_per_shard=utterances_per_shard, group=group, seed=seed)
+    stretch = np.exp(_LENGTH_SIGMA * _normal(seed, "simulated lengths", utterances))
+    frames = np.maximum(stretch / stretch.mean() * seconds * SAMPLE_RATE, 1).astype(np.int64)
+
+    shard = np.repeat(np.arange(len(shards)), [len(rows) for rows in shards])
+    begin, shard_bytes = pcm_layout(frames, shard)
+    return Dataset(
+        name=f"{utterances:,} synthetic utterances",
+        speakers=speakers,
+        label=label[np.concatenate(shards)].astype(np.int32),
+        frames=frames,
+        shard=shard.astype(np.int32),
+        begin=begin,
+        length=np.zeros(utterances, np.int64),
+        shard_bytes=shard_bytes,
+    )
+
+
+def pcm_layout(
+    frames: npt.NDArray[np.int64], shard: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where make-shards puts the PCM of WAVs of so many frames (N,), and the bytes of each shard.
+
+    shard: (N,), ascending, none left out.
+    """
+    # A header's block, the audio, a header's block, the JSON.
+    sample = 3 * _BLOCK + -(-(_HEADER + 2 * frames) // _BLOCK) * _BLOCK
+    ends = np.cumsum(sample)
+    last = np.flatnonzero(np.diff(shard, append=-1))
+    before = np.concatenate([[0], ends[last[:-1]]])
+    used = ends[last] - before + 2 * _BLOCK
+    return ends - sample - before[shard] + _BLOCK + _HEADER, -(-used // _RECORD) * _RECORD
+
+
+def _normal(seed: int, purpose: str, count: int) -> npt.NDArray[np.float64]:
+    bits = philox.raw(seed, purpose, 0, count) >> np.uint64(11)
+    drawn: npt.NDArray[np.float64] = ndtri((bits.astype(np.float64) + 0.5) * 2.0**-53)
+    return drawn

@@ -1,0 +1,177 @@
+"""What each way to read an epoch asks of the store and of a node's disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools.index import BLOCK_SIZE
+from shard_tools.storage import DOWNLOAD_PART
+from train.plan import BatchPlan, BatchSpec, Plan, PlanError, WindowedPlan, Windows
+from train.simulate.dataset import Dataset
+from train.simulate.mixing import Mixing, mixing
+
+
+@dataclass(frozen=True)
+class Job:
+    """Who reads: `nodes` machines of `ranks_per_node` processes; verify_crops: whole blocks are read."""
+
+    nodes: int
+    ranks_per_node: int
+    spec: BatchSpec
+    verify_crops: bool
+
+    @property
+    def world(self) -> int:
+        return self.nodes * self.ranks_per_node
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The first epoch, read one way. Bytes and requests are those of the node that has most of them.
+
+    window: shards of each lane that are mixed at a time; None where the whole epoch is.
+    left_out: share of the utterances within the cap that the epoch does not use.
+    cache_bytes: room for the window in use and the next one, where that is largest.
+    """
+
+    way: str
+    window: int | None
+    steps: int
+    left_out: float
+    bytes: int
+    requests: int
+    cache_bytes: int
+    mixing: Mixing
+
+
+@dataclass(frozen=True)
+class Impossible:
+    """A window with which no epoch can be planned, and why."""
+
+    window: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    utterance: npt.NDArray[np.int64]  # (batches, P*K)
+    label: npt.NDArray[np.int64]  # (batches, P*K)
+    start: npt.NDArray[np.int64]  # (batches, P*K)
+
+
+def ranged(dataset: Dataset, job: Job) -> Reading:
+    """A full shuffle, each crop fetched by a request of its own. Raises PlanError."""
+    plan = Plan(dataset.label, dataset.frames, dataset.speakers, job.spec)
+    plan.check_world(job.world)
+    epoch = _walk(plan)
+    fetched = crop_bytes(dataset, epoch.utterance, epoch.start, job.spec.crop, job.verify_crops)
+    of_nodes = fetched.reshape(len(fetched), job.nodes, -1).sum(axis=(0, 2))
+    requests = fetched.size // job.nodes
+    return _reading(dataset, job, epoch, "ranged", None, int(of_nodes.max()), requests, 0)
+
+
+def cached(dataset: Dataset, job: Job, lanes: int, width: int) -> Reading | Impossible:
+    """Whole shards, brought to each node a window ahead, in windows of `width` shards of each lane.
+
+    Raises PlanError for lanes that the processes or the batch cannot share.
+    """
+    windows = Windows(len(dataset.shard_bytes), lanes, width, job.spec.seed)
+    try:
+        plan = WindowedPlan(dataset, dataset.speakers, job.spec, windows)
+    except PlanError as error:
+        if job.spec.speakers % lanes or lanes > windows.shards:
+            raise
+        return Impossible(width, str(error))
+    plan.check_world(job.world)
+    epoch = _walk(plan)
+    size, requests = node_windows(dataset, windows, job.nodes)
+    own = size[:-1].sum(axis=0)
+    busiest = int(own.argmax())
+    room = int((size[:-1] + size[1:]).max())
+    return _reading(
+        dataset, job, epoch, "cached", width, int(own[busiest]), int(requests[:-1, busiest].sum()), room
+    )
+
+
+def crop_bytes(
+    dataset: Dataset,
+    utterance: npt.NDArray[np.int64],
+    start: npt.NDArray[np.int64],
+    crop: int,
+    verify: bool,
+) -> npt.NDArray[np.int64]:
+    """Bytes that a ranged read of each crop brings, the shape of `utterance`: its PCM, or the FLAC member.
+
+    Verified crops are read in whole blocks, of which the last of a shard may be shorter.
+    """
+    flac = dataset.length[utterance]
+    begin = dataset.begin[utterance] + np.where(flac > 0, 0, 2 * start)
+    end = begin + np.where(flac > 0, flac, 2 * np.minimum(dataset.frames[utterance], crop))
+    if verify:
+        begin = begin // BLOCK_SIZE * BLOCK_SIZE
+        whole = dataset.shard_bytes[dataset.shard[utterance]]
+        end = np.minimum(-(-end // BLOCK_SIZE) * BLOCK_SIZE, whole)
+    return end - begin
+
+
+def node_windows(
+    dataset: Dataset, windows: Windows, nodes: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Bytes of the shards that each node needs in a window, and requests for them.
+
+    int64 (windows + 1, nodes) each; the last row is the first window of the next epoch.
+    """
+    each = windows.lanes // nodes
+    times = [(0, window) for window in range(windows.per_epoch)] + [(1, 0)]
+    size = np.zeros((len(times), nodes), np.int64)
+    requests = np.zeros_like(size)
+    for row, (epoch, window) in enumerate(times):
+        lanes = windows.of(epoch, window)
+        for node in range(nodes):
+            own = dataset.shard_bytes[np.concatenate(lanes[node * each : (node + 1) * each])]
+            size[row, node] = own.sum()
+            requests[row, node] = (-(-own // DOWNLOAD_PART)).sum()
+    return size, requests
+
+
+def over_cap(dataset: Dataset, spec: BatchSpec) -> int:
+    """Utterances beyond max_utterances_per_speaker, which no plan uses in an epoch."""
+    cap = spec.max_utterances_per_speaker
+    counts = np.bincount(dataset.label)
+    return 0 if cap is None else int(np.maximum(counts - cap, 0).sum())
+
+
+def _walk(plan: BatchPlan) -> _Epoch:
+    batches = []
+    step = 0
+    while (batch := plan.batch(step)).epoch == 0:
+        batches.append(batch)
+        step += 1
+    columns = zip(*((batch.utterance, batch.label, batch.start) for batch in batches), strict=True)
+    return _Epoch(*(np.stack(column) for column in columns))
+
+
+def _reading(
+    dataset: Dataset,
+    job: Job,
+    epoch: _Epoch,
+    way: str,
+    window: int | None,
+    fetched: int,
+    requests: int,
+    cache_bytes: int,
+) -> Reading:
+    offered = len(dataset) - over_cap(dataset, job.spec)
+    return Reading(
+        way=way,
+        window=window,
+        steps=len(epoch.utterance),
+        left_out=1 - epoch.utterance.size / offered,
+        bytes=fetched,
+        requests=requests,
+        cache_bytes=cache_bytes,
+        mixing=mixing(epoch.utterance, epoch.label, dataset.shard, job.spec.utterances_per_speaker),
+    )

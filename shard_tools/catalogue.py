@@ -29,7 +29,9 @@ class Catalogue:
     codec: uint8 (N,), 0 = 16-bit PCM WAV, 1 = FLAC;
     offset, size: int64 (N,), bytes of the audio member's data in the tar;
     pcm_offset: int64 (N,), offset in the tar of the first PCM frame, -1 for FLAC;
-    key_bytes: uint8, the keys' UTF-8 one after the other; key_ends: int64 (N,), where each ends.
+    key_bytes: uint8, the keys' UTF-8 one after the other; key_ends: int64 (N,), where each ends;
+    block_crc32: uint32, CRC-32 of each index.BLOCK_SIZE bytes of each shard, shard after shard (a shard's
+    last block may be shorter), or None: they take 0.05 % of the data's size in memory.
     """
 
     url: str
@@ -47,6 +49,7 @@ class Catalogue:
     pcm_offset: npt.NDArray[np.int64]
     key_bytes: npt.NDArray[np.uint8]
     key_ends: npt.NDArray[np.int64]
+    block_crc32: npt.NDArray[np.uint32] | None = None
     _lookup: dict[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -85,8 +88,8 @@ class Catalogue:
         return {**self.__dict__, "_lookup": {}}
 
 
-def open_catalogue(url: str) -> Catalogue:
-    """Read manifest.json and every index below `url`.
+def open_catalogue(url: str, *, block_crcs: bool = False) -> Catalogue:
+    """Read manifest.json and every index below `url`; with `block_crcs` for a Reader that verifies crops.
 
     Raises StorageError when one cannot be read, and UserError when the manifest is
     of another format or version or an index is not the one that it names.
@@ -94,7 +97,8 @@ def open_catalogue(url: str) -> Catalogue:
     manifest_url = storage.join(url, manifest_file.NAME)
     data = read_manifest(manifest_url)
     manifest = manifest_file.from_bytes(data, manifest_url)
-    names = ("label", "frames", "codec", "offset", "size", "pcm_offset", "key_bytes", "key_ends")
+    names = ["label", "frames", "codec", "offset", "size", "pcm_offset", "key_bytes", "key_ends"]
+    names += ["block_crc32"] * block_crcs
     parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*names, "shard")}
     key_total = 0
     for first in range(0, len(manifest.shards), _INDEXES_AT_ONCE):
@@ -137,6 +141,12 @@ def checked_index(entry: manifest_file.ShardEntry, index_url: str, data: bytes) 
     index = index_file.from_bytes(data, index_url)
     if (len(index), index.shard_size, index.shard_sha256) != (entry.nsamples, entry.filesize, entry.sha256):
         raise UserError(f"{index_url}: describes another shard than the manifest does; pack again")
+    blocks = -(-index.shard_size // index_file.BLOCK_SIZE)
+    if index.block_size != index_file.BLOCK_SIZE or len(index.block_crc32) != blocks:
+        raise UserError(
+            f"{index_url}: {len(index.block_crc32)} checksums of blocks of {index.block_size} bytes, and not"
+            f" {blocks} of {index_file.BLOCK_SIZE}; index the shards again"
+        )
     return index
 
 

@@ -152,7 +152,7 @@ def _reusable(tasks: list[ShardTask], names: set[str]) -> dict[int, ShardEntry]:
         return entry_of(task.tar_name, task.index_name, index, data) if same else None
 
     there = [task for task in tasks if {task.tar_name, task.index_name} <= names]
-    with ThreadPoolExecutor(storage.CONNECTIONS) as threads:
+    with ThreadPoolExecutor(storage.policy().connections) as threads:
         found = threads.map(look, there)
         return {task.number: entry for task, entry in zip(there, found, strict=True) if entry is not None}
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from shard_tools import audio, sources
+from shard_tools import audio, storage
 from shard_tools.catalogue import Catalogue
 from shard_tools.errors import UserError
 from shard_tools.index import FLAC
+from shard_tools.integrity import VerifiedSource
+from shard_tools.ranged import RangedSource
+from shard_tools.sources import ByteSource, LocalSource, RangeError
 
 
 class ReadError(UserError):
-    """An utterance could not be read; the text names the shard, the key and the byte offset.
+    """An utterance could not be read; the text names the shard, the key, the byte offset and the reason.
 
-    row: its position in the request.
+    row: its position in the request; url: the shard's; key: the utterance's; offset: of the bytes
+    in the shard. The cause of it all is the error's `__cause__`.
     """
 
-    def __init__(self, text: str, row: int) -> None:
+    def __init__(self, text: str, row: int = -1, *, url: str = "", key: str = "", offset: int = -1) -> None:
         super().__init__(text)
         self.row = row
+        self.url = url
+        self.key = key
+        self.offset = offset
 
 
 class Reader:
@@ -31,10 +38,24 @@ class Reader:
     member, of which only the crop is decoded.
     """
 
-    def __init__(self, catalogue: Catalogue, source: sources.ByteSource | None = None) -> None:
-        """source: where the shards' bytes come from; by default straight from where they lie."""
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        source: ByteSource | None = None,
+        verify: Literal["none", "crops"] = "none",
+    ) -> None:
+        """source: where the shards' bytes come from; by default straight from where they lie.
+
+        verify: "crops" reads whole blocks and checks their CRC-32, for which the catalogue must
+        have been opened with `block_crcs`; ValueError otherwise.
+        """
         self.catalogue = catalogue
-        self.source = source or sources.open_source(catalogue.shard_urls)
+        self.source = source or _direct_source(catalogue)
+        self._checked = self.source
+        if verify == "crops":
+            if catalogue.block_crc32 is None:
+                raise ValueError("verifying crops needs open_catalogue(url, block_crcs=True)")
+            self._checked = VerifiedSource(self.source, catalogue.shard_sizes, catalogue.block_crc32)
 
     def crops(
         self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
@@ -42,8 +63,8 @@ class Reader:
         """Crops of `frames` frames: utterances (B,) from their frames starts (B,); int16 (B, frames).
 
         An utterance shorter than `frames` starts at 0 and is repeated at its end
-        (`audio.wrap`). Raises ReadError when a shard has vanished, was cut short or does
-        not decode, and ValueError for a start outside its utterance.
+        (`audio.wrap`). Raises ReadError when a shard has vanished, was cut short, has not its
+        checksums or does not decode, or its storage fails, and ValueError for a start outside its utterance.
         """
         utterances, starts = np.asarray(utterances, np.int64), np.asarray(starts, np.int64)
         available = self.catalogue.frames[utterances]
@@ -89,8 +110,8 @@ class Reader:
         shards = catalogue.shard[utterances].tolist()
         offsets = (catalogue.pcm_offset[utterances] + 2 * starts).tolist()
         try:
-            self.source.fill(shards, offsets, buffers)
-        except sources.RangeError as error:
+            self._checked.fill(shards, offsets, buffers)
+        except RangeError as error:
             self._fail(utterances, error.position, offsets[error.position], error.reason, error)
         for row in short:
             crops[row] = audio.wrap(crops[row, : counts[row]], frames)
@@ -106,8 +127,8 @@ class Reader:
         members = [bytearray(size) for size in catalogue.size[utterances].tolist()]
         shards, offsets = catalogue.shard[utterances].tolist(), catalogue.offset[utterances].tolist()
         try:
-            self.source.fill(shards, offsets, [memoryview(member) for member in members])
-        except sources.RangeError as error:
+            self._checked.fill(shards, offsets, [memoryview(member) for member in members])
+        except RangeError as error:
             self._fail(utterances, error.position, offsets[error.position], error.reason, error)
         for row, (u, start, count) in enumerate(
             zip(utterances.tolist(), starts.tolist(), counts.tolist(), strict=True)
@@ -122,9 +143,15 @@ class Reader:
         self, utterances: npt.NDArray[np.int64], row: int, offset: int, reason: str, cause: Exception
     ) -> NoReturn:
         u = int(utterances[row])
-        url = self.catalogue.shard_urls[self.catalogue.shard[u]]
-        raise ReadError(
-            f"{url}: utterance {self.catalogue.key(u)} at byte {offset}: {reason};"
-            " check the shards with make-shards verify",
-            row,
-        ) from cause
+        url, key = self.catalogue.shard_urls[self.catalogue.shard[u]], self.catalogue.key(u)
+        text = f"{url}: utterance {key} at byte {offset}: {reason}; check the shards with make-shards verify"
+        raise ReadError(text, row, url=url, key=key, offset=offset) from cause
+
+
+def _direct_source(catalogue: Catalogue) -> ByteSource:
+    """Shards of a catalogue all lie on one kind of storage."""
+    paths = [storage.local_path(url) for url in catalogue.shard_urls]
+    local = [path for path in paths if path is not None]
+    if len(local) == len(paths):
+        return LocalSource(local)
+    return RangedSource(catalogue.shard_urls, catalogue.shard_sizes)

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
-
-from shard_tools import storage
-from shard_tools.errors import UserError
 
 OPEN_FILES = 256  # a process may open 1,024 files on most systems
 
@@ -69,38 +65,6 @@ class LocalSource:
     def __del__(self) -> None:
         for file in getattr(self, "_files", {}).values():
             os.close(file)
-
-
-class RemoteSource:
-    """Shards on any other storage: one ranged request a range, several at once."""
-
-    def __init__(self, urls: Sequence[str]) -> None:
-        self._urls = urls
-
-    def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
-        def read(position: int) -> None:
-            buffer, offset = buffers[position], offsets[position]
-            try:
-                data = storage.read_bytes(self._urls[shards[position]], offset, offset + len(buffer))
-            except UserError as error:
-                raise RangeError(position, str(error)) from error
-            if len(data) != len(buffer):
-                raise RangeError(position, _too_short(len(buffer) - len(data)))
-            buffer[:] = data
-
-        if len(buffers) == 1:
-            read(0)
-            return
-        with ThreadPoolExecutor(min(storage.CONNECTIONS, max(len(buffers), 1))) as threads:
-            for _ in threads.map(read, range(len(buffers))):
-                pass
-
-
-def open_source(urls: Sequence[str]) -> ByteSource:
-    """The source for these shards, which all lie on one kind of storage."""
-    paths = [storage.local_path(url) for url in urls]
-    local = [path for path in paths if path is not None]
-    return LocalSource(local) if len(local) == len(urls) else RemoteSource(urls)
 
 
 def _too_short(missing: int) -> str:

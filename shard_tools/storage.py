@@ -20,27 +20,39 @@ from typing import Any, TypeVar
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from shard_tools.storage_errors import MissingError, StorageError, explain, is_missing, with_retries
+from shard_tools.storage_errors import (
+    MissingError,
+    ShortError,
+    StorageError,
+    explain,
+    is_missing,
+    with_retries,
+)
+from shard_tools.storage_policy import StoragePolicy, configure, policy
+from shard_tools.storage_range import fetch_range
 
 __all__ = [
     "MissingError",
+    "ShortError",
     "StorageError",
+    "StoragePolicy",
+    "configure",
     "exists",
     "fetch",
     "join",
     "list_names",
     "local_path",
     "modified",
+    "policy",
     "publish_bytes",
     "publish_file",
     "read_bytes",
     "read_many",
+    "read_range",
     "remove",
     "size",
 ]
 
-# Requests of one process that may be under way at once; botocore's pool holds 10 unless told.
-CONNECTIONS = 32
 # Large objects go up in parts of this size, so many at once: what an upload holds in memory is their product.
 UPLOAD_PART = 16 * 2**20
 UPLOAD_PARTS_AT_ONCE = 4
@@ -103,11 +115,21 @@ def read_bytes(url: str, start: int | None = None, end: int | None = None) -> by
     return _guard(url, read)
 
 
+def read_range(url: str, start: int, end: int, size: int) -> bytes:
+    """Exactly bytes [start, end), not empty, of the remote object at `url`, which should have `size` bytes.
+
+    Raises ShortError when it has fewer than `end`, StorageError when it has another size
+    or when the store still fails, or answers with other bytes, after all attempts.
+    """
+    data: bytes = _call(url, lambda fs, path: fetch_range(fs, path, start, end, size, url))
+    return data
+
+
 def read_many(urls: Sequence[str]) -> list[bytes]:
     """The bytes of many small objects, read concurrently, in the order of `urls`."""
     if len(urls) < 2 or local_path(urls[0]) is not None:
         return [read_bytes(url) for url in urls]
-    with ThreadPoolExecutor(min(CONNECTIONS, len(urls))) as threads:
+    with ThreadPoolExecutor(min(policy().connections, len(urls))) as threads:
         return list(threads.map(read_bytes, urls))
 
 
@@ -229,7 +251,12 @@ def _open_filesystem(url: str) -> tuple[Any, str]:
             url,
             use_listings_cache=False,
             max_concurrency=1,
-            config_kwargs={"max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1}},
+            config_kwargs={
+                "max_pool_connections": policy().connections,  # 10 unless told
+                "connect_timeout": policy().connect_timeout_s,
+                "read_timeout": policy().read_timeout_s,
+                "retries": {"total_max_attempts": 1},
+            },
         )
         fs.retries = 1
         return fs, path

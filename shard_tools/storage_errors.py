@@ -11,14 +11,12 @@ from http.client import IncompleteRead
 from typing import TypeVar
 
 from shard_tools.errors import UserError
+from shard_tools.storage_policy import policy
 
 logger = logging.getLogger(__name__)
 
-# Waits of about 0.25, 0.5, 1 … 16 s between them: half a minute in all, which a throttling store
-# or a restarting gateway needs. A refused connection is more likely a wrong address: fewer tries.
-ATTEMPTS = 8
+# A refused connection is more likely a wrong address than a passing trouble: fewer tries.
 ATTEMPTS_TO_CONNECT = 4
-FIRST_WAIT_S = 0.25
 
 _TRANSIENT_CODES = frozenset(
     {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "InternalError", "ServiceUnavailable"}
@@ -51,8 +49,20 @@ class MissingError(StorageError):
         self.bucket = bucket
 
 
+class ShortError(StorageError):
+    """An object ends before what was to be read of it does; `size` is where it ends, as far as is known."""
+
+    def __init__(self, text: str, *, size: int = 0) -> None:
+        super().__init__(text)
+        self.size = size
+
+
+class WrongAnswerError(ConnectionError):
+    """A store answered with other bytes than those it was asked for; asked again, it may do better."""
+
+
 def with_retries(operation: Callable[[], Result], url: str) -> Result:
-    """Run `operation`, again after a wait while it fails with an error that may pass: ATTEMPTS times at most.
+    """Run `operation`, again after a wait while it fails with an error that may pass, as the policy says.
 
     Waits double and are jittered to between half and the whole, so that many
     workers which failed together do not come back together.
@@ -63,10 +73,12 @@ def with_retries(operation: Callable[[], Result], url: str) -> Result:
             return operation()
         except Exception as error:
             attempt += 1
-            allowed = ATTEMPTS_TO_CONNECT if _has_class(error, "EndpointConnectionError") else ATTEMPTS
+            allowed = policy().attempts
+            if _has_class(error, "EndpointConnectionError"):
+                allowed = min(allowed, ATTEMPTS_TO_CONNECT)
             if attempt >= allowed or not is_transient(error):
                 raise
-            wait = FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+            wait = policy().first_wait_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
             log = logger.warning if attempt > 2 else logger.info
             log("%s: %s; try %d of %d in %.1f s", url, _brief(error), attempt + 1, allowed, wait)
             time.sleep(wait)
@@ -74,7 +86,7 @@ def with_retries(operation: Callable[[], Result], url: str) -> Result:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may well succeed a little later: time-outs, resets, throttling, 5xx."""
-    status, code = _http_status(error), _error_code(error)
+    status, code = _http_status(error), error_code(error)
     if code in _TRANSIENT_CODES or (status is not None and status >= 500 and status != 501):
         return True
     if code is not None:
@@ -89,12 +101,19 @@ def is_transient(error: BaseException) -> bool:
 
 def is_missing(error: BaseException) -> str | None:
     """ "bucket" when the bucket does not exist, "object" when there is nothing at the URL, else None."""
-    code = _error_code(error)
+    code = error_code(error)
     if code == "NoSuchBucket":
         return "bucket"
     if isinstance(error, (FileNotFoundError, NotADirectoryError)) or code in ("NoSuchKey", "404"):
         return "object"
     return None
+
+
+def error_code(error: BaseException) -> str | None:
+    """S3's word for what went wrong, such as "SlowDown"; None where the store has not spoken."""
+    response = _response(error)
+    code = response.get("Error", {}).get("Code") if response else None
+    return str(code) if code is not None else None
 
 
 def explain(error: BaseException, url: str) -> str:
@@ -103,7 +122,7 @@ def explain(error: BaseException, url: str) -> str:
 
 
 def _advice(error: BaseException, url: str) -> str:
-    code = _error_code(error)
+    code = error_code(error)
     missing = is_missing(error)
     if missing == "bucket":
         bucket = url.partition("://")[2].partition("/")[0]
@@ -132,8 +151,11 @@ def _advice(error: BaseException, url: str) -> str:
         return "unknown kind of URL; give a path, file://, s3://bucket/prefix, or what fsspec opens"
     if _has_class(error, "EndpointConnectionError"):
         return f"cannot connect ({_brief(error)}); check AWS_ENDPOINT_URL and the network"
+    if isinstance(error, WrongAnswerError):
+        return f"{error}, {policy().attempts} times; whatever answers there cannot serve parts of objects"
     if is_transient(error):
-        return f"gave up after {ATTEMPTS} tries ({_brief(error)}); the store is out of reach or overloaded"
+        tries = policy().attempts
+        return f"gave up after {tries} tries ({_brief(error)}); the store is out of reach or overloaded"
     return f"{_brief(error)}"
 
 
@@ -157,12 +179,6 @@ def _response(error: BaseException) -> dict[str, dict[str, object]] | None:
         if isinstance(response, dict):
             return response
     return None
-
-
-def _error_code(error: BaseException) -> str | None:
-    response = _response(error)
-    code = response.get("Error", {}).get("Code") if response else None
-    return str(code) if code is not None else None
 
 
 def _http_status(error: BaseException) -> int | None:

@@ -20,8 +20,9 @@ from botocore.exceptions import (
 )
 from s3fs import S3FileSystem
 
-from shard_tools import storage, storage_errors
+from shard_tools import storage, storage_errors, storage_policy
 from shard_tools.storage_errors import MissingError, StorageError
+from shard_tools.storage_policy import StoragePolicy
 
 
 @pytest.fixture(params=["path", "file", "memory", pytest.param("s3", marks=pytest.mark.s3)])
@@ -167,7 +168,7 @@ def test_errors_that_pass_are_waited_out(error, waits):
     assert storage_errors.with_retries(lambda: raise_(failures.pop()) if failures else "done", "u") == "done"
     assert len(waits) == 5
     for number, wait in enumerate(waits):
-        longest = storage_errors.FIRST_WAIT_S * 2**number
+        longest = storage.policy().first_wait_s * 2**number
         assert longest / 2 <= wait <= longest
 
 
@@ -179,7 +180,7 @@ def test_tries_are_bounded_and_said(waits, monkeypatch, tmp_path, caplog):
     monkeypatch.setattr("builtins.open", lambda *_a, **_k: raise_(TimeoutError(errno.ETIMEDOUT, "timed out")))
     with caplog.at_level(logging.WARNING), pytest.raises(StorageError, match="gave up after 8 tries"):
         storage.read_bytes(str(tmp_path / "x"))
-    assert len(waits) == storage_errors.ATTEMPTS - 1
+    assert len(waits) == storage.policy().attempts - 1
     assert "try 8 of 8" in caplog.text
 
 
@@ -253,7 +254,7 @@ def flaky_endpoint(s3_endpoint, monkeypatch):
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(storage_errors, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(storage_policy, "_policy", StoragePolicy(first_wait_s=0.01))
     S3FileSystem.clear_instance_cache()
     yield answers
     S3FileSystem.clear_instance_cache()

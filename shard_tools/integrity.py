@@ -1,0 +1,117 @@
+"""Reading only what has the CRC-32 that the index says: ranges widened to blocks, and each block checked."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools.index import BLOCK_SIZE
+from shard_tools.sources import ByteSource, RangeError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Range:
+    """Blocks [first, last) of a shard as the three pieces that they are read into."""
+
+    position: int
+    shard: int
+    first: int
+    last: int
+    offset: int
+    head: memoryview
+    body: memoryview
+    tail: memoryview
+
+
+class VerifiedSource:
+    """A byte source that checks what another one delivers. Memory: two blocks a range besides the buffers.
+
+    mismatches: ranges that held a wrong block at first; they are read once more.
+    """
+
+    def __init__(self, source: ByteSource, sizes: Sequence[int], block_crc32: npt.NDArray[np.uint32]) -> None:
+        """sizes: bytes of each shard; block_crc32: of each block of each shard, one after the other."""
+        self._source = source
+        self._sizes = sizes
+        self._crc32 = block_crc32
+        self._first_block = np.cumsum([0, *(-(-size // BLOCK_SIZE) for size in sizes)]).tolist()
+        self.mismatches = 0
+
+    def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
+        """Fill each buffer from `offsets[i]` of shard `shards[i]`.
+
+        Raises RangeError when the source does, and when a block has another CRC-32 twice.
+        """
+        ranges = [
+            self._widen(position, shard, offset, buffer)
+            for position, (shard, offset, buffer) in enumerate(zip(shards, offsets, buffers, strict=True))
+        ]
+        self._read(ranges)
+        again = []
+        for range_ in ranges:
+            wrong = self._check(range_)
+            if wrong is not None:
+                logger.warning("shard %d: %s; reading it once more", range_.shard, wrong)
+                again.append(range_)
+        if not again:
+            return
+        self.mismatches += len(again)
+        self._read(again)
+        for range_ in again:
+            wrong = self._check(range_)
+            if wrong is not None:
+                raise RangeError(range_.position, f"{wrong}, also when read again")
+
+    def _widen(self, position: int, shard: int, offset: int, buffer: memoryview) -> _Range:
+        size, end = self._sizes[shard], offset + len(buffer)
+        if end > size:
+            raise RangeError(position, f"the index reaches to byte {end} of a shard of {size}; pack again")
+        first = offset - offset % BLOCK_SIZE
+        last = min(end + -end % BLOCK_SIZE, size)
+        head, tail = memoryview(bytearray(offset - first)), memoryview(bytearray(last - end))
+        return _Range(position, shard, first, last, offset, head, buffer, tail)
+
+    def _read(self, ranges: Sequence[_Range]) -> None:
+        """Head, body and tail are ranges of their own, so that nothing is copied; they touch."""
+        pieces = [
+            (range_.position, range_.shard, offset, buffer)
+            for range_ in ranges
+            for offset, buffer in (
+                (range_.first, range_.head),
+                (range_.offset, range_.body),
+                (range_.offset + len(range_.body), range_.tail),
+            )
+            if len(buffer)
+        ]
+        if not pieces:
+            return
+        positions, shards, offsets, buffers = zip(*pieces, strict=True)
+        try:
+            self._source.fill(shards, offsets, buffers)
+        except RangeError as error:
+            raise RangeError(positions[error.position], error.reason) from error
+
+    def _check(self, range_: _Range) -> str | None:
+        """The first block that is wrong, in words."""
+        body, crc32 = range_.body, zlib.crc32
+        block = self._first_block[range_.shard] + range_.first // BLOCK_SIZE
+        blocks = -(-(range_.last - range_.first) // BLOCK_SIZE)
+        crc = crc32(range_.head)
+        begin, end = 0, BLOCK_SIZE - len(range_.head)
+        for number, expected in enumerate(self._crc32[block : block + blocks].tolist(), 1):
+            crc = crc32(body[begin:end], crc)
+            if number == blocks:
+                crc = crc32(range_.tail, crc)
+            if crc != expected:
+                start = range_.first + (number - 1) * BLOCK_SIZE
+                stop = min(start + BLOCK_SIZE, range_.last)
+                return f"bytes {start} to {stop} have CRC-32 {crc:08x}, the index says {expected:08x}"
+            begin, end, crc = end, end + BLOCK_SIZE, 0
+        return None

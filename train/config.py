@@ -58,13 +58,17 @@ class StorageConfig:
 
     Args:
         attempts: How often a request is tried while its error may pass.
+        first_wait: Seconds before the second try; each further wait is twice as long.
         connect_timeout: Seconds to connect.
         read_timeout: Seconds without a byte.
+        connections: Requests of a process that are under way at once.
     """
 
     attempts: int = 8
+    first_wait: float = 0.25
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
+    connections: int = 32
 
 
 @dataclass
@@ -204,6 +208,7 @@ class AugmentConfig:
         babble: Voices in the background.
         noise: Noise.
         chained: Reverberation and then one of the other three.
+        device: workers augments in the reading processes; model on the model's device, whole batches at once.
         speed: Speeds at which every speaker is heard too, as speakers of their own; [0.9, 1.1] triples them.
         cache_mib: Memory of each worker for impulse responses' spectra, MiB.
     """
@@ -214,6 +219,7 @@ class AugmentConfig:
     babble: BabbleConfig = field(default_factory=BabbleConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     chained: ChainedConfig = field(default_factory=ChainedConfig)
+    device: Literal["workers", "model"] = "workers"
     speed: list[float] = field(default_factory=list)
     cache_mib: int = 256
 
@@ -431,6 +437,7 @@ def check(config: Config) -> None:
         "data.windows.lanes": (config.data.windows.lanes, 1),
         "data.windows.shards": (config.data.windows.shards, 1),
         "data.storage.attempts": (config.data.storage.attempts, 1),
+        "data.storage.connections": (config.data.storage.connections, 1),
         "batch.speakers": (config.batch.speakers, 1),
         "batch.utterances_per_speaker": (config.batch.utterances_per_speaker, 1),
         "augment.cache_mib": (config.augment.cache_mib, 0),
@@ -457,7 +464,7 @@ def check(config: Config) -> None:
             "data.verify is shards, which needs data.access cached: crops that are read where the shards lie "
             "are verified by data.verify crops"
         )
-    for key in ("connect_timeout", "read_timeout"):
+    for key in ("first_wait", "connect_timeout", "read_timeout"):
         if getattr(config.data.storage, key) <= 0:
             raise UserError(f"data.storage.{key} is {getattr(config.data.storage, key)}; it must be above 0")
     if config.optim.lr <= 0:

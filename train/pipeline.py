@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import webdataset as wds
@@ -14,23 +14,26 @@ from shard_tools.cache_source import CachedSource
 from shard_tools.errors import UserError
 from train.ahead import ahead
 from train.augment.augmenter import Augmenter, Prepared
+from train.augment.device import Prepared as DevicePrepared
+from train.augment.device import Preparer
 from train.loading import CropLoader, Loaded
 from train.plan import Anchor, Batch, BatchPlan, WindowedPlan
 
-_Read = tuple[Loaded, Prepared | None]
+_Read = tuple[Loaded, Prepared | DevicePrepared | None]
 
 
 @dataclass
 class Stream:
     """One rank's share of a run's batches; nothing in it is open yet.
 
+    augmenter: augments here (Augmenter), or prepares for train.augment.device (Preparer);
     ahead: batches that are read at once in threads beyond the one that is worked on; 0 for
     storage that answers at once.
     """
 
     plan: BatchPlan
     loader: CropLoader
-    augmenter: Augmenter | None
+    augmenter: Augmenter | Preparer | None
     rank: int
     world: int
     ahead: int = 0
@@ -88,19 +91,21 @@ class Stream:
         """Augment and convert this rank's rows of a batch.
 
         Returns step and substituted (ints), audio (rows, frames) float32, label, n and utterance
-        (rows,) int64 tensors; or {"error": text} for an error, which DataLoader would hand on
-        wrapped in its own traceback.
+        (rows,) int64 tensors, and what a Preparer prepared; or {"error": text} for an error, which
+        DataLoader would hand on wrapped in its own traceback.
         """
         if isinstance(read, UserError):
             return {"error": str(read)}
         loaded, prepared = read
         try:
-            if self.augmenter is not None and prepared is not None:
-                self.augmenter.apply(loaded.audio, prepared)
+            if isinstance(self.augmenter, Augmenter):
+                self.augmenter.apply(loaded.audio, cast(Prepared, prepared))
         except UserError as error:
             return {"error": str(error)}
         batch = loaded.batch
+        prepared_for_device = {"prepared": prepared} if isinstance(self.augmenter, Preparer) else {}
         return {
+            **prepared_for_device,
             "step": batch.step,
             "audio": torch.from_numpy(loaded.audio),
             "label": torch.from_numpy(batch.label),
@@ -131,10 +136,19 @@ def make_loader(
 
 def batches(loader: wds.WebLoader) -> Iterator[dict[str, Any]]:
     """Iterate over a loader, raising what a worker met as the UserError it was."""
-    for batch in loader:
-        if "error" in batch:
-            raise UserError(batch["error"])
-        yield batch
+    try:
+        for batch in loader:
+            if "error" in batch:
+                raise UserError(batch["error"])
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a reading process ended: {str(error).splitlines()[0]} (a kill by the kernel is most "
+            "often for want "
+            "of memory: lower data.workers, data.prefetch or data.ahead_mib)"
+        ) from error
 
 
 def _start_worker(_: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +15,7 @@ from shard_tools.errors import UserError
 from shard_tools.reader import Reader
 from train.augment import SOURCES, Augmenter, Recipe
 from train.augment.augmenter import Source
+from train.augment.device import Preparer
 from train.augment.speed import Speeds
 from train.config import AugmentConfig, Config
 from train.loading import CropLoader
@@ -27,7 +30,18 @@ def crop_length(feature_frames: int) -> int:
 
 
 def open_training_data(config: Config) -> Catalogue:
-    return open_catalogue(config.data.url)
+    """The catalogue of the training shards, asked for with the configured patience."""
+    patience = config.data.storage
+    storage.configure(
+        storage.StoragePolicy(
+            attempts=patience.attempts,
+            first_wait_s=patience.first_wait,
+            connect_timeout_s=patience.connect_timeout,
+            read_timeout_s=patience.read_timeout,
+            connections=patience.connections,
+        )
+    )
+    return open_catalogue(config.data.url, block_crcs=config.data.verify == "crops")
 
 
 def _speeds(config: Config, catalogue: Catalogue) -> Speeds:
@@ -87,8 +101,9 @@ def _reader(catalogue: Catalogue, config: Config, processes_on_node: int, world:
 
     Raises UserError when the cache cannot hold two windows of the shards that the node needs.
     """
+    verify: Literal["crops", "none"] = "crops" if config.data.verify == "crops" else "none"
     if config.data.access == "direct":
-        return Reader(catalogue)
+        return Reader(catalogue, verify=verify)
     given = config.data.cache
     assert given.folder is not None
     capacity = int(given.capacity * 2**30)
@@ -107,7 +122,7 @@ def _reader(catalogue: Catalogue, config: Config, processes_on_node: int, world:
         CachedShard(url, int(size), digest)
         for url, size, digest in zip(catalogue.shard_urls, sizes, catalogue.shard_sha256, strict=True)
     ]
-    return Reader(catalogue, CachedSource(cache, shards))
+    return Reader(catalogue, CachedSource(cache, shards), verify)
 
 
 def build_stream(
@@ -134,8 +149,11 @@ def _batches_ahead(config: Config, catalogue: Catalogue, rows: int, crop: int) -
     return max(1, (config.data.ahead_mib << 20) // each)
 
 
-def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augmenter | None:
-    """The augmenter for crops of `frames` audio frames, or None when no section has a url and a weight."""
+def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augmenter | Preparer | None:
+    """The augmenter for crops of `frames` audio frames, or None when no section has a url and a weight.
+
+    With augment.device model it is the workers' half, a Preparer.
+    """
     opened: dict[str, Catalogue] = {}
     sources: dict[str, Source] = {}
     for kind in SOURCES:
@@ -159,7 +177,8 @@ def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augment
         clips={"babble": config.babble.clips},
         recordings={kind: len(source) for kind, source in sources.items()},
     )
-    return Augmenter(recipe, sources, frames=frames, seed=seed, cache_bytes=config.cache_mib << 20)
+    kind_of = Preparer if config.device == "model" else Augmenter
+    return kind_of(recipe, sources, frames=frames, seed=seed, cache_bytes=config.cache_mib << 20)
 
 
 def _source(kind: str, catalogue: Catalogue, category: str | None) -> Source:

@@ -18,6 +18,7 @@ from eval.sources import Source
 from eval.trials import Trials
 from shard_tools import philox
 from shard_tools.errors import UserError
+from train.augment.device import augment
 from train.checkpoint import CheckpointFolder
 from train.config import Config
 from train.distributed import Process, mean_over_ranks
@@ -122,6 +123,8 @@ class Trainer:
         asked = time.perf_counter()
         batch = next(data)
         audio = batch["audio"].to(self.process.device, non_blocking=True)
+        if "prepared" in batch:
+            audio = augment(audio, batch["prepared"], self.process.device)
         labels = batch["label"].to(self.process.device, non_blocking=True)
         window.waited += time.perf_counter() - asked
         if batch["step"] != step:

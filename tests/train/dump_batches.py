@@ -6,17 +6,16 @@ import sys
 
 import numpy as np
 
-from shard_tools.catalogue import open_catalogue
 from train.config import parse
 from train.distributed import process_group
 from train.pipeline import batches, make_loader
-from train.sources import build_plan, build_stream
+from train.sources import build_plan, build_stream, open_training_data
 
 
 def main(prefix: str, steps: int, arguments: list[str]) -> None:
     config, _ = parse(arguments)
     with process_group("cpu") as process:
-        catalogue = open_catalogue(config.data.url)
+        catalogue = open_training_data(config)
         plan = build_plan(catalogue, config)
         plan.check_world(process.world)
         stream = build_stream(config, catalogue, plan, process.rank, process.world, process.on_node)

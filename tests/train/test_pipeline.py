@@ -7,11 +7,10 @@ import hashlib
 import pytest
 import torch
 
-from shard_tools.catalogue import open_catalogue
 from shard_tools.errors import UserError
 from train.config import parse
 from train.pipeline import batches, make_loader
-from train.sources import build_plan, build_stream
+from train.sources import build_plan, build_stream, open_training_data
 
 
 def make_stream(corpus, url, rank=0, world=1, *more):
@@ -23,7 +22,7 @@ def make_stream(corpus, url, rank=0, world=1, *more):
             "--augment.babble.url", corpus.wav, *more,
         ]
     )  # fmt: skip
-    catalogue = open_catalogue(url)
+    catalogue = open_training_data(config)
     return build_stream(config, catalogue, build_plan(catalogue, config), rank, world, on_node=world)
 
 

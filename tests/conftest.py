@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fault_proxy import FaultProxy
+
+from shard_tools import storage
+from shard_tools.storage import StoragePolicy
 
 REAL_AUDIO = Path(__file__).parents[2] / "shared" / "data"
 
@@ -41,6 +45,27 @@ def s3_bucket(s3_endpoint: str) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     S3FileSystem(use_listings_cache=False, skip_instance_cache=True).mkdir(name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def faulty_s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy that AWS's environment variables point to; harmless until its `set_faults` is called."""
+    from s3fs import S3FileSystem
+
+    proxy = FaultProxy(s3_endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    S3FileSystem.clear_instance_cache()
+    yield proxy
+    S3FileSystem.clear_instance_cache()
+    proxy.stop()
+
+
+@pytest.fixture
+def storage_policy() -> Iterator[Callable[[StoragePolicy], None]]:
+    """Sets the storage policy until the test ends."""
+    before = storage.policy()
+    yield storage.configure
+    storage.configure(before)
 
 
 @pytest.fixture(scope="session")

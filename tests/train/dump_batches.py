@@ -12,14 +12,14 @@ from train.pipeline import batches, make_loader
 from train.sources import build_plan, build_stream, open_training_data
 
 
-def main(prefix: str, steps: int, arguments: list[str]) -> None:
+def main(prefix: str, first: int, last: int, arguments: list[str]) -> None:
     config, _ = parse(arguments)
     with process_group("cpu") as process:
         catalogue = open_training_data(config)
         plan = build_plan(catalogue, config)
         plan.check_world(process.world)
         stream = build_stream(config, catalogue, plan, process.rank, process.world, process.on_node)
-        loader = make_loader(stream, 0, steps, workers=config.data.workers, prefetch=2)
+        loader = make_loader(stream, first, last, workers=config.data.workers, prefetch=2)
         found = list(batches(loader))
         names = ("audio", "label", "n", "utterance")
         arrays = {name: np.stack([batch[name].numpy() for batch in found]) for name in names}
@@ -27,4 +27,4 @@ def main(prefix: str, steps: int, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from shard_tools.catalogue import open_catalogue
-from train.plan import BatchSpec, PlanError, Windows
+from shard_tools.ranged import RangedSource
+from shard_tools.reader import Reader
+from train.plan import BatchSpec, Plan, PlanError, Windows
 from train.simulate.__main__ import main
 from train.simulate.dataset import Dataset, open_dataset, pcm_layout, synthetic
 from train.simulate.mixing import apart, other_meetings, speakers_in_block
-from train.simulate.reading import Impossible, Job, cached, crop_bytes, node_windows, over_cap, ranged
+from train.simulate.reading import Impossible, Job, cached, crop_ranges, node_windows, over_cap, ranged
 from train.simulate.scale import OnDemand, planning
 
 MIB = 2**20
@@ -54,11 +56,12 @@ def test_bytes_of_a_crop(begin, start, frames, flac, plain, whole):
     dataset = tiny([20000])
     dataset.begin[3], dataset.frames[3], dataset.length[3] = begin, frames, flac
     for verify, expected in ((False, plain), (True, whole)):
-        assert crop_bytes(dataset, np.array([[3]]), np.array([[start]]), 60, verify).tolist() == [[expected]]
+        first, last = crop_ranges(dataset, np.array([[3]]), np.array([[start]]), 60, verify)
+        assert (last - first).tolist() == [[expected]]
 
 
 def test_ranged_reading_by_hand():
-    """32 utterances in batches of 4 speakers: 8 steps, 4 rows each, two nodes."""
+    """32 utterances in batches of 4 speakers: 8 steps, 4 rows each, two nodes; a row for each process."""
     reading = ranged(tiny([30000] * 4), job(nodes=2, ranks=2))
     assert reading.steps == 8
     assert reading.requests == 8 * 2
@@ -67,11 +70,22 @@ def test_ranged_reading_by_hand():
     assert reading.left_out == 0
 
 
-def test_verified_ranged_reading_is_whole_blocks():
-    reading = ranged(tiny([30000] * 4), job(nodes=2, verify=True))
-    # 1,000 bytes of a shard of 30,000: one block or two, the last one of 5,424 bytes
-    assert 16 * 5424 <= reading.bytes <= 16 * 2 * 8192
-    assert reading.bytes > 16 * 1000
+@pytest.mark.parametrize("form", ["wav", "flac"])
+@pytest.mark.parametrize("verify", ["none", "crops"])
+def test_ranged_reading_is_what_a_reader_counts(corpus, form, verify):
+    """Neighbours in a shard are joined in one request, so that there are fewer of them than crops."""
+    url = getattr(corpus, form)
+    spec = BatchSpec(speakers=16, utterances_per_speaker=3, crop=8000)
+    catalogue = open_catalogue(url, block_crcs=True)
+    source = RangedSource(catalogue.shard_urls, catalogue.shard_sizes)
+    reader, plan = Reader(catalogue, source, verify), Plan(catalogue.label, catalogue.frames, 16, spec)
+    for step in range(plan.steps_per_epoch):
+        for rank in range(2):
+            part = plan.batch(step).part(rank, 2)
+            reader.crops(part.utterance, part.start, spec.crop)
+    reading = ranged(open_dataset(url), Job(1, 2, spec, verify == "crops"))
+    assert (reading.requests, reading.bytes) == (source.requests, source.fetched_bytes)
+    assert reading.requests < 96
 
 
 def test_cached_reading_by_hand():
@@ -210,7 +224,7 @@ def test_the_command_prints_a_table_and_the_same_as_json(corpus, capsys, form):
     assert main([*arguments, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     first, *others = document["readings"]
-    assert (first["way"], first["steps"], first["requests"]) == ("ranged", 24, 96)
+    assert (first["way"], first["steps"]) == ("ranged", 24)
     assert [reading["window"] for reading in others] == [1, 2, 4]
     assert all(reading["bytes"] == document["data"]["bytes"] for reading in others)
     assert f"{first['requests']:,}" in table

@@ -50,7 +50,7 @@ def test_one_process_and_two_see_the_same_global_batches(corpus, tmp_path):
     script = str(Path(__file__).with_name("dump_batches.py"))
     for processes in (1, 2):
         prefix = str(tmp_path / f"world{processes}")
-        command = torchrun(processes, script, prefix, "9", *options(corpus, tmp_path))
+        command = torchrun(processes, script, prefix, "0", "9", *options(corpus, tmp_path))
         status, output = finish(command, tmp_path / "log")
         assert status == 0, output
     whole = np.load(tmp_path / "world1-0.npz")

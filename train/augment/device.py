@@ -145,11 +145,11 @@ class Responses:
 def augment(audio: torch.Tensor, prepared: Prepared, device: torch.device) -> torch.Tensor:
     """The augmented batch, float32 (rows, frames) on `device`.
 
-    audio: (rows, frames), int16, or float32 in [-1, 1); left as it is. It and `prepared` lie on
-    the host, pinned where the copies should overlap with work of the device. Nothing here waits
-    for the device, and the order of every sum is fixed: the same batch gives the same bits there.
-    Treatments come in Augmenter's order: reverberation, then what is added, at its ratio to the
-    row as it then is.
+    audio: (rows, frames), int16, or float32 in [-1, 1), on the host or on `device`; left as it is.
+    prepared: on the host, pinned where the copies should overlap with work of the device. Nothing
+    here waits for the device, and the order of every sum is fixed: the same batch gives the same
+    bits there. Treatments come in Augmenter's order: reverberation, then what is added, at its
+    ratio to the row as it then is.
     """
 
     def on_device(name: Literal["wet_row", "taps", "scale", "added_row", "added", "level"]) -> torch.Tensor:

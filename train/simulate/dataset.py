@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from shard_tools import manifest, philox, storage
+from shard_tools import philox
 from shard_tools.audio import SAMPLE_RATE
-from shard_tools.catalogue import open_catalogue, read_manifest
+from shard_tools.catalogue import open_catalogue
 from shard_tools.errors import UserError
 from shard_tools.index import WAV
 from shard_tools.layout import shard_rows
@@ -65,8 +65,6 @@ def open_dataset(url: str) -> Dataset:
     catalogue = open_catalogue(url)
     if not len(catalogue):
         raise UserError(f"{url}: there are no utterances in it; pack some")
-    location = storage.join(url, manifest.NAME)
-    entries = manifest.from_bytes(read_manifest(location), location).shards
     pcm = catalogue.codec == WAV
     return Dataset(
         name=url,
@@ -76,7 +74,7 @@ def open_dataset(url: str) -> Dataset:
         shard=catalogue.shard,
         begin=np.where(pcm, catalogue.pcm_offset, catalogue.offset),
         length=np.where(pcm, 0, catalogue.size),
-        shard_bytes=np.array([entry.filesize for entry in entries], np.int64),
+        shard_bytes=np.array(catalogue.shard_sizes, np.int64),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools.index import BLOCK_SIZE
+from shard_tools.ranged import spans
 from shard_tools.storage import DOWNLOAD_PART
 from train.plan import BatchPlan, BatchSpec, Plan, PlanError, WindowedPlan, Windows
 from train.simulate.dataset import Dataset
@@ -34,7 +35,7 @@ class Reading:
 
     window: shards of each lane that are mixed at a time; None where the whole epoch is.
     left_out: share of the utterances within the cap that the epoch does not use.
-    cache_bytes: room for the window in use and the next one, where that is largest.
+    cache_bytes: data.cache.capacity must be so much: twice the largest window that any epoch can have.
     """
 
     way: str
@@ -63,14 +64,21 @@ class _Epoch:
 
 
 def ranged(dataset: Dataset, job: Job) -> Reading:
-    """A full shuffle, each crop fetched by a request of its own. Raises PlanError."""
+    """A full shuffle, whose crops are fetched by ranged requests. Raises PlanError."""
     plan = Plan(dataset.label, dataset.frames, dataset.speakers, job.spec)
     plan.check_world(job.world)
     epoch = _walk(plan)
-    fetched = crop_bytes(dataset, epoch.utterance, epoch.start, job.spec.crop, job.verify_crops)
-    of_nodes = fetched.reshape(len(fetched), job.nodes, -1).sum(axis=(0, 2))
-    requests = fetched.size // job.nodes
-    return _reading(dataset, job, epoch, "ranged", None, int(of_nodes.max()), requests, 0)
+    begin, end = crop_ranges(dataset, epoch.utterance, epoch.start, job.spec.crop, job.verify_crops)
+    shard = dataset.shard[epoch.utterance]
+    fetched, requests = np.zeros(job.nodes, np.int64), np.zeros(job.nodes, np.int64)
+    rows = job.spec.size // job.world
+    for step in range(len(epoch.utterance)):
+        for rank in range(job.world):
+            own = step, slice(rank * rows, (rank + 1) * rows)
+            made = spans(shard[own].tolist(), begin[own].tolist(), (end[own] - begin[own]).tolist())
+            fetched[rank // job.ranks_per_node] += sum(span.end - span.start for span in made)
+            requests[rank // job.ranks_per_node] += len(made)
+    return _reading(dataset, job, epoch, "ranged", None, int(fetched.max()), int(requests.max()), 0)
 
 
 def cached(dataset: Dataset, job: Job, lanes: int, width: int) -> Reading | Impossible:
@@ -87,24 +95,22 @@ def cached(dataset: Dataset, job: Job, lanes: int, width: int) -> Reading | Impo
         return Impossible(width, str(error))
     plan.check_world(job.world)
     epoch = _walk(plan)
-    size, requests = node_windows(dataset, windows, job.nodes)
-    own = size[:-1].sum(axis=0)
-    busiest = int(own.argmax())
-    room = int((size[:-1] + size[1:]).max())
-    return _reading(
-        dataset, job, epoch, "cached", width, int(own[busiest]), int(requests[:-1, busiest].sum()), room
-    )
+    fetched, requests = brought(dataset, windows, job.nodes)
+    largest = np.sort(dataset.shard_bytes)[::-1][: lanes // job.nodes * width]
+    room = 2 * int(largest.sum())
+    return _reading(dataset, job, epoch, "cached", width, int(fetched.max()), int(requests.max()), room)
 
 
-def crop_bytes(
+def crop_ranges(
     dataset: Dataset,
     utterance: npt.NDArray[np.int64],
     start: npt.NDArray[np.int64],
     crop: int,
     verify: bool,
-) -> npt.NDArray[np.int64]:
-    """Bytes that a ranged read of each crop brings, the shape of `utterance`: its PCM, or the FLAC member.
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """First byte of each crop in its shard, and the one after its last, both of the shape of `utterance`.
 
+    That is the crop's PCM, or the FLAC member.
     Verified crops are read in whole blocks, of which the last of a shard may be shorter.
     """
     flac = dataset.length[utterance]
@@ -114,27 +120,22 @@ def crop_bytes(
         begin = begin // BLOCK_SIZE * BLOCK_SIZE
         whole = dataset.shard_bytes[dataset.shard[utterance]]
         end = np.minimum(-(-end // BLOCK_SIZE) * BLOCK_SIZE, whole)
-    return end - begin
+    return begin, end
 
 
-def node_windows(
+def brought(
     dataset: Dataset, windows: Windows, nodes: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Bytes of the shards that each node needs in a window, and requests for them.
-
-    int64 (windows + 1, nodes) each; the last row is the first window of the next epoch.
-    """
+    """Bytes of the shards that each node brings in the first epoch, and requests; int64 (nodes,) each."""
     each = windows.lanes // nodes
-    times = [(0, window) for window in range(windows.per_epoch)] + [(1, 0)]
-    size = np.zeros((len(times), nodes), np.int64)
-    requests = np.zeros_like(size)
-    for row, (epoch, window) in enumerate(times):
-        lanes = windows.of(epoch, window)
+    fetched, requests = np.zeros(nodes, np.int64), np.zeros(nodes, np.int64)
+    for window in range(windows.per_epoch):
+        lanes = windows.of(0, window)
         for node in range(nodes):
             own = dataset.shard_bytes[np.concatenate(lanes[node * each : (node + 1) * each])]
-            size[row, node] = own.sum()
-            requests[row, node] = (-(-own // DOWNLOAD_PART)).sum()
-    return size, requests
+            fetched[node] += own.sum()
+            requests[node] += (-(-own // DOWNLOAD_PART)).sum()
+    return fetched, requests
 
 
 def over_cap(dataset: Dataset, spec: BatchSpec) -> int:

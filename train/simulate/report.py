@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -12,13 +13,14 @@ from train.simulate.scale import Scale
 
 _LEGEND = """\
 per node and epoch, of the node that has most; {steps}
+cache GiB   what data.cache.capacity must be at least: the window in use and the next one
 left out    utterances that the epoch does not use, those beyond a cap apart
 apart       how far neighbours in a shard come apart in the epoch; a full shuffle is 1
 spk/1000    distinct speakers in 1,000 consecutive samples
 encounters  how often two speakers who met in a batch meet again in the epoch; a full shuffle is 1"""
 
 _COLUMNS = (
-    "reading", "window", "GB", "requests", "MB/s", "req/s", "cache GB", "left out", "apart", "spk/1000",
+    "reading", "window", "GB", "requests", "MB/s", "req/s", "cache GiB", "left out", "apart", "spk/1000",
     "encounters",
 )  # fmt: skip
 
@@ -45,8 +47,8 @@ def as_table(
         f"{dataset.name}: {len(dataset):,} utterances of {dataset.speakers:,} speakers, "
         f"{len(dataset.shard_bytes):,} shards, {size:,.1f} GB",
         f"batches of {spec.speakers} speakers x {spec.utterances_per_speaker}, crops of {spec.crop:,} frames"
-        f"{', read in whole blocks to verify them' if job.verify_crops else ''}; {job.nodes} nodes x "
-        f"{job.ranks_per_node} processes; {lanes} lanes",
+        f"{', read in whole blocks to verify them' if job.verify_crops else ''}; {job.nodes} x "
+        f"{job.ranks_per_node} processes (nodes x ranks); {lanes} lanes",
     ]
     if over := over_cap(dataset, spec):
         heading.append(f"{over:,} utterances are beyond --max-utterances-per-speaker in every epoch")
@@ -66,7 +68,7 @@ def _row(reading: Reading, shuffled: Mixing, step_seconds: float) -> list[str]:
         f"{reading.requests:,}",
         f"{reading.bytes / seconds / 1e6:,.1f}",
         f"{reading.requests / seconds:,.1f}",
-        f"{reading.cache_bytes / 1e9:,.1f}" if reading.cache_bytes else "–",
+        f"{math.ceil(reading.cache_bytes / 2**30 * 10) / 10:,.1f}" if reading.cache_bytes else "–",
         f"{100 * reading.left_out:.2f} %",
         f"{mixed.apart / shuffled.apart:.3f}" if shuffled.apart else "–",
         f"{mixed.speakers:,.0f}",

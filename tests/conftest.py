@@ -16,6 +16,11 @@ from shard_tools.storage import StoragePolicy
 REAL_AUDIO = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first: a broken function is known before minutes of whole runs."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The address of an S3 server on a free port of 127.0.0.1, which AWS's environment variables point to."""

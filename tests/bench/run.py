@@ -53,7 +53,9 @@ def run(names: tuple[str, ...] | list[str], chosen: settings.Settings, out: Path
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="few and short rounds on a smaller corpus")
     parser.add_argument(
         "--only", action="append", choices=NAMES, help="this table (may be given several times); default: all"

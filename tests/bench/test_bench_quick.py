@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,33 +14,109 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def bench():
-    """The modules of the benchmarks, which are a program of their own and not a package."""
+    """Imports modules of the benchmarks, which are a program of their own and not a package."""
     sys.path.insert(0, str(HERE))
     yield importlib.import_module
     sys.path.remove(str(HERE))
 
 
 @pytest.fixture(scope="module")
-def results(bench, tmp_path_factory):
-    """The documents of a tiny run of all tables, by name, and the page."""
-    contest, settings, program = bench("harness.contest"), bench("harness.settings"), bench("run")
-    folder = tmp_path_factory.mktemp("bench")
-    chosen = settings.tiny(folder, contest.Here)
-    names = [name for name in program.NAMES if name != "side_by_side"]
-    program.run(names, chosen, folder / "results", quick=True)
-    found = {name: json.loads((folder / "results" / f"{name}.json").read_text()) for name in names}
-    return found, (folder / "results" / "README.md").read_text()
+def tiny(bench, tmp_path_factory):
+    return bench("harness.settings").tiny(tmp_path_factory.mktemp("bench"), bench("harness.contest").Here)
 
 
-@pytest.mark.parametrize("name", ["local_augmented", "local_plain"])
-def test_every_loader_has_a_figure(results, name):
-    document = results[0][name]
+@pytest.fixture(scope="module")
+def measure(bench, tiny):
+    """Run one table in the tiny size: its JSON document, and the page made of all so far."""
+
+    def run(name):
+        out = tiny.cache / "results"
+        bench("run").run([name], tiny, out, quick=True)
+        return json.loads((out / f"{name}.json").read_text()), (out / "README.md").read_text()
+
+    return run
+
+
+def check_rates(document, page):
     assert document["machine"]["libraries"]["torch"] != "not installed"
-    for contestant in document["contestants"]:
-        assert contestant["status"] == "ok", contestant
-        figure = contestant["crops_per_second"]
-        assert len(figure["values"]) == 2
-        assert 0 < figure["low"] <= figure["median"] <= figure["high"]
+    for result in document["contestants"]:
+        assert result["status"] == "ok", result
+        for unit in ("crops_per_second", "crops_per_cpu_second"):
+            assert len(result[unit]["values"]) == 2
+            assert 0 < result[unit]["low"] <= result[unit]["median"] <= result[unit]["high"]
+        assert f"| {result['name']} |" in page
+    assert document["ratios"]
     for ratio in document["ratios"]:
         assert ratio["low"] <= ratio["median"] <= ratio["high"]
         assert (ratio["met"] is None) == (ratio["at_least"] is None)
+
+
+@pytest.mark.parametrize("name", ["local_augmented", "local_plain"])
+def test_every_loader_has_a_figure(measure, name):
+    check_rates(*measure(name))
+
+
+@pytest.mark.s3
+def test_loaders_that_are_not_installed_are_reported(bench, tiny, measure, monkeypatch):
+    contest, table = bench("harness.contest"), bench("tables.side_by_side")
+    absent = dict.fromkeys(contest.NEEDS, ("no-such-distribution",))
+    monkeypatch.setattr(contest, "NEEDS", absent)
+    monkeypatch.setattr(table, "NEEDS", absent)
+    monkeypatch.setattr(
+        table, "cold_epoch", lambda *_, **__: {"crops": 16, "seconds": 1, "first_batch_seconds": 1}
+    )
+    document, page = measure("side_by_side")
+    status = {result["name"]: result["status"] for result in document["contestants"]}
+    assert status == {
+        "voxshard": "ok",
+        "webdataset": "ok",
+        "mosaicml-streaming": "not installed",
+        "litdata": "not installed",
+        "lhotse Shar": "not installed",
+    }
+    assert [ratio["to"] for ratio in document["ratios"]] == ["webdataset"]
+    assert "| litdata | not installed: no-such-distribution |" in page
+    assert {result["name"] for result in document["s3"]} == {*status, "voxshard, cached"}
+
+
+@pytest.mark.s3
+def test_an_epoch_from_s3_is_counted(bench, tiny):
+    contest, corpora, table = bench("harness.contest"), bench("harness.corpus"), bench("tables.side_by_side")
+    corpus = corpora.make_corpus(tiny.cache, tiny.remote)
+    result, runs = {"status": "ok"}, []
+    entry = bench("harness.task").Entry("ours", "ours")
+    settings = bench("dataclasses").replace(tiny, start=contest.Process)
+    with bench("harness.endpoint").endpoint(None) as store:
+        store.upload(corpus.shards("wav"), f"{corpus.folder.name}/shards/wav")
+        table._epoch(corpus, entry, settings, store, result, runs)
+    assert result == {"status": "ok"}
+    assert runs[0]["crops_per_second"] > 0
+    assert runs[0]["requests"] >= 2
+    assert runs[0]["bytes_per_crop"] >= 2 * 32240
+
+
+def test_a_failing_loader_is_reported_and_the_others_go_on(bench, tiny):
+    entry, corpora = bench("harness.task").Entry, bench("harness.corpus")
+    entries = [entry("bad", "webdataset_soundfile", {"read": "nothing"}), entry("good", "voxceleb_like")]
+    bad, good = bench("harness.contest").contest(corpora.make_corpus(tiny.cache, tiny.local), entries, tiny)
+    assert (bad["status"], bad["reason"]) == ("failed", "KeyError: 'nothing'")
+    assert good["status"] == "ok"
+
+
+def test_planning_has_its_figures(measure):
+    document, page = measure("planning")
+    assert [result["name"] for result in document["contestants"]] == [
+        "P = 200, K = 1", "P = 100, K = 2", "P = 64, K = 1",
+    ]  # fmt: skip
+    for result in document["contestants"]:
+        assert result["epoch_seconds"]["median"] > 0
+        assert set(result["met"]) == {"epoch_seconds", "peak_mib"}
+    assert "## Planning" in page
+
+
+def test_stages_add_up(measure):
+    document, _ = measure("stages")
+    [result] = document["contestants"]
+    assert result["functions"]
+    assert all(0 <= row["own_ms"] <= row["ms"] * 1.01 for row in result["functions"])
+    assert any(row["function"].startswith("train/augment/") for row in result["functions"])

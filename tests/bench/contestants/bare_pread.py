@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-
 from contestants.ours import make_stream
 from harness.task import Task
 

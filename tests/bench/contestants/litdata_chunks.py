@@ -3,7 +3,8 @@
 `optimize` writes the utterances as int16 arrays in chunks of the recommended 64 MB; a
 StreamingDataset with shuffle on crops them in __getitem__; StreamingDataLoader batches. On the
 local disk the chunks are read where they lie; from S3 they are downloaded whole into a cache
-folder, which is empty at the start.
+folder, which is empty at the start, by litData's boto3 client: its obstore client, which it prefers, has
+no setting for an endpoint without TLS.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import litdata
 import numpy as np
 import soundfile
 import torch
-
 from harness.corpus import Corpus
 from harness.task import Task
+from litdata.streaming import downloader
 
 NAME = "litdata_chunks"
 
@@ -55,6 +56,7 @@ def batches(task: Task) -> Iterator[torch.Tensor]:
     place = task.place(task.corpus.converted(NAME))
     options: dict[str, Any] = {"shuffle": True, "drop_last": True, "seed": 0}
     if task.remote is not None:
+        downloader._OBSTORE_AVAILABLE = False
         options["cache_dir"] = str(task.scratch)
         options["storage_options"] = {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}
     dataset = Crops(task.frames, place, **options)

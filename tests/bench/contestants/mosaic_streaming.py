@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from streaming import MDSWriter, StreamingDataLoader, StreamingDataset
-from streaming.base.util import clean_stale_shared_memory
-
 from harness.corpus import Corpus
 from harness.task import Task
+from streaming import MDSWriter, StreamingDataLoader, StreamingDataset
+from streaming.base.util import clean_stale_shared_memory
 
 NAME = "mosaic_streaming"
 

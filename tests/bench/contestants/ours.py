@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-
 from harness.task import Task
-from shard_tools.catalogue import open_catalogue
+
 from train.config import parse
-from train.loading import CropLoader
 from train.pipeline import Stream, make_loader
 from train.pipeline import batches as unwrapped
-from train.sources import build_augmenter, build_plan, build_reader, speeds_of
+from train.sources import build_plan, build_stream, open_training_data
 
 
 def make_stream(task: Task) -> Stream:
@@ -34,23 +32,16 @@ def make_stream(task: Task) -> Stream:
         if task.option("cache_mib"):
             arguments += ["--augment.cache_mib", str(task.option("cache_mib"))]
     config, _ = parse(arguments)
-    catalogue = open_catalogue(url)
-    speeds = speeds_of(config, catalogue)
-    plan = build_plan(catalogue, config, speeds)
-    crop = plan.spec.crop
-    reader = build_reader(catalogue, config, 1, 1)
-    # As train.run has it: batches are read ahead in threads where the store does not answer at once.
-    at_once = task.remote is None or config.data.access == "cached"
-    return Stream(
-        plan,
-        CropLoader(reader, crop, config.run.seed, speeds, config.data.on_error),
-        build_augmenter(config.augment, frames=crop, seed=config.run.seed),
-        rank=0,
-        world=1,
-        ahead=0 if at_once else max(1, (config.data.ahead_mib << 20) // (task.batch * crop * 4)),
-    )
+    catalogue = open_training_data(config)
+    plan = build_plan(catalogue, config)
+    return build_stream(config, catalogue, plan, rank=0, world=1, on_node=1)
 
 
 def batches(task: Task) -> Iterator[torch.Tensor]:
-    for batch in unwrapped(make_loader(make_stream(task), 0, 10**9, workers=0, prefetch=2)):
-        yield batch["audio"]
+    stream = make_stream(task)
+    epoch = stream.plan.steps_per_epoch
+    first = 0
+    while True:  # epoch by epoch: what is read ahead is not of an epoch that nobody asked for
+        for batch in unwrapped(make_loader(stream, first, first + epoch, workers=0, prefetch=2)):
+            yield batch["audio"]
+        first += epoch

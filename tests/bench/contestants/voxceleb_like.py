@@ -20,9 +20,8 @@ import numpy.typing as npt
 import scipy.signal
 import soundfile
 import torch
-from torch.utils.data import DataLoader, Dataset
-
 from harness.task import Task
+from torch.utils.data import DataLoader, Dataset
 
 Audio = npt.NDArray[np.float64]
 

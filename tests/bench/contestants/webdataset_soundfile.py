@@ -19,8 +19,8 @@ from typing import Any
 import soundfile
 import torch
 import webdataset as wds
-
 from harness.task import Task
+
 from shard_tools.manifest import from_bytes
 
 

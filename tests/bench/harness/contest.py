@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,15 +37,16 @@ class ContestantError(Exception):
 def last_line(text: str, status: int) -> str:
     """What a process that ended said last, most likely why."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else f"the process ended with status {status}"
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return (errors or lines or [f"the process ended with status {status}"])[-1]
 
 
 class Process:
     """A contestant in a process of its own. The methods are Runner's, by name, over a pipe."""
 
     def __init__(self, task: Task, cpu: int | None, environment: dict[str, str]) -> None:
-        one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        self._log = tempfile.TemporaryFile("w+")
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in close)
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("worker.py")), _cpu(cpu), to_json(task)],
             stdin=subprocess.PIPE,
@@ -102,16 +104,16 @@ class Here:
 
     def ask(self, command: str) -> Any:
         name, *arguments = command.split()
-        return getattr(self._runner, name)(*map(float, arguments))
+        try:
+            return getattr(self._runner, name)(*map(float, arguments))
+        except Exception as error:
+            raise ContestantError(f"{type(error).__name__}: {error}") from error
 
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
 
     def close(self) -> None: ...
-
-
-Start = Callable[[Task, "int | None", dict[str, str]], Any]
 
 
 def missing(entry: Entry) -> str | None:
@@ -127,10 +129,11 @@ def missing(entry: Entry) -> str | None:
 def contest(corpus: Corpus, entries: Sequence[Entry], settings: Settings) -> list[dict[str, Any]]:
     """Warm crops per second of each entry, in `settings.rounds` rounds in which all take their turns.
 
-    One dict an entry: name, status ("ok", "not installed", "failed"), reason, crops_per_second (a summary).
+    One dict an entry: name, status ("ok", "not installed", "failed"), reason, and summaries of
+    crops_per_second and crops_per_cpu_second, which a busy machine disturbs less.
     """
     results: list[dict[str, Any]] = []
-    running: list[tuple[dict[str, Any], list[float], Any]] = []
+    running: list[tuple[dict[str, Any], list[dict[str, float]], Any]] = []
     scratch = Path(tempfile.mkdtemp(prefix="bench-", dir=settings.cache))
     try:
         for number, entry in enumerate(entries):
@@ -147,21 +150,22 @@ def contest(corpus: Corpus, entries: Sequence[Entry], settings: Settings) -> lis
             process.pause()
         for round_number in range(settings.rounds):
             turn = round_number % max(len(running), 1)
-            for result, rates, process in running[turn:] + running[:turn]:
+            for result, turns, process in running[turn:] + running[:turn]:
                 if result["status"] != "ok":
                     continue
                 process.resume()
                 found = _attempt(result, lambda p=process: p.ask(f"measure {settings.seconds}"))
                 process.pause()
                 if found is not None:
-                    rates.append(found["crops"] / found["seconds"])
+                    turns.append(found)
     finally:
         for _, _, process in running:
             process.close()
         shutil.rmtree(scratch, ignore_errors=True)
-    for result, rates, _ in running:
+    for result, turns, _ in running:
         if result["status"] == "ok":
-            result["crops_per_second"] = summary(rates)
+            for unit, seconds in (("crops_per_second", "seconds"), ("crops_per_cpu_second", "cpu_seconds")):
+                result[unit] = summary([turn["crops"] / turn[seconds] for turn in turns])
     return results
 
 

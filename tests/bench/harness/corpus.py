@@ -126,7 +126,7 @@ def _rooms(corpus: Corpus) -> None:
 
 
 def speech_shaped(rng: np.random.Generator, frames: int) -> npt.NDArray[np.float32]:
-    """Noise with speech's long-term spectrum (flat to 500 Hz, then -9 dB an octave) and its 4 Hz syllables."""
+    """Noise with speech's long-term spectrum (flat to 500 Hz, then -9 dB an octave) and 4 Hz syllables."""
     spectrum = scipy.fft.rfft(rng.standard_normal(frames, dtype=np.float32))
     gains, syllables = _shape(frames)
     wave = scipy.fft.irfft(spectrum * gains, frames)

@@ -26,7 +26,7 @@ LIBRARIES = (
 
 
 def describe() -> dict[str, object]:
-    """cpu, cores, memory_gib, system, python, date, and the libraries' versions ("not installed" where so)."""
+    """cpu, cores, memory_gib, system, python, date, and libraries (versions, or "not installed")."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),

@@ -14,7 +14,7 @@ from train.plan import BatchSpec, Plan
 
 
 def corpus(utterances: int, speakers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels int32 and frames int64 (utterances,): log-normal numbers of utterances a speaker, 4 to 20 s each."""
+    """Labels int32 and frames int64 (utterances,): log-normal counts a speaker, 4 to 20 s each."""
     rng = np.random.default_rng(0)
     share = rng.lognormal(0.0, 0.6, speakers)
     counts = np.maximum((share / share.sum() * utterances).astype(np.int64), 1)

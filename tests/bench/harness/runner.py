@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-
 from harness.task import Task
 
 
@@ -40,11 +39,11 @@ class Runner:
             self._next()
 
     def measure(self, seconds: float) -> dict[str, Any]:
-        """Run for at least so long: {"crops", "seconds"}."""
-        crops, began = 0, time.perf_counter()
+        """Run for at least so long: {"crops", "seconds", "cpu_seconds"}, the latter of all threads."""
+        crops, began, cpu_began = 0, time.perf_counter(), time.process_time()
         while (spent := time.perf_counter() - began) < seconds or crops == 0:
             crops += self._next()
-        return {"crops": crops, "seconds": spent}
+        return {"crops": crops, "seconds": spent, "cpu_seconds": time.process_time() - cpu_began}
 
     def epoch(self, crops: int) -> dict[str, Any]:
         """From opening the data to the crop number `crops`: {"crops", "seconds", "first_batch_seconds"}."""
@@ -62,5 +61,7 @@ class Runner:
         batch = next(self._stream)
         shape = (self.task.batch, self.task.frames)
         if tuple(batch.shape) != shape or batch.dtype != torch.float32:
-            raise RuntimeError(f"{self.task.entry.name} gave {tuple(batch.shape)} {batch.dtype}, not {shape} float32")
+            raise RuntimeError(
+                f"{self.task.entry.name} gave {tuple(batch.shape)} {batch.dtype}, not {shape} float32"
+            )
         return len(batch)

@@ -28,16 +28,20 @@ class Target:
 
 
 def ratios(results: Sequence[dict[str, Any]], targets: Sequence[Target]) -> list[dict[str, Any]]:
-    """Each target's ratio, computed within each round and then summarised."""
-    figures = {
-        result["name"]: result["crops_per_second"]["values"] for result in results if result["status"] == "ok"
-    }
+    """Each target's ratio, computed within each round and then summarised; "cpu": the same per CPU second."""
+    done = {result["name"]: result for result in results if result["status"] == "ok"}
     found = []
     for target in targets:
-        if target.of not in figures or target.to not in figures:
+        if target.of not in done or target.to not in done:
             continue
-        pairs = zip(figures[target.of], figures[target.to], strict=True)
-        ratio = summary([own / other for own, other in pairs])
-        met = None if target.at_least is None else ratio["median"] >= target.at_least
-        found.append({"of": target.of, "to": target.to, "at_least": target.at_least, "met": met, **ratio})
+        wall, cpu = (
+            summary([own / other for own, other in zip(*values, strict=True)])
+            for values in (
+                [done[name][unit]["values"] for name in (target.of, target.to)]
+                for unit in ("crops_per_second", "crops_per_cpu_second")
+            )
+        )
+        met = None if target.at_least is None else wall["median"] >= target.at_least
+        row = {"of": target.of, "to": target.to, "at_least": target.at_least, "met": met}
+        found.append({**row, **wall, "cpu": cpu})
     return found

@@ -28,7 +28,6 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
     import torch
-
     from harness.runner import Runner
     from harness.task import from_json
 

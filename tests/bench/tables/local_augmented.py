@@ -13,8 +13,8 @@ from harness.task import Entry
 TITLE = "Local disk, augmentation on"
 LAYOUT = "rates"
 ABOUT = (
-    "Crops per second, one core. Each crop is left alone, reverberated, or gets noise, music or 3 to 7 voices,"
-    " with equal chances. Spectra of impulse responses are kept in memory; “spectra made anew” keeps"
+    "Crops per second, one core. Each crop is left alone, reverberated, or gets noise, music or 3 to 7"
+    " voices, with equal chances. Spectra of impulse responses are kept in memory; “spectra made anew” keeps"
     " almost none, as when there are tens of thousands of rooms."
 )
 ENTRIES = (

@@ -16,8 +16,8 @@ from harness.spread import summary
 TITLE = "Planning"
 LAYOUT = "planning"
 ABOUT = (
-    "1,092,009 utterances of 5,994 speakers, in batches of P speakers × K utterances, each figure from a fresh"
-    " process. “Epoch”: from labels to the first batch. “Seek”: from nothing to a random step"
+    "1,092,009 utterances of 5,994 speakers, in batches of P speakers × K utterances, each figure from a"
+    " fresh process. “Epoch”: from labels to the first batch. “Seek”: from nothing to a random step"
     " of a later epoch. “Next”: each further batch. Memory: how far the process's peak rose."
 )
 SPEAKERS = 5994
@@ -43,7 +43,9 @@ def run(settings: Settings) -> dict[str, Any]:
 def _measure(shape: tuple[int, int], settings: Settings) -> dict[str, float]:
     command = [sys.executable, str(PROGRAM), str(settings.plan_utterances), str(SPEAKERS), *map(str, shape)]
     command.append("all" if settings.cpu is None else str(settings.cpu))
-    process = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     if process.returncode:
         raise RuntimeError(last_line(process.stderr, process.returncode))
     return dict(json.loads(process.stdout))

@@ -44,7 +44,7 @@ def run(settings: Settings) -> dict[str, Any]:
 
 
 def from_s3(corpus: Corpus, settings: Settings) -> list[dict[str, Any]]:
-    """One dict an entry: name, status, reason, and over the rounds crops_per_second, requests, bytes_per_crop …"""
+    """One dict an entry: name, status, reason, and summaries of crops_per_second, requests, …"""
     results: list[dict[str, Any]] = []
     prefix = corpus.folder.name
     with endpoint(settings.cpu) as store:

@@ -27,7 +27,8 @@ LEAST_SHARE = 0.01  # of a batch's time, to be listed
 def run(settings: Settings) -> dict[str, Any]:
     corpus = make_corpus(settings.cache, settings.local)
     with tempfile.TemporaryDirectory(dir=settings.cache) as scratch:
-        return {"contestants": [{"name": ENTRY.name, "status": "ok", **profile(Task(corpus, ENTRY, Path(scratch)), settings)}]}
+        found = profile(Task(corpus, ENTRY, Path(scratch)), settings)
+    return {"contestants": [{"name": ENTRY.name, "status": "ok", **found}]}
 
 
 def profile(task: Task, settings: Settings) -> dict[str, Any]:
@@ -43,13 +44,20 @@ def profile(task: Task, settings: Settings) -> dict[str, Any]:
         crops += found["crops"]
         seconds += found["seconds"]
     count = crops / task.batch
-    project = Path(__file__).parents[3]
     functions = []
     for (file, _, name), (_, _, own, in_all, _) in pstats.Stats(profiler).stats.items():  # type: ignore[attr-defined]
-        path = Path(file)
-        if path.is_relative_to(project) and path.relative_to(project).parts[0] in ("train", "shard_tools"):
-            if in_all >= LEAST_SHARE * seconds:
-                where = f"{path.relative_to(project)}: {name}"
-                functions.append({"function": where, "ms": 1000 * in_all / count, "own_ms": 1000 * own / count})
+        where = _place(Path(file))
+        if where is not None and in_all >= LEAST_SHARE * seconds:
+            row = {"function": f"{where}: {name}", "ms": 1000 * in_all / count, "own_ms": 1000 * own / count}
+            functions.append(row)
     functions.sort(key=lambda row: -row["ms"])
     return {"ms_per_batch": 1000 * seconds / count, "functions": functions}
+
+
+def _place(file: Path) -> str | None:
+    """The path of a source file of voxshard's, within the project; None for other files."""
+    project = Path(__file__).parents[3]
+    if not file.is_relative_to(project):
+        return None
+    inner = file.relative_to(project)
+    return str(inner) if inner.parts[0] in ("train", "shard_tools") else None

@@ -99,21 +99,19 @@ def decode(data: bytes, name: str) -> npt.NDArray[np.int16]:
     info = probe(data, name)
     require_fit(info, name)
     if info.pcm_offset is None:
-        return decode_flac(data, 0, info.frames, name)
+        return decode_flac(data, info.frames, name)
     return np.frombuffer(data, "<i2", info.frames, info.pcm_offset).astype(np.int16)
 
 
-def decode_flac(data: bytes | bytearray, start: int, frames: int, name: str) -> npt.NDArray[np.int16]:
-    """Frames [start, start + frames) of a FLAC file; int16 (frames,). AudioError when not all are there."""
+def decode_flac(data: bytes | bytearray, frames: int, name: str) -> npt.NDArray[np.int16]:
+    """All `frames` frames of a FLAC file; int16 (frames,). AudioError when not all are there."""
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            if start:
-                file.seek(start)
             samples: npt.NDArray[np.int16] = file.read(frames, dtype="int16")
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(f"{name}: truncated or damaged FLAC ({reason(error)})") from error
     if samples.shape != (frames,):
-        raise AudioError(f"{name}: truncated FLAC: frame {start + len(samples)} is missing")
+        raise AudioError(f"{name}: truncated FLAC: frame {len(samples)} is missing")
     return samples
 
 

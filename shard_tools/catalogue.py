@@ -14,6 +14,7 @@ from shard_tools import index as index_file
 from shard_tools import manifest as manifest_file
 from shard_tools import storage
 from shard_tools.errors import UserError
+from shard_tools.flac_frames import FrameTables
 
 # Indexes held as bytes at once while they are turned into columns.
 _INDEXES_AT_ONCE = 64
@@ -31,7 +32,8 @@ class Catalogue:
     pcm_offset: int64 (N,), offset in the tar of the first PCM frame, -1 for FLAC;
     key_bytes: uint8, the keys' UTF-8 one after the other; key_ends: int64 (N,), where each ends;
     block_crc32: uint32, CRC-32 of each index.BLOCK_SIZE bytes of each shard, shard after shard (a shard's
-    last block may be shorter), or None: they take 0.05 % of the data's size in memory.
+    last block may be shorter), or None: they take 0.05 % of the data's size in memory;
+    flac: where the frames of FLAC streams lie, 0.1 % of their size in memory, or None.
     """
 
     url: str
@@ -50,6 +52,7 @@ class Catalogue:
     key_bytes: npt.NDArray[np.uint8]
     key_ends: npt.NDArray[np.int64]
     block_crc32: npt.NDArray[np.uint32] | None = None
+    flac: FrameTables | None = None
     _lookup: dict[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -88,8 +91,11 @@ class Catalogue:
         return {**self.__dict__, "_lookup": {}}
 
 
-def open_catalogue(url: str, *, block_crcs: bool = False) -> Catalogue:
-    """Read manifest.json and every index below `url`; with `block_crcs` for a Reader that verifies crops.
+def open_catalogue(url: str, *, block_crcs: bool = False, flac_frames: bool = True) -> Catalogue:
+    """Read manifest.json and every index below `url`.
+
+    block_crcs: keep the blocks' checksums, for a Reader that verifies crops; flac_frames: keep
+    where FLAC frames lie, without which a crop costs the whole utterance.
 
     Raises StorageError when one cannot be read, and UserError when the manifest is
     of another format or version or an index is not the one that it names.
@@ -98,7 +104,7 @@ def open_catalogue(url: str, *, block_crcs: bool = False) -> Catalogue:
     data = read_manifest(manifest_url)
     manifest = manifest_file.from_bytes(data, manifest_url)
     names = ["label", "frames", "codec", "offset", "size", "pcm_offset", "key_bytes", "key_ends"]
-    names += ["block_crc32"] * block_crcs
+    names += ["block_crc32"] * block_crcs + ["flac_block", "flac_offset"] * flac_frames
     parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*names, "shard")}
     key_total = 0
     for first in range(0, len(manifest.shards), _INDEXES_AT_ONCE):
@@ -119,6 +125,10 @@ def open_catalogue(url: str, *, block_crcs: bool = False) -> Catalogue:
         raise UserError(
             f"{manifest_url}: an index has labels outside the {len(manifest.speakers)} speakers; pack again"
         )
+    if flac_frames:
+        block, frame_offset = columns.pop("flac_block"), columns.pop("flac_offset")
+        if len(frame_offset):
+            columns["flac"] = FrameTables.of(block, frame_offset, columns["frames"])
     return Catalogue(
         url=url,
         digest=hashlib.sha256(data).hexdigest(),

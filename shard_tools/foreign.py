@@ -20,6 +20,7 @@ from shard_tools import audio, storage
 from shard_tools import index as index_file
 from shard_tools import manifest as manifest_file
 from shard_tools.errors import UserError
+from shard_tools.flac_frames import FrameTable, find_frames
 from shard_tools.keys import key_problem, split_member
 from shard_tools.listing import EXTENSIONS, ProblemsError
 from shard_tools.manifest import Manifest
@@ -132,16 +133,18 @@ def _scan_file(path: str, tar_name: str, report: Report) -> _Scan:
     keys: list[str] = []
     speakers: list[str] = []
     rows: list[tuple[int, int, int, int, int]] = []
+    tables: list[FrameTable | None] = []
     with open(path, "rb") as file:
         for key, found in samples.items():
             try:
-                member, info, speaker = _sample(file.fileno(), key, found)
+                member, info, table, speaker = _sample(file.fileno(), key, found)
             except UserError as error:
                 problems.append(f"{tar_name}: {error}")
                 continue
             pcm_offset = -1 if info.pcm_offset is None else member.offset + info.pcm_offset
             codec = index_file.FLAC if info.codec == "flac" else index_file.WAV
             rows.append((info.frames, codec, member.offset, member.size, pcm_offset))
+            tables.append(table)
             keys.append(key)
             speakers.append(speaker)
     if not samples:
@@ -149,6 +152,7 @@ def _scan_file(path: str, tar_name: str, report: Report) -> _Scan:
     sums = checksums(path, report)
     key_bytes, key_ends = index_file.pack_keys(keys)
     frames, codecs, offset, size, pcm = np.array(rows, np.int64).reshape(len(rows), 5).T
+    flac_block, flac_offset = index_file.pack_tables(tables)
     index = index_file.ShardIndex(
         key_bytes=key_bytes,
         key_ends=key_ends,
@@ -158,6 +162,8 @@ def _scan_file(path: str, tar_name: str, report: Report) -> _Scan:
         offset=offset,
         size=size,
         pcm_offset=pcm,
+        flac_block=flac_block,
+        flac_offset=flac_offset,
         block_crc32=sums.block_crc32,
         block_size=index_file.BLOCK_SIZE,
         shard_size=sums.size,
@@ -167,8 +173,10 @@ def _scan_file(path: str, tar_name: str, report: Report) -> _Scan:
     return _Scan(index, speakers, problems)
 
 
-def _sample(file: int, key: str, found: dict[str, Member]) -> tuple[Member, audio.AudioInfo, str]:
-    """Audio member, header and speaker of one sample; UserError says why it cannot be indexed."""
+def _sample(
+    file: int, key: str, found: dict[str, Member]
+) -> tuple[Member, audio.AudioInfo, FrameTable | None, str]:
+    """One sample's audio member, its header, its FLAC frames and the speaker; UserError for what is unfit."""
     extensions = sorted(found)
     present = [extension for extension in extensions if f".{extension}" in EXTENSIONS]
     if len(present) != 1:
@@ -195,4 +203,5 @@ def _sample(file: int, key: str, found: dict[str, Member]) -> tuple[Member, audi
         if not slash:
             raise UserError(f'{key}: no speaker: neither "speaker" in its JSON nor a folder in its key')
         speaker = folder
-    return member, info, str(speaker)
+    table = find_frames(data) if info.codec == "flac" else None
+    return member, info, table, str(speaker)

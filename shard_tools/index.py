@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools.errors import UserError
+from shard_tools.flac_frames import FrameTable, FrameTables, table_lengths
 
 VERSION = 1
 BLOCK_SIZE = 8192
@@ -30,12 +31,14 @@ _DTYPES: dict[str, Any] = {
     "offset": np.int64,
     "size": np.int64,
     "pcm_offset": np.int64,
+    "flac_block": np.int32,
+    "flac_offset": np.uint32,
     "block_crc32": np.uint32,
 }
 _REMEDY = "pack or index the shards again"
 _SCALARS = ("block_size", "shard_size")
 _DIGESTS = ("shard_sha256", "inputs")
-_PER_UTTERANCE = ("key_ends", "label", "frames", "codec", "offset", "size", "pcm_offset")
+_PER_UTTERANCE = ("key_ends", "label", "frames", "codec", "offset", "size", "pcm_offset", "flac_block")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,8 @@ class ShardIndex:
     label: int32 (n,), index into the manifest's speakers; frames: int64 (n,), PCM sample frames;
     codec: uint8 (n,), WAV or FLAC; offset, size: int64 (n,), bytes of the audio member's data in the tar;
     pcm_offset: int64 (n,), offset in the tar of the first PCM frame, -1 for FLAC;
+    flac_block: int32 (n,), samples in each frame of a FLAC stream, 0 where its frames are not in flac_offset;
+    flac_offset: uint32, where in its file each frame begins, utterance after utterance;
     block_crc32: uint32, zlib.crc32 of each `block_size` bytes of the shard (the last may be shorter);
     shard_size: bytes; shard_sha256: hex; inputs: hex digest of what the shard was made from.
     """
@@ -58,6 +63,8 @@ class ShardIndex:
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
     pcm_offset: npt.NDArray[np.int64]
+    flac_block: npt.NDArray[np.int32]
+    flac_offset: npt.NDArray[np.uint32]
     block_crc32: npt.NDArray[np.uint32]
     block_size: int
     shard_size: int
@@ -74,12 +81,24 @@ class ShardIndex:
     def keys(self) -> list[str]:
         return [self.key(row) for row in range(len(self))]
 
+    def frame_tables(self) -> FrameTables:
+        return FrameTables.of(self.flac_block, self.flac_offset, self.frames)
+
 
 def pack_keys(keys: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Keys as (key_bytes, key_ends)."""
     encoded = [key.encode() for key in keys]
     ends = np.cumsum([len(key) for key in encoded], dtype=np.int64)
     return np.frombuffer(b"".join(encoded), np.uint8), ends
+
+
+def pack_tables(
+    tables: Sequence[FrameTable | None],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint32]]:
+    """Tables of FLAC frames as (flac_block, flac_offset); None for what has none."""
+    block = np.array([table.block if table else 0 for table in tables], np.int32)
+    offsets = [table.offset for table in tables if table]
+    return block, np.concatenate(offsets) if offsets else np.empty(0, np.uint32)
 
 
 def to_bytes(index: ShardIndex) -> bytes:
@@ -119,4 +138,6 @@ def from_bytes(data: bytes, name: str) -> ShardIndex:
     ends = index.key_ends
     if len(rows) != 1 or (len(ends) and int(ends[-1]) != len(index.key_bytes)):
         raise UserError(f"{name}: a damaged shard index (its columns differ in length); {_REMEDY}")
+    if int(table_lengths(index.flac_block, index.frames).sum()) != len(index.flac_offset):
+        raise UserError(f"{name}: a damaged shard index (its FLAC frames do not add up); {_REMEDY}")
     return index

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from shard_tools import audio, storage
 from shard_tools.catalogue import Catalogue
 from shard_tools.errors import UserError
+from shard_tools.flac_frames import HEAD_BYTES, Piece, decode_piece
 from shard_tools.index import FLAC
 from shard_tools.integrity import VerifiedSource
 from shard_tools.ranged import RangedSource
@@ -34,8 +35,8 @@ class ReadError(UserError):
 class Reader:
     """Reads audio of a catalogue's utterances. Picklable, and may be used on both sides of a fork.
 
-    PCM costs one read of just the crop's bytes. FLAC costs a read of the whole
-    member, of which only the crop is decoded.
+    PCM costs one read of just the crop's bytes. FLAC costs a read of the frames that
+    hold the crop, or of the whole utterance where the catalogue has no table of them.
     """
 
     def __init__(
@@ -124,17 +125,37 @@ class Reader:
         counts: npt.NDArray[np.int64],
     ) -> None:
         catalogue, frames = self.catalogue, crops.shape[1]
-        members = [bytearray(size) for size in catalogue.size[utterances].tolist()]
+        rows = list(zip(utterances.tolist(), starts.tolist(), counts.tolist(), strict=True))
         shards, offsets = catalogue.shard[utterances].tolist(), catalogue.offset[utterances].tolist()
+        pieces: list[Piece | None] = []
+        files: list[bytearray] = []
+        buffers: list[memoryview] = []
+        for row, (u, start, count) in enumerate(rows):
+            piece, size = None, int(catalogue.size[u])
+            if catalogue.flac is not None:
+                available = int(catalogue.frames[u])
+                piece = catalogue.flac.piece(u, start, count, samples=available, size=size)
+            pieces.append(piece)
+            if piece is None:
+                files.append(bytearray(size))
+                buffers.append(memoryview(files[row]))
+            else:
+                offsets[row] += piece.start
+                files.append(bytearray(HEAD_BYTES + piece.end - piece.start))
+                buffers.append(memoryview(files[row])[HEAD_BYTES:])
         try:
-            self._checked.fill(shards, offsets, [memoryview(member) for member in members])
+            self._checked.fill(shards, offsets, buffers)
         except RangeError as error:
             self._fail(utterances, error.position, offsets[error.position], error.reason, error)
-        for row, (u, start, count) in enumerate(
-            zip(utterances.tolist(), starts.tolist(), counts.tolist(), strict=True)
-        ):
+        for row, (u, start, count) in enumerate(rows):
+            piece = pieces[row]
             try:
-                samples = audio.decode_flac(members[row], start, count, catalogue.key(u))
+                if piece is None:
+                    # Not by seeking: streams that have no table may be those that cannot seek.
+                    whole = audio.decode_flac(files[row], int(catalogue.frames[u]), catalogue.key(u))
+                    samples = whole[start : start + count]
+                else:
+                    samples = decode_piece(files[row], piece, start, count, catalogue.key(u))
             except audio.AudioError as error:
                 self._fail(utterances, row, offsets[row], str(error), error)
             crops[row] = audio.wrap(samples, frames)

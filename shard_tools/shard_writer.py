@@ -15,6 +15,7 @@ from shard_tools import audio, storage
 from shard_tools import index as index_file
 from shard_tools.convert import convert
 from shard_tools.errors import UserError
+from shard_tools.flac_frames import FrameTable, find_frames
 from shard_tools.manifest import ShardEntry
 from shard_tools.storage_errors import explain
 from shard_tools.tar import TarBuilder
@@ -86,6 +87,7 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
     temporary = os.path.join(task.scratch, task.tar_name)
     problems: list[str] = []
     rows: list[tuple[int, int, int, int, int, int]] = []
+    tables: list[FrameTable | None] = []
     try:
         with open(temporary, "wb") as file:
             tar = TarBuilder(file)
@@ -104,11 +106,12 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
                     codec = index_file.FLAC if info.codec == "flac" else index_file.WAV
                     pcm = -1 if info.pcm_offset is None else offset + info.pcm_offset
                     rows.append((source.label, info.frames, codec, offset, len(data), pcm))
+                    tables.append(find_frames(data) if info.codec == "flac" else None)
                 report(source.size)
             tar.finish()
         if problems:
             return ShardResult(None, problems)
-        index = _index(task, tar, rows)
+        index = _index(task, tar, rows, tables)
         index_data = index_file.to_bytes(index)
         storage.publish_file(temporary, storage.join(task.url, task.tar_name))
         storage.publish_bytes(storage.join(task.url, task.index_name), index_data)
@@ -172,11 +175,15 @@ def _member(task: ShardTask, source: Source) -> tuple[bytes, audio.AudioInfo]:
 
 
 def _index(
-    task: ShardTask, tar: TarBuilder, rows: list[tuple[int, int, int, int, int, int]]
+    task: ShardTask,
+    tar: TarBuilder,
+    rows: list[tuple[int, int, int, int, int, int]],
+    tables: list[FrameTable | None],
 ) -> index_file.ShardIndex:
     table = np.array(rows, np.int64).reshape(len(rows), 6)
     key_bytes, key_ends = index_file.pack_keys([source.key for source in task.sources])
     label, frames, codec, offset, size, pcm_offset = table.T
+    flac_block, flac_offset = index_file.pack_tables(tables)
     return index_file.ShardIndex(
         key_bytes=key_bytes,
         key_ends=key_ends,
@@ -186,6 +193,8 @@ def _index(
         offset=offset,
         size=size,
         pcm_offset=pcm_offset,
+        flac_block=flac_block,
+        flac_offset=flac_offset,
         block_crc32=tar.block_crc32,
         block_size=index_file.BLOCK_SIZE,
         shard_size=tar.size,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from shard_tools import audio, storage
@@ -18,10 +19,14 @@ from shard_tools import index as index_file
 from shard_tools import manifest as manifest_file
 from shard_tools.catalogue import checked_index, read_manifest
 from shard_tools.errors import UserError
+from shard_tools.flac_frames import HEAD_BYTES, FrameTables, decode_piece, find_frames
 from shard_tools.index import ShardIndex
 from shard_tools.manifest import Manifest, ShardEntry
 from shard_tools.tar import Member, checksums, members
 from shard_tools.workers import Report, run
+
+# A piece of so many FLAC frames is decoded at a time, about what a crop of two seconds needs.
+_FRAMES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,7 @@ def _check_samples(path: str, task: _Task, index: ShardIndex | None) -> list[str
         problems.append(f"{entry.url}: the tar cannot be read to its end: {error}")
     if index is None:
         return problems
+    tables = index.frame_tables()
     audio_members = {name for name in at if name.endswith((".wav", ".flac"))}
     indexed = 0
     with open(path, "rb") as file:
@@ -172,7 +178,7 @@ def _check_samples(path: str, task: _Task, index: ShardIndex | None) -> list[str
                     f" {index.size[row]} at {index.offset[row]} in the index"
                 )
             data = _read(file.fileno(), audio_member)
-            problems += [f"{entry.url}: {p}" for p in _check_audio(data, name, index, row)]
+            problems += [f"{entry.url}: {p}" for p in _check_audio(data, name, index, row, tables)]
             label = int(index.label[row])
             speaker = speakers[label] if 0 <= label < len(speakers) else None
             if speaker is None:
@@ -193,19 +199,43 @@ def _read(file: int, member: Member) -> bytes:
     return os.pread(file, member.size, member.offset)
 
 
-def _check_audio(data: bytes, name: str, index: ShardIndex, row: int) -> list[str]:
+def _check_audio(data: bytes, name: str, index: ShardIndex, row: int, tables: FrameTables) -> list[str]:
     try:
         info = audio.probe(data, name)
-        frames = len(audio.decode(data, name))
+        samples = audio.decode(data, name)
     except UserError as error:
         return [str(error)]
     problems = []
-    if frames != index.frames[row]:
-        problems.append(f"{name}: {frames} frames, the index says {index.frames[row]}")
+    if len(samples) != index.frames[row]:
+        problems.append(f"{name}: {len(samples)} frames, the index says {index.frames[row]}")
+    elif info.codec == "flac" and not _tables_hold(data, samples, tables, row):
+        problems.append(f"{name}: its FLAC frames are not where the index says")
     pcm_offset = -1 if info.pcm_offset is None else int(index.offset[row]) + info.pcm_offset
     if pcm_offset != index.pcm_offset[row]:
         problems.append(f"{name}: PCM begins at byte {pcm_offset}, the index says {index.pcm_offset[row]}")
     return problems
+
+
+def _tables_hold(data: bytes, samples: npt.NDArray[np.int16], tables: FrameTables, row: int) -> bool:
+    """Whether a FLAC file has the frames that the index says, and pieces of it decode to `samples`."""
+    found = find_frames(data)
+    if found is None or found.block != tables.block[row]:
+        return found is None and int(tables.block[row]) == 0
+    first = int(tables.first[row])
+    if not np.array_equal(found.offset, tables.offset[first : first + len(found.offset)]):
+        return False
+    step = _FRAMES_AT_ONCE * found.block
+    for start in range(0, len(samples), step):
+        expected = samples[start : start + step]
+        piece = tables.piece(row, start, len(expected), samples=len(samples), size=len(data))
+        assert piece is not None
+        file = bytearray(HEAD_BYTES) + data[piece.start : piece.end]
+        try:
+            if not np.array_equal(decode_piece(file, piece, start, len(expected), ""), expected):
+                return False
+        except audio.AudioError:
+            return False
+    return True
 
 
 def _check_json(data: bytes, name: str, speaker: str, expected: dict[str, int]) -> list[str]:

@@ -32,6 +32,8 @@ def make_index(keys: list[str]) -> ShardIndex:
         offset=numbers * 512,
         size=numbers + 100,
         pcm_offset=numbers - 1,
+        flac_block=(numbers % 2 * 3).astype(np.int32),
+        flac_offset=np.arange(int((-(-(numbers + 5) // 3) * (numbers % 2)).sum()), dtype=np.uint32),
         block_crc32=np.array([7, 2**32 - 1], np.uint32),
         block_size=8192,
         shard_size=10240,

@@ -87,7 +87,9 @@ def test_a_cut_or_vanished_shard_names_shard_key_and_offset(dataset, codec, dama
         os.truncate(path, int(catalogue.offset[u]) + 100)
     else:
         os.unlink(path)
-    offset = catalogue.offset[u] if codec else catalogue.pcm_offset[u]
+    offset = catalogue.pcm_offset[u]
+    if codec:
+        offset = catalogue.offset[u] + catalogue.flac.offset[catalogue.flac.first[u]]
     with pytest.raises(ReadError, match=text) as caught:
         Reader(catalogue).utterance(u)
     assert str(caught.value).startswith(f"{path}: utterance {catalogue.key(u)} at byte {offset}: ")

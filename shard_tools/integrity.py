@@ -15,6 +15,9 @@ from shard_tools.sources import ByteSource, RangeError
 
 logger = logging.getLogger(__name__)
 
+# A store or a network that garbles one answer in thirty does not do so four times running.
+REREADS = 3
+
 
 @dataclass(slots=True)
 class _Range:
@@ -33,7 +36,7 @@ class _Range:
 class VerifiedSource:
     """A byte source that checks what another one delivers. Memory: two blocks a range besides the buffers.
 
-    mismatches: ranges that held a wrong block at first; they are read once more.
+    mismatches: ranges that held a wrong block at first; they are read again, REREADS times at most.
     """
 
     def __init__(self, source: ByteSource, sizes: Sequence[int], block_crc32: npt.NDArray[np.uint32]) -> None:
@@ -47,27 +50,25 @@ class VerifiedSource:
     def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
         """Fill each buffer from `offsets[i]` of shard `shards[i]`.
 
-        Raises RangeError when the source does, and when a block has another CRC-32 twice.
+        Raises RangeError when the source does, and when a block has another CRC-32 every time.
         """
         ranges = [
             self._widen(position, shard, offset, buffer)
             for position, (shard, offset, buffer) in enumerate(zip(shards, offsets, buffers, strict=True))
         ]
-        self._read(ranges)
-        again = []
-        for range_ in ranges:
-            wrong = self._check(range_)
-            if wrong is not None:
-                logger.warning("shard %d: %s; reading it once more", range_.shard, wrong)
-                again.append(range_)
-        if not again:
-            return
-        self.mismatches += len(again)
-        self._read(again)
-        for range_ in again:
-            wrong = self._check(range_)
-            if wrong is not None:
-                raise RangeError(range_.position, f"{wrong}, also when read again")
+        for attempt in range(1 + REREADS):
+            self._read(ranges)
+            wrong = [(range_, words) for range_ in ranges if (words := self._check(range_)) is not None]
+            if not wrong:
+                return
+            if attempt == 0:
+                self.mismatches += len(wrong)
+            if attempt == REREADS:
+                range_, words = wrong[0]
+                raise RangeError(range_.position, f"{words}, also when read {REREADS} times more")
+            for range_, words in wrong:
+                logger.warning("shard %d: %s; reading it once more", range_.shard, words)
+            ranges = [range_ for range_, _ in wrong]
 
     def _widen(self, position: int, shard: int, offset: int, buffer: memoryview) -> _Range:
         size, end = self._sizes[shard], offset + len(buffer)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from processes import alive, descendants, finish, kill_tree, start, torchrun, wait_until
 
+from eval.checkpoint_file import read_checkpoint
+from shard_tools import storage
 from shard_tools.pack import PackOptions, pack
 
 pytestmark = pytest.mark.slow
@@ -152,3 +155,30 @@ def _depth(pid, ancestor):
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         depth += 1
     return depth
+
+
+@pytest.mark.s3
+def test_a_run_through_a_faulty_store_learns_exactly_what_one_from_the_disk_does(
+    corpus, shards, s3_bucket, faulty_s3, tmp_path
+):
+    """Errors, throttling, resets, cut and stalled bodies and wrong bytes in a fifth of all answers."""
+    for file in shards.iterdir():
+        storage.publish_bytes(storage.join(s3_bucket, file.name), file.read_bytes())
+    faulty_s3.set_faults(0.2, seed=7)
+    more = {
+        "data__verify": "crops",
+        "data__storage__attempts": 12,
+        "data__storage__first_wait": 0.01,
+        "data__storage__read_timeout": 1.0,
+        "data__windows__shards": 2,
+    }
+    weights = []
+    for name, url in (("disk", str(shards)), ("store", s3_bucket)):
+        folder = tmp_path / name
+        command = torchrun(2, "-m", "train", *options(corpus, url, **more, run__folder=folder))
+        status, output = finish(command, tmp_path / "out")
+        assert status == 0, output
+        weights.append(read_checkpoint(str(folder / "checkpoints/step-00000012.pt"))["network"])
+    assert sum(faulty_s3.faults.values()) > 20, faulty_s3.faults
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name

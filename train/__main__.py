@@ -7,18 +7,21 @@ import io
 import os
 import sys
 import time
+import traceback
 
 from shard_tools.errors import UserError, exit_status
 from train.config import Config, parse
+from train.failure import RankError, looks_like_a_lost_peer, tell_torchrun
 
-# A mistake in the configuration strikes every rank. The others hold their tongues so long that
-# torchrun, which ends all ranks when one fails, leaves them no time to repeat what rank 0 says;
-# a failure that is theirs alone is still heard.
+# A mistake in the configuration strikes every rank, and the death of one strikes all others. Those
+# hold their tongues so long that torchrun, which ends all ranks when one fails, leaves them no time
+# to speak before, or over, the first cause.
 SILENCE_S = 10.0
 
 
 def main() -> int:
     rank = int(os.environ.get("RANK", 0))
+    name = "train" if "RANK" not in os.environ else f"train[rank {rank}]"
 
     def command() -> None:
         try:
@@ -26,12 +29,21 @@ def main() -> int:
             from train.run import run  # after parsing: --help and a wrong key need not wait for torch
 
             run(config, yaml_text)
-        except UserError:
-            if rank > 0:
+        except UserError as error:
+            if rank > 0 and not isinstance(error, RankError):
                 time.sleep(SILENCE_S)
+            tell_torchrun(f"{name}: error: {error}")
+            raise
+        except Exception as error:
+            if looks_like_a_lost_peer(error):
+                time.sleep(SILENCE_S)
+                told = UserError(f"lost the other processes of the job ({str(error).splitlines()[0]})")
+                tell_torchrun(f"{name}: error: {told}")
+                raise told from error
+            tell_torchrun(traceback.format_exc())
             raise
 
-    return exit_status(command, program="train" if "RANK" not in os.environ else f"train[rank {rank}]")
+    return exit_status(command, program=name)
 
 
 def _parse(*, aloud: bool) -> tuple[Config, str]:

@@ -16,6 +16,7 @@ from train.ahead import ahead
 from train.augment.augmenter import Augmenter, Prepared
 from train.augment.device import Prepared as DevicePrepared
 from train.augment.device import Preparer
+from train.failure import RankError
 from train.loading import CropLoader, Loaded
 from train.plan import Anchor, Batch, BatchPlan, WindowedPlan
 
@@ -135,16 +136,16 @@ def make_loader(
 
 
 def batches(loader: wds.WebLoader) -> Iterator[dict[str, Any]]:
-    """Iterate over a loader, raising what a worker met as the UserError it was."""
+    """Iterate over a loader, raising what a worker met as a RankError."""
     try:
         for batch in loader:
             if "error" in batch:
-                raise UserError(batch["error"])
+                raise RankError(batch["error"])
             yield batch
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise UserError(
+        raise RankError(
             f"a reading process ended: {str(error).splitlines()[0]} (a kill by the kernel is most "
             "often for want "
             "of memory: lower data.workers, data.prefetch or data.ahead_mib)"

@@ -103,6 +103,8 @@ def test_a_corrupted_shard_ends_the_run_with_its_name_and_place(corpus, shards, 
     assert said, output
     for words in ("shard-000003.tar", "utterance s", "at byte", "CRC-32"):
         assert words in said[0]
+        assert words in said[-1], "torchrun should repeat the first cause, last of all"
+    assert "lost the other processes" not in output
 
 
 def test_a_corrupted_shard_is_substituted_alike_on_one_rank_and_two_and_counted(corpus, shards, tmp_path):

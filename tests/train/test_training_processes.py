@@ -192,8 +192,8 @@ def test_mistakes_end_every_rank_with_one_clear_line(corpus, tmp_path, processes
     status, output = finish(train(corpus, tmp_path / "run", processes, **changed), tmp_path / "out", 90)
     assert status != 0
     said = [line for line in output.splitlines() if "train[rank" in line and "error:" in line]
-    assert len(said) == 1, output
-    assert message in said[0]
-    assert "\n  File " not in output.split("torch.distributed.elastic")[0], (
-        "a traceback came before the message"
-    )
+    first, last = said[0], said[-1]
+    assert message in first
+    assert len(said) == 2, output
+    assert last.split(": ", 1)[1].endswith(first), "torchrun should repeat the cause, last of all"
+    assert "\n  File " not in output.split(first)[0], "a traceback came before the message"

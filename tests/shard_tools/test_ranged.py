@@ -210,7 +210,7 @@ def test_every_flipped_bit_around_a_crop_is_found(data):
     source = VerifiedSource(Source(), [size], crcs)
     first, last = offset // 8192, (offset + length - 1) // 8192
     if flipped is not None and first <= flipped // 8192 <= last:
-        with pytest.raises(RangeError, match=r"have CRC-32 .*, the index says .*, also when read 3 times more"):
+        with pytest.raises(RangeError, match=r"have CRC-32 .*, the index says .*, also when read 3 times"):
             source.fill([0], [offset], [memoryview(buffer)])
         assert source.mismatches == 1
     else:

@@ -145,7 +145,11 @@ def contest(corpus: Corpus, entries: Sequence[Entry], settings: Settings) -> lis
             own.mkdir()
             process = settings.start(Task(corpus, entry, own), settings.cpu, {})
             running.append((result, [], process))
+        for result, _, process in running:
             _attempt(result, process.answer)
+            process.pause()
+        for result, _, process in running:
+            process.resume()
             _attempt(result, lambda p=process: p.ask(f"warm_up {settings.warm_up}"))
             process.pause()
         for round_number in range(settings.rounds):

@@ -6,6 +6,7 @@ else about the signal matters to a loader.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,9 +19,11 @@ import numpy.typing as npt
 import scipy.fft
 import soundfile
 
+import shard_tools
 from shard_tools.pack import PackOptions, pack
 
 RATE = 16000
+STAMP = "complete.json"  # written last
 VERSION = 1  # of what this file makes: another number makes it anew
 
 
@@ -81,25 +84,45 @@ def make_corpus(folder: Path, size: Size) -> Corpus:
     """The corpus of this size below `folder`, made now unless it is there."""
     corpus = Corpus(folder / f"corpus-{size.name}", size)
     made_of = json.dumps({"version": VERSION, **asdict(size)}, indent=1)
-    stamp = corpus.folder / "complete.json"
-    if stamp.exists() and stamp.read_text() == made_of:
-        return corpus
-    shutil.rmtree(corpus.folder, ignore_errors=True)
-    _speech(corpus)
-    _noises(corpus)
-    _rooms(corpus)
-    cores = len(os.sched_getaffinity(0)) if size.speakers > TINY.speakers else 1
+    if _stamp(corpus.folder) != made_of:
+        shutil.rmtree(corpus.folder, ignore_errors=True)
+        _speech(corpus)
+        _noises(corpus)
+        _rooms(corpus)
+        (corpus.folder / STAMP).write_text(made_of)
+    packed_by = _digest_of_packer()
+    shards = corpus.folder / "shards"
+    if _stamp(shards) != packed_by:
+        shutil.rmtree(shards, ignore_errors=True)
+        _pack(corpus)
+        (shards / STAMP).write_text(packed_by)
+    return corpus
+
+
+def _stamp(folder: Path) -> str | None:
+    path = folder / STAMP
+    return path.read_text() if path.exists() else None
+
+
+def _digest_of_packer() -> str:
+    """Shards of another version of the project are not measured."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(shard_tools.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _pack(corpus: Corpus) -> None:
+    cores = len(os.sched_getaffinity(0)) if corpus.size.speakers > TINY.speakers else 1
     for kind, source, form in (
         ("wav", corpus.speech, "keep"),
         ("flac", corpus.speech, "flac"),
         ("noises", corpus.noises, "keep"),
         ("rooms", corpus.rooms, "keep"),
     ):
-        options = PackOptions(format=form, utterances_per_shard=size.utterances_per_shard)
+        options = PackOptions(format=form, utterances_per_shard=corpus.size.utterances_per_shard)
         workers = cores if form == "flac" else 1
         pack(str(source), str(corpus.shards(kind)), options=options, workers=workers)
-    stamp.write_text(made_of)
-    return corpus
 
 
 def _speech(corpus: Corpus) -> None:

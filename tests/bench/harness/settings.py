@@ -14,7 +14,8 @@ from harness.corpus import FULL, SMALL, TINY, Size
 class Settings:
     """cache: folder for the corpus; start: makes a contestant's process (contest.Process, or Here in tests).
 
-    seconds: of one turn of one contestant; rounds: turns of each; warm_up: seconds before the first;
+    seconds: of one turn of one contestant; rounds: turns of each; warm_up: seconds before the first,
+    enough for every impulse response to have been drawn;
     cpu: the core that contestants run on (None: any); plan_utterances: size of the planning benchmark.
     """
 
@@ -39,7 +40,7 @@ def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         remote=SMALL,
         seconds=1.5,
         rounds=7,
-        warm_up=2.5,
+        warm_up=4.0,
         remote_rounds=3,
         plan_utterances=1_092_009,
         plan_rounds=3,
@@ -55,7 +56,7 @@ def quick(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         remote=SMALL,
         seconds=0.4,
         rounds=3,
-        warm_up=0.5,
+        warm_up=1.5,
         remote_rounds=1,
         plan_utterances=1_092_009,
         plan_rounds=1,

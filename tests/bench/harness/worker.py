@@ -18,11 +18,8 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 def main() -> None:
     cpu, task_json = sys.argv[1:]
-    if sys.platform == "linux":
-        # The parent stops processes whose turn it is not; none may stay behind stopped.
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-        if cpu != "all":
-            os.sched_setaffinity(0, {int(cpu)})  # before any library starts threads
+    # The parent stops processes whose turn it is not; none may stay behind stopped.
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is not an answer
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -33,6 +30,9 @@ def main() -> None:
 
     torch.set_num_threads(1)
     runner = Runner(from_json(task_json))
+    if cpu != "all":  # now, so that several may import at once; threads to come will inherit it
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), {int(cpu)})
     answers.write("null\n")
     for line in sys.stdin:
         name, *arguments = line.split()

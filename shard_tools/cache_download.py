@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from shard_tools import storage
-from shard_tools.cache_folder import CachedShard, CacheError, CacheFolder, Claim
+from shard_tools.cache_folder import CachedShard, CacheError, CacheFolder, Claim, ShardError
 from shard_tools.cache_locks import LockFile
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -74,7 +74,7 @@ class Downloader:
             return
         found = self._write(file, shard, stopped)
         if found != shard.sha256:
-            raise CacheError(
+            raise ShardError(
                 f"{shard.url}: its {shard.size:,} bytes have SHA-256 {found}, the manifest says"
                 f" {shard.sha256}, twice: packed anew or damaged; check it with make-shards verify"
             )
@@ -93,7 +93,7 @@ class Downloader:
                 self.requests += 1
                 self.fetched_bytes += len(data)
             if len(data) != end - start:
-                raise CacheError(
+                raise ShardError(
                     f"{shard.url}: ends at byte {start + len(data):,}, the manifest says {shard.size:,}:"
                     " packed anew or cut short; check it with make-shards verify"
                 )

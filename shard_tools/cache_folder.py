@@ -36,6 +36,10 @@ class CacheError(UserError):
     """The cache cannot give a shard; the text says which, why, and what to change."""
 
 
+class ShardError(CacheError):
+    """What storage gives for a shard is not what the manifest says: another shard may still be had."""
+
+
 @dataclass(frozen=True)
 class CachedShard:
     """A shard as its manifest describes it: absolute url, bytes, SHA-256 in lower-case hex."""

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from shard_tools.cache import CachedShard, CacheError, ShardCache
+from shard_tools.cache_folder import ShardError
 from shard_tools.cache_locks import forget_after_fork
 from shard_tools.sources import LocalSource, RangeError
+from shard_tools.storage import StorageError
 
 
 class CachedSource:
@@ -22,6 +24,7 @@ class CachedSource:
         self._paths = [cache.path(shard) for shard in shards]
         self._files: LocalSource
         self._held: set[int]
+        self._lacking: dict[int, str]  # shards that could not be had, and why
         self._window: set[int]
         self._ahead: set[int]
         self.forget()
@@ -30,11 +33,15 @@ class CachedSource:
     def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
         """Fill each buffer from `offsets[i]` of shard `shards[i]`.
 
-        Raises RangeError, and CacheError or StorageError when a shard that is not in the cache cannot be had.
+        Raises RangeError, also for a shard that cannot be had from storage, and CacheError
+        when the cache itself cannot serve: no room, or a folder or disk that does not take it.
         """
         needed = set(shards)
         if not needed <= self._held:
             self._hold_only(self._window | needed, shards)
+        for position, shard in enumerate(shards):
+            if shard in self._lacking:
+                raise RangeError(position, self._lacking[shard])
         try:
             self._files.fill(shards, offsets, buffers)
         except RangeError:
@@ -46,7 +53,7 @@ class CachedSource:
     def keep(self, shards: Sequence[int]) -> None:
         """Hold these shards, a window of the plan, after releasing all others.
 
-        Raises CacheError and StorageError as ShardCache.hold does.
+        Raises CacheError as fill does. Shards that cannot be had are an error when they are read.
         """
         window = set(shards)
         size = sum(self._shards[shard].size for shard in window)
@@ -56,6 +63,7 @@ class CachedSource:
                 f" {self.cache.capacity:,}; raise data.cache.capacity, or make the window smaller"
             )
         self._window = window
+        self._lacking = {}  # a new window is a new chance
         self._hold_only(window, shards)
 
     def prefetch(self, shards: Sequence[int]) -> None:
@@ -68,6 +76,7 @@ class CachedSource:
         """Begin as a process that holds nothing; for forks and copies."""
         self._files = LocalSource(self._paths)
         self._held = set()
+        self._lacking = {}
         self._window = set()
         self._ahead = set()
 
@@ -79,12 +88,17 @@ class CachedSource:
         for shard in released:
             self._held.discard(shard)
             self.cache.release(self._shards[shard])
-        new = [shard for shard in dict.fromkeys((*order, *sorted(wanted))) if shard not in self._held]
+        known = self._held | self._lacking.keys()
+        new = [shard for shard in dict.fromkeys((*order, *sorted(wanted))) if shard not in known]
         if len(new) > 1:
             self.cache.prefetch([self._shards[shard] for shard in new], urgent=True)  # several at once
         for shard in new:
-            self.cache.hold(self._shards[shard])
-            self._held.add(shard)
+            try:
+                self.cache.hold(self._shards[shard])
+            except (ShardError, StorageError) as error:
+                self._lacking[shard] = str(error)
+            else:
+                self._held.add(shard)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"cache": self.cache, "_shards": self._shards, "_paths": self._paths}

@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and the one place where commands turn them into a line and an exit status."""
+"""Errors that the user can mend, and where commands turn them into a line and an exit status."""
 
 from __future__ import annotations
 

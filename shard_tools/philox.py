@@ -87,7 +87,7 @@ def permutation(seed: int, purpose: str, epoch: int, count: int) -> npt.NDArray[
 
 
 def raw(seed: int, purpose: str, epoch: int, count: int, part: int = 0) -> npt.NDArray[np.uint64]:
-    """`count` random 64-bit words in a row, for shuffles of an epoch or a numbered part of it; uint64 (count,).
+    """`count` random 64-bit words in a row, to shuffle an epoch or a part of it by; uint64 (count,).
 
     They come from numpy's Philox4x64-10, ten times as fast as `words`; numpy promises
     the stream of a bit generator (unlike its distributions) never to change.

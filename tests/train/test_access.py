@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -147,3 +149,26 @@ def test_a_cache_too_small_for_two_windows_is_refused(corpus, shards, tmp_path):
     small = (*small[:-1], "0.0001")
     with pytest.raises(UserError, match=r"data\.cache\.capacity is 0\.0001 GiB, and this node's 4 lane"):
         make_stream(corpus, str(shards / "wav"), *small)
+
+
+@pytest.mark.parametrize("access", ["direct", "cached"])
+def test_a_shard_that_vanished_is_named_or_substituted(corpus, shards, tmp_path, access):
+    url = tmp_path / "shards"
+    shutil.copytree(shards / "wav", url)
+    (url / "shard-000002.tar").unlink()
+    more = cached(tmp_path / "cache") if access == "cached" else WINDOWS
+    with pytest.raises(UserError, match=r"shard-000002\.tar: utterance s\d\d/\d at byte \d+"):
+        fetch(make_stream(corpus, str(url), *more))
+
+    stream = make_stream(corpus, str(url), *more, "--data.on_error", "substitute")
+    whole = make_stream(corpus, str(shards / "wav"), *WINDOWS)
+    found = list(batches(make_loader(stream, 0, 8, workers=0, prefetch=2)))
+    expected = list(batches(make_loader(whole, 0, 8, workers=0, prefetch=2)))
+    lost = torch.from_numpy(stream.loader.reader.catalogue.shard == 2)
+    for ours, theirs in zip(found, expected, strict=True):
+        gone = lost[theirs["utterance"]]
+        assert ours["substituted"] == int(gone.sum())
+        assert torch.equal(ours["audio"][~gone], theirs["audio"][~gone])
+        assert torch.equal(ours["label"], theirs["label"])
+        assert not lost[ours["utterance"]].any()
+    assert sum(batch["substituted"] for batch in found) > 0

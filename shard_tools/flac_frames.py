@@ -62,6 +62,25 @@ class FrameTables:
         lengths = table_lengths(block, samples)
         return cls(block, np.cumsum(lengths) - lengths, offset)
 
+    def ranges(
+        self,
+        utterance: npt.NDArray[np.int64],
+        start: npt.NDArray[np.int64],
+        count: npt.NDArray[np.int64],
+        samples: npt.NDArray[np.int64],
+        size: npt.NDArray[np.int64],
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Bytes [begin, end) of the files that `piece` would read, for many; all of one without a table."""
+        block = np.maximum(self.block[utterance].astype(np.int64), 1)
+        tabled = self.block[utterance] > 0
+        number, stop = start // block, -(-(start + count) // block)
+        first = self.first[utterance]
+        whole = stop * block >= samples
+        offset = np.append(self.offset.astype(np.int64), 0)
+        begin = np.where(tabled, offset[np.where(tabled, first + number, -1)], 0)
+        end = np.where(tabled & ~whole, offset[np.where(tabled & ~whole, first + stop, -1)], size)
+        return begin, end
+
     def piece(self, u: int, start: int, count: int, *, samples: int, size: int) -> Piece | None:
         """The frames that hold samples [start, start + count) of utterance `u`; None without a table.
 

@@ -44,7 +44,7 @@ def process_group(device: str) -> Iterator[Process]:
     if "RANK" not in os.environ:
         yield Process(0, 1, chosen)
         return
-    _end_with_parent()
+    end_with_parent()
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         dist.init_process_group("nccl", timeout=TIMEOUT, device_id=chosen)
@@ -56,8 +56,8 @@ def process_group(device: str) -> Iterator[Process]:
         dist.destroy_process_group()
 
 
-def _end_with_parent() -> None:
-    """Let the kernel end this process when torchrun dies, so that no rank trains on as an orphan.
+def end_with_parent() -> None:
+    """Let the kernel end this process when its parent dies, so that no rank trains on as an orphan.
 
     torchrun puts ranks into sessions of their own, where a SIGKILL of torchrun leaves them running,
     into the same folder as the run that is started in its place.

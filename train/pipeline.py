@@ -16,6 +16,7 @@ from train.ahead import ahead
 from train.augment.augmenter import Augmenter, Prepared
 from train.augment.device import Prepared as DevicePrepared
 from train.augment.device import Preparer
+from train.distributed import end_with_parent
 from train.failure import RankError
 from train.loading import CropLoader, Loaded
 from train.plan import Anchor, Batch, BatchPlan, WindowedPlan
@@ -153,5 +154,6 @@ def batches(loader: wds.WebLoader) -> Iterator[dict[str, Any]]:
 
 
 def _start_worker(_: int) -> None:
+    end_with_parent()
     # Ctrl-C reaches the whole process group; the training process ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,6 +12,7 @@ from shard_tools import philox
 from shard_tools.audio import SAMPLE_RATE
 from shard_tools.catalogue import open_catalogue
 from shard_tools.errors import UserError
+from shard_tools.flac_frames import FrameTables
 from shard_tools.index import WAV
 from shard_tools.layout import shard_rows
 from train.plan.groups import occurrence
@@ -28,7 +29,7 @@ class Dataset:
     label: int32 (N,); frames: int64 (N,), audio frames; shard: int32 (N,);
     begin: int64 (N,), byte of the shard where the audio begins that a crop is cut from; for
     FLAC the whole member; length: int64 (N,), bytes of a FLAC member, 0 for PCM;
-    shard_bytes: int64 (shards,).
+    shard_bytes: int64 (shards,); flac: where the frames of FLAC members lie.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Dataset:
     begin: npt.NDArray[np.int64]
     length: npt.NDArray[np.int64]
     shard_bytes: npt.NDArray[np.int64]
+    flac: FrameTables | None = None
     _turns: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -75,6 +77,7 @@ def open_dataset(url: str) -> Dataset:
         begin=np.where(pcm, catalogue.pcm_offset, catalogue.offset),
         length=np.where(pcm, 0, catalogue.size),
         shard_bytes=np.array(catalogue.shard_sizes, np.int64),
+        flac=catalogue.flac,
     )
 
 

@@ -110,12 +110,16 @@ def crop_ranges(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """First byte of each crop in its shard, and the one after its last, both of the shape of `utterance`.
 
-    That is the crop's PCM, or the FLAC member.
+    That is the crop's PCM, or its FLAC frames, or the whole member where their places are not known.
     Verified crops are read in whole blocks, of which the last of a shard may be shorter.
     """
-    flac = dataset.length[utterance]
-    begin = dataset.begin[utterance] + np.where(flac > 0, 0, 2 * start)
-    end = begin + np.where(flac > 0, flac, 2 * np.minimum(dataset.frames[utterance], crop))
+    member, frames = dataset.length[utterance], dataset.frames[utterance]
+    count = np.minimum(frames, crop)
+    first, last = np.zeros_like(start), member
+    if dataset.flac is not None:
+        first, last = dataset.flac.ranges(utterance, start, count, frames, member)
+    begin = dataset.begin[utterance] + np.where(member > 0, first, 2 * start)
+    end = np.where(member > 0, dataset.begin[utterance] + last, begin + 2 * count)
     if verify:
         begin = begin // BLOCK_SIZE * BLOCK_SIZE
         whole = dataset.shard_bytes[dataset.shard[utterance]]

@@ -1,8 +1,8 @@
 """The benchmarks: measures, and writes JSON and a Markdown page to tests/bench/results/.
 
 Examples:
-  python tests/bench/run.py                      everything, about eight minutes
-  python tests/bench/run.py --quick              a look, under a minute
+  python tests/bench/run.py                      everything, under eight minutes
+  python tests/bench/run.py --quick              a look, about a minute
   python tests/bench/run.py --only local_plain --seconds 5
 """
 

@@ -11,7 +11,7 @@ import traceback
 
 from shard_tools.errors import UserError, exit_status
 from train.config import Config, parse
-from train.failure import RankError, looks_like_a_lost_peer, tell_torchrun
+from train.failure import RankError, looks_like_a_lost_peer, lost_reader, tell_torchrun
 
 # A mistake in the configuration strikes every rank, and the death of one strikes all others. Those
 # hold their tongues so long that torchrun, which ends all ranks when one fails, leaves them no time
@@ -35,13 +35,15 @@ def main() -> int:
             tell_torchrun(f"{name}: error: {error}")
             raise
         except Exception as error:
-            if looks_like_a_lost_peer(error):
+            told: UserError | None = lost_reader(error)
+            if told is None and looks_like_a_lost_peer(error):
                 time.sleep(SILENCE_S)
                 told = UserError(f"lost the other processes of the job ({str(error).splitlines()[0]})")
-                tell_torchrun(f"{name}: error: {told}")
-                raise told from error
-            tell_torchrun(traceback.format_exc())
-            raise
+            if told is None:
+                tell_torchrun(traceback.format_exc())
+                raise
+            tell_torchrun(f"{name}: error: {told}")
+            raise told from error
 
     return exit_status(command, program=name)
 

@@ -26,6 +26,16 @@ def tell_torchrun(text: str) -> None:
             json.dump({"message": text, "timestamp": int(time.time())}, file)
 
 
+def lost_reader(error: BaseException) -> RankError | None:
+    """What to say where DataLoader noticed that one of its processes died; it may raise so in any line."""
+    if not (isinstance(error, RuntimeError) and "DataLoader worker" in str(error)):
+        return None
+    return RankError(
+        f"a reading process ended: {str(error).splitlines()[0]} (a kill by the kernel is most often for want "
+        "of memory: lower data.workers, data.prefetch or data.ahead_mib)"
+    )
+
+
 def looks_like_a_lost_peer(error: BaseException) -> bool:
     """Whether a collective failed because another process went away."""
     kinds = {kind.__name__ for kind in type(error).__mro__}

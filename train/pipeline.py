@@ -138,19 +138,10 @@ def make_loader(
 
 def batches(loader: wds.WebLoader) -> Iterator[dict[str, Any]]:
     """Iterate over a loader, raising what a worker met as a RankError."""
-    try:
-        for batch in loader:
-            if "error" in batch:
-                raise RankError(batch["error"])
-            yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise RankError(
-            f"a reading process ended: {str(error).splitlines()[0]} (a kill by the kernel is most "
-            "often for want "
-            "of memory: lower data.workers, data.prefetch or data.ahead_mib)"
-        ) from error
+    for batch in loader:
+        if "error" in batch:
+            raise RankError(batch["error"])
+        yield batch
 
 
 def _start_worker(_: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 import time
 import traceback
@@ -30,11 +31,13 @@ def main() -> int:
 
             run(config, yaml_text)
         except UserError as error:
+            _stop_noticing_readers()
             if rank > 0 and not isinstance(error, RankError):
                 time.sleep(SILENCE_S)
             tell_torchrun(f"{name}: error: {error}")
             raise
         except Exception as error:
+            _stop_noticing_readers()
             told: UserError | None = lost_reader(error)
             if told is None and looks_like_a_lost_peer(error):
                 time.sleep(SILENCE_S)
@@ -46,6 +49,11 @@ def main() -> int:
             raise told from error
 
     return exit_status(command, program=name)
+
+
+def _stop_noticing_readers() -> None:
+    """DataLoader raises out of a signal handler when a reading process dies: not into what follows here."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _parse(*, aloud: bool) -> tuple[Config, str]:

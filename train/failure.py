@@ -27,11 +27,17 @@ def tell_torchrun(text: str) -> None:
 
 
 def lost_reader(error: BaseException) -> RankError | None:
-    """What to say where DataLoader noticed that one of its processes died; it may raise so in any line."""
-    if not (isinstance(error, RuntimeError) and "DataLoader worker" in str(error)):
+    """What to say where one of DataLoader's processes died.
+
+    DataLoader notices by a signal, and may then raise in any line; before it does, taking a batch
+    from the dead process fails in the ways that broken connections do.
+    """
+    noticed = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+    if not noticed and not isinstance(error, (ConnectionError, EOFError)):
         return None
     return RankError(
-        f"a reading process ended: {str(error).splitlines()[0]} (a kill by the kernel is most often for want "
+        f"a reading process ended: {(str(error) or type(error).__name__).splitlines()[0]} (a kill by "
+        "the kernel is most often for want "
         "of memory: lower data.workers, data.prefetch or data.ahead_mib)"
     )
 

@@ -3,16 +3,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := tests/bench/.venv
 CORPUS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 help:
 	@echo 'make demo                 a corpus, its shards, a short training, an evaluation: minutes on a CPU'
 	@echo 'make demo CORPUS=FOLDER   the same on your own 16 kHz speech: FOLDER/SPEAKER/.../*.wav or *.flac'
 	@echo 'make test                 all tests'
 	@echo 'make lint                 style and types'
+	@echo 'make bench                the benchmark tables, into tests/bench/results: ten minutes, 8 GB in all'
 	@echo 'make clean                remove .venv, caches and runs/demo'
 	@echo
 	@echo 'Each installs what it needs into $(VENV) first. PYTHON=python3.12 picks another Python.'
@@ -28,8 +30,19 @@ lint: $(VENV)/.installed-test
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+bench: $(BENCH)/.installed
+	@$(BENCH)/bin/python tests/bench/run.py
+
+# An environment of its own: what we are compared with wants an older numpy.
+$(BENCH)/.installed: setup.cfg pyproject.toml | $(BIN)/python
+	@echo 'Installing into $(BENCH); this takes a few minutes.'
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --upgrade pip
+	@$(BENCH)/bin/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs/demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) runs/demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is older than these files when what they ask for may not be installed.

@@ -145,7 +145,9 @@ def wrap(samples: npt.NDArray[np.int16], frames: int) -> npt.NDArray[np.int16]:
 
 def to_float(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
     """int16 of any shape → float32 in [-1, 1) of the same shape: divided by 32768, as libsndfile does."""
-    return samples.astype(np.float32) * np.float32(1 / 32768)
+    scaled = samples.astype(np.float32)
+    scaled *= np.float32(1 / 32768)
+    return scaled
 
 
 def reason(error: Exception) -> str:

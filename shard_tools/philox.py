@@ -53,24 +53,29 @@ def stream_key(seed: int, purpose: str) -> tuple[int, int]:
     return seed, zlib.crc32(purpose.encode())
 
 
-def words(seed: int, purpose: str, epoch: int, n: npt.ArrayLike, slot: int = 0) -> npt.NDArray[np.uint64]:
+def words(
+    seed: int, purpose: str, epoch: int, n: npt.ArrayLike, slot: npt.ArrayLike = 0
+) -> npt.NDArray[np.uint64]:
     """64 random bits for each sample number in `n` (any shape, values in [0, 2**64)); uint64, same shape.
 
-    `slot` tells apart several draws that one sample makes for one purpose.
+    `slot` tells apart several draws that one sample makes for one purpose; an array of slots
+    broadcasts with `n`.
     """
     index = np.asarray(n, dtype=np.uint64)
     w0, w1, _, _ = philox4x32((index & _LOW, index >> _32, epoch, slot), stream_key(seed, purpose))
     return (w0 << _32) | w1
 
 
-def uniform(seed: int, purpose: str, epoch: int, n: npt.ArrayLike, slot: int = 0) -> npt.NDArray[np.float64]:
+def uniform(
+    seed: int, purpose: str, epoch: int, n: npt.ArrayLike, slot: npt.ArrayLike = 0
+) -> npt.NDArray[np.float64]:
     """A uniform number in [0, 1) for each sample number in `n`; float64, same shape, 53 random bits."""
     bits: npt.NDArray[np.uint64] = words(seed, purpose, epoch, n, slot) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53
 
 
 def integers(
-    seed: int, purpose: str, epoch: int, n: npt.ArrayLike, below: npt.ArrayLike, slot: int = 0
+    seed: int, purpose: str, epoch: int, n: npt.ArrayLike, below: npt.ArrayLike, slot: npt.ArrayLike = 0
 ) -> npt.NDArray[np.int64]:
     """A uniform integer in [0, below) for each sample number in `n`; int64.
 

@@ -43,16 +43,16 @@ class Source:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def crops(self, clips: Clips, frames: int) -> npt.NDArray[np.float32]:
-        """The clips' audio, float32 (clips, frames); recordings shorter than that repeat from their start."""
+    def crops(self, clips: Clips, frames: int) -> npt.NDArray[np.int16]:
+        """The clips' audio, int16 (clips, frames); recordings shorter than that repeat from their start."""
         room = np.maximum(self.frames[clips.recording] - frames, 0)
         starts = (clips.position * (room + 1)).astype(np.int64)
         with self._reading:
-            return to_float(self.reader.crops(self.rows[clips.recording], starts, frames))
+            return self.reader.crops(self.rows[clips.recording], starts, frames)
 
-    def recording(self, number: int) -> npt.NDArray[np.float32]:
+    def recording(self, number: int) -> npt.NDArray[np.int16]:
         with self._reading:
-            return to_float(self.reader.utterance(int(self.rows[number])))
+            return self.reader.utterance(int(self.rows[number]))
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Prepared:
     """What a batch needs to be augmented: the draws, and the audio of the additive kinds' clips."""
 
     draws: Draws
-    sounds: dict[str, npt.NDArray[np.float32]]  # by kind, (clips, frames)
+    sounds: dict[str, npt.NDArray[np.int16]]  # by kind, (clips, frames)
 
 
 class Augmenter:
@@ -81,7 +81,9 @@ class Augmenter:
         self._reverberator = (
             None
             if rooms is None
-            else Reverberator(rooms.recording, frames, int(rooms.frames.max()), cache_bytes)
+            else Reverberator(
+                lambda number: to_float(rooms.recording(number)), frames, int(rooms.frames.max()), cache_bytes
+            )
         )
 
     def draw(self, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
@@ -98,7 +100,7 @@ class Augmenter:
         return Prepared(draws, sounds)
 
     def apply(self, audio: npt.NDArray[np.float32], prepared: Prepared) -> None:
-        """Augment `audio` float32 (rows, frames) in place; the sounds in `prepared` are overwritten."""
+        """Augment `audio` float32 (rows, frames) in place."""
         rooms = prepared.draws.clips["reverberation"]
         if self._reverberator is not None:
             self._reverberator(audio, rooms.row, rooms.recording)

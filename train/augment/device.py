@@ -18,7 +18,7 @@ import torch
 
 from shard_tools.audio import to_float
 from train.augment.augmenter import Source
-from train.augment.draw import ADDITIVE, Clips, Draws, Recipe, draw
+from train.augment.draw import ADDITIVE, Draws, Recipe, draw
 from train.augment.mix import POWER_FLOOR
 from train.augment.reverberate import fft_length
 from train.plan.groups import occurrence
@@ -75,7 +75,7 @@ class Preparer:
             taps, scale = self._rooms(rooms.recording)
             done = 0
             for kind in used:
-                clips = read_clips(self._sources[kind], draws.clips[kind], self._frames)
+                clips = self._sources[kind].crops(draws.clips[kind], self._frames)
                 added[place[done : done + len(clips)]] = clips
                 done += len(clips)
         return Prepared(
@@ -94,13 +94,6 @@ class Preparer:
         if self._responses is None:
             return np.empty((0, 1), np.int16), np.empty(0, np.float32)
         return self._responses.of(responses)
-
-
-def read_clips(source: Source, clips: Clips, frames: int) -> npt.NDArray[np.int16]:
-    """The clips' audio as it is stored, int16 (clips, frames); Source.crops gives the same as float32."""
-    room = np.maximum(source.frames[clips.recording] - frames, 0)
-    starts = (clips.position * (room + 1)).astype(np.int64)
-    return source.reader.crops(source.rows[clips.recording], starts, frames)
 
 
 class Responses:
@@ -130,7 +123,7 @@ class Responses:
         if found is not None:
             self._kept.move_to_end(number)
             return found
-        whole = self._rooms.reader.utterance(int(self._rooms.rows[number]))
+        whole = self._rooms.recording(number)
         # Unit energy of the whole response, before it is cut; a silent one is left as it is.
         energy = float(np.square(to_float(whole), dtype=np.float64).sum())
         taps = whole[: self._width].copy()

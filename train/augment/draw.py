@@ -94,13 +94,15 @@ def _clips(
     if not len(rows):
         empty = np.empty(0)
         return Clips(rows, rows, empty, empty)
+    slots = np.arange(high)
     count = low + philox.integers(seed, f"{kind} clips", epoch, chosen, high - low + 1)
-    recording = _distinct(recipe.recordings[kind], high, f"{kind} recording", seed, epoch, chosen)
-    slots = range(high)
-    position = np.stack([philox.uniform(seed, f"{kind} position", epoch, chosen, i) for i in slots], axis=1)
+    recording = _distinct(recipe.recordings[kind], slots, f"{kind} recording", seed, epoch, chosen)
+    position = philox.uniform(seed, f"{kind} position", epoch, chosen[:, None], slots)
     lowest, highest = recipe.snr.get(kind, (0.0, 0.0))
-    share = np.stack([philox.uniform(seed, f"{kind} snr", epoch, chosen, i) for i in slots], axis=1)
-    used = np.arange(high) < count[:, None]
+    share = np.zeros_like(position)
+    if highest > lowest:
+        share = philox.uniform(seed, f"{kind} snr", epoch, chosen[:, None], slots)
+    used = slots < count[:, None]
     return Clips(
         row=np.repeat(rows, count),
         recording=recording[used],
@@ -110,16 +112,20 @@ def _clips(
 
 
 def _distinct(
-    available: int, count: int, purpose: str, seed: int, epoch: int, n: npt.NDArray[np.int64]
+    available: int,
+    slots: npt.NDArray[np.int64],
+    purpose: str,
+    seed: int,
+    epoch: int,
+    n: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
-    """`count` different numbers below `available` for each sample; int64 (len(n), count).
+    """Different numbers below `available` in the slots of each sample; int64 (len(n), len(slots)).
 
     The i-th is drawn among the available - i that are left, and stepped over the earlier ones.
     """
-    picks = np.empty((len(n), count), dtype=np.int64)
-    for slot in range(count):
-        pick = philox.integers(seed, purpose, epoch, n, available - slot, slot)
+    picks = philox.integers(seed, purpose, epoch, n[:, None], available - slots, slots)
+    for slot in slots[1:]:
+        pick = picks[:, slot]
         for earlier in np.sort(picks[:, :slot], axis=1).T:
             pick += pick >= earlier
-        picks[:, slot] = pick
     return picks

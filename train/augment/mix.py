@@ -10,30 +10,36 @@ import numpy.typing as npt
 POWER_FLOOR = np.float32(1e-4)
 
 
-def mean_power(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Mean square of each row plus POWER_FLOOR; audio (rows, frames) float32 → (rows,) float32.
+# int16 to [-1, 1). A power of two, so that scaling before or after a sum gives the same bits.
+_SCALE = np.float32(2.0**-15)
 
-    Row by row, so that a row's result does not depend on how many there are.
+
+def mean_power(row: npt.NDArray[np.float32]) -> np.float32:
+    """Mean square of a row (frames,) plus POWER_FLOOR.
+
+    einsum, and not a BLAS dot product, whose sum depends on how many threads it is given.
     """
-    # einsum, and not a BLAS dot product, whose sum depends on how many threads it is given.
-    powers = np.array([np.einsum("i,i->", row, row) for row in audio], dtype=np.float32)
-    return powers / np.float32(audio.shape[1]) + POWER_FLOOR
+    return np.float32(np.einsum("i,i->", row, row)) / np.float32(len(row)) + POWER_FLOOR
 
 
 def add_at_snr(
     audio: npt.NDArray[np.float32],
     rows: npt.NDArray[np.int64],
-    clips: npt.NDArray[np.float32],
+    clips: npt.NDArray[np.int16],
     snr: npt.NDArray[np.float64],
 ) -> None:
     """Add clip i to `audio[rows[i]]`, in place, `snr[i]` dB below the power that the row had on entry.
 
     audio: (B, frames); rows: (M,) ascending, with repeats where a row gets several clips
-    (babble: each at its own ratio to the clean speech); clips: (M, frames), overwritten.
+    (babble: each at its own ratio to the clean speech); clips: (M, frames).
     """
     treated, which = np.unique(rows, return_inverse=True)
-    clean = mean_power(audio[treated])[which]
-    gains = np.sqrt(clean / mean_power(clips) * 10.0 ** (-snr / 10.0)).astype(np.float32)
-    for row, clip, gain in zip(rows, clips, gains, strict=True):
-        clip *= gain
-        audio[row] += clip
+    clean = np.array([mean_power(audio[row]) for row in treated], dtype=np.float32)[which]
+    ratio = 10.0 ** (-snr / 10.0)
+    # One clip at a time through a buffer that stays in the processor's cache.
+    sound = np.empty(audio.shape[1], dtype=np.float32)
+    for row, clip, wanted in zip(rows, clips, clean * ratio, strict=True):
+        np.copyto(sound, clip)
+        power = np.float32(np.einsum("i,i->", sound, sound)) * _SCALE**2 / np.float32(len(sound))
+        sound *= np.float32(np.sqrt(wanted / (power + POWER_FLOOR))) * _SCALE
+        audio[row] += sound

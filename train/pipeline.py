@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -121,6 +122,8 @@ def make_loader(
     stream: Stream, first: int, last: int, *, workers: int, prefetch: int, pin_memory: bool = False
 ) -> wds.WebLoader:
     """The batches of steps [first, last), in order, made by `workers` processes (0: in this one)."""
+    if not workers:
+        _keep_freed_memory()
     pipeline = wds.DataPipeline(
         lambda: stream.steps(first, last), stream.planned, stream.read, wds.map(stream.finish)
     )
@@ -144,7 +147,21 @@ def batches(loader: wds.WebLoader) -> Iterator[dict[str, Any]]:
         yield batch
 
 
+def _keep_freed_memory() -> None:
+    """Let the C library keep what a batch frees for the next one, where it is glibc.
+
+    It gives blocks of a batch's size back to the kernel at once by default, and the kernel clears
+    every page that it gives again: a tenth of the time of an augmented batch.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
 def _start_worker(_: int) -> None:
     end_with_parent()
+    _keep_freed_memory()
     # Ctrl-C reaches the whole process group; the training process ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

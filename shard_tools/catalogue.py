@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy.typing as npt
 from shard_tools import index as index_file
 from shard_tools import manifest as manifest_file
 from shard_tools import storage
+from shard_tools.audio import SAMPLE_RATE
 from shard_tools.errors import UserError
 from shard_tools.flac_frames import FrameTables
 
@@ -79,6 +82,25 @@ class Catalogue:
             place += 1
         return None
 
+    @property
+    def hours(self) -> float:
+        return int(self.frames.sum()) / SAMPLE_RATE / 3600
+
+    @property
+    def has_block_crcs(self) -> bool:
+        return self.block_crc32 is not None
+
+    def block_crcs(self, shard: int) -> npt.NDArray[np.uint32]:
+        """The CRC-32 of each block of a shard; the catalogue must have been opened with block_crcs."""
+        assert self.block_crc32 is not None
+        return self.block_crc32[self._first_blocks[shard] : self._first_blocks[shard + 1]]
+
+    @cached_property
+    def _first_blocks(self) -> list[int]:
+        blocks = (-(-size // index_file.BLOCK_SIZE) for size in self.shard_sizes)
+        first: list[int] = np.cumsum([0, *blocks]).tolist()
+        return first
+
     def _key_hashes(self) -> npt.NDArray[np.uint32]:
         blob = self.key_bytes.tobytes()
         ends = self.key_ends.tolist()
@@ -120,11 +142,7 @@ def open_catalogue(url: str, *, block_crcs: bool = False, flac_frames: bool = Tr
             parts["shard"].append(np.full(len(index), number, np.int32))
             key_total += len(index.key_bytes)
     columns: dict[str, Any] = {name: np.concatenate(pieces) for name, pieces in parts.items()}
-    labels = columns["label"]
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(manifest.speakers)):
-        raise UserError(
-            f"{manifest_url}: an index has labels outside the {len(manifest.speakers)} speakers; pack again"
-        )
+    outside_speakers(columns["label"], manifest.speakers, manifest_url)
     if flac_frames:
         block, frame_offset = columns.pop("flac_block"), columns.pop("flac_offset")
         if len(frame_offset):
@@ -138,6 +156,12 @@ def open_catalogue(url: str, *, block_crcs: bool = False, flac_frames: bool = Tr
         shard_sha256=tuple(entry.sha256 for entry in manifest.shards),
         **columns,
     )
+
+
+def outside_speakers(labels: npt.NDArray[np.int32], speakers: Sequence[str], name: str) -> None:
+    """UserError when a label is of no speaker. `name` is for the message."""
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(speakers)):
+        raise UserError(f"{name}: an index has labels outside the {len(speakers)} speakers; pack again")
 
 
 def checked_index(entry: manifest_file.ShardEntry, index_url: str, data: bytes) -> index_file.ShardIndex:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tqdm import tqdm
 
-from shard_tools import audio, storage
+from shard_tools import audio, layout, storage
 from shard_tools import index as index_file
 from shard_tools import manifest as manifest_file
 from shard_tools.errors import UserError
@@ -41,7 +41,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Scan:
-    """What one tar holds: an index whose labels are rows of `speakers`, which may repeat."""
+    """What one tar holds: an index that does not know who its speakers are, and the speaker of each row."""
 
     index: index_file.ShardIndex | None
     speakers: Sequence[str]
@@ -75,12 +75,21 @@ def index_tars(url: str, *, workers: int = 1, overwrite: bool = False, progress:
     label_of = {speaker: label for label, speaker in enumerate(speakers)}
     if manifest_file.NAME in names:
         storage.remove(manifest_url)
+    labels = [np.array([label_of[s] for s in scans[name].speakers], np.int32) for name in tars]
+    shard = np.repeat(np.arange(len(tars)), [len(part) for part in labels])
+    places = layout.places(np.concatenate(labels), shard)
+    ends = np.cumsum([len(part) for part in labels]).tolist()
     entries = []
-    for name in tars:
-        scan = scans[name]
+    for number, name in enumerate(tars):
+        scan, rows = scans[name], slice(ends[number] - len(labels[number]), ends[number])
         assert scan.index is not None
-        labels = np.array([label_of[speaker] for speaker in scan.speakers], np.int32)
-        index = replace(scan.index, label=labels)
+        index = replace(
+            scan.index,
+            label=labels[number],
+            turn=places.turn[rows],
+            total=places.total[rows],
+            next_shard=places.next_shard[rows],
+        )
         data = index_file.to_bytes(index)
         index_name = f"{name.removesuffix('.tar')}.index.npz"
         storage.publish_bytes(storage.join(url, index_name), data)
@@ -153,10 +162,14 @@ def _scan_file(path: str, tar_name: str, report: Report) -> _Scan:
     key_bytes, key_ends = index_file.pack_keys(keys)
     frames, codecs, offset, size, pcm = np.array(rows, np.int64).reshape(len(rows), 5).T
     flac_block, flac_offset = index_file.pack_tables(tables)
+    unknown = np.zeros(len(rows), np.int32)
     index = index_file.ShardIndex(
         key_bytes=key_bytes,
         key_ends=key_ends,
-        label=np.zeros(len(rows), np.int32),
+        label=unknown,
+        turn=unknown,
+        total=unknown,
+        next_shard=unknown,
         frames=frames,
         codec=codecs.astype(np.uint8),
         offset=offset,

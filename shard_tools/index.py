@@ -18,7 +18,7 @@ import numpy.typing as npt
 from shard_tools.errors import UserError
 from shard_tools.flac_frames import FrameTable, FrameTables, table_lengths
 
-VERSION = 1
+VERSION = 2
 BLOCK_SIZE = 8192
 WAV, FLAC = 0, 1  # values of the codec column
 
@@ -26,6 +26,9 @@ _DTYPES: dict[str, Any] = {
     "key_bytes": np.uint8,
     "key_ends": np.int64,
     "label": np.int32,
+    "turn": np.int32,
+    "total": np.int32,
+    "next_shard": np.int32,
     "frames": np.int64,
     "codec": np.uint8,
     "offset": np.int64,
@@ -38,7 +41,10 @@ _DTYPES: dict[str, Any] = {
 _REMEDY = "pack or index the shards again"
 _SCALARS = ("block_size", "shard_size")
 _DIGESTS = ("shard_sha256", "inputs")
-_PER_UTTERANCE = ("key_ends", "label", "frames", "codec", "offset", "size", "pcm_offset", "flac_block")
+_PER_UTTERANCE = (
+    *("key_ends", "label", "turn", "total", "next_shard"),
+    *("frames", "codec", "offset", "size", "pcm_offset", "flac_block"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +52,8 @@ class ShardIndex:
     """What one shard holds; row i is the i-th utterance in the tar.
 
     key_bytes: uint8, the keys' UTF-8 one after the other; key_ends: int64 (n,), where each ends in key_bytes;
-    label: int32 (n,), index into the manifest's speakers; frames: int64 (n,), PCM sample frames;
+    label: int32 (n,), index into the manifest's speakers; turn, total, next_shard: int32 (n,), its place
+    among its speaker's utterances in all shards, see layout.Places; frames: int64 (n,), PCM sample frames;
     codec: uint8 (n,), WAV or FLAC; offset, size: int64 (n,), bytes of the audio member's data in the tar;
     pcm_offset: int64 (n,), offset in the tar of the first PCM frame, -1 for FLAC;
     flac_block: int32 (n,), samples in each frame of a FLAC stream, 0 where its frames are not in flac_offset;
@@ -58,6 +65,9 @@ class ShardIndex:
     key_bytes: npt.NDArray[np.uint8]
     key_ends: npt.NDArray[np.int64]
     label: npt.NDArray[np.int32]
+    turn: npt.NDArray[np.int32]
+    total: npt.NDArray[np.int32]
+    next_shard: npt.NDArray[np.int32]
     frames: npt.NDArray[np.int64]
     codec: npt.NDArray[np.uint8]
     offset: npt.NDArray[np.int64]
@@ -125,7 +135,9 @@ def from_bytes(data: bytes, name: str) -> ShardIndex:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             version = int(archive["version"])
             if version != VERSION:
-                raise UserError(f"{name}: index version {version}; this program reads version {VERSION}")
+                raise UserError(
+                    f"{name}: index version {version}; this program reads version {VERSION}; {_REMEDY}"
+                )
             values: dict[str, Any] = {
                 column: archive[column].astype(dtype, copy=False) for column, dtype in _DTYPES.items()
             }

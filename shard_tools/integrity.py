@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 # A store or a network that garbles one answer in thirty does not do so four times running.
 REREADS = 3
+
+BlockCrcs = Callable[[int], npt.NDArray[np.uint32]]
 
 
 @dataclass(slots=True)
@@ -39,12 +41,11 @@ class VerifiedSource:
     mismatches: ranges that held a wrong block at first; they are read again, REREADS times at most.
     """
 
-    def __init__(self, source: ByteSource, sizes: Sequence[int], block_crc32: npt.NDArray[np.uint32]) -> None:
-        """sizes: bytes of each shard; block_crc32: of each block of each shard, one after the other."""
+    def __init__(self, source: ByteSource, sizes: Sequence[int], block_crcs: BlockCrcs) -> None:
+        """sizes: bytes of each shard; block_crcs: gives the CRC-32 of each block of a shard."""
         self._source = source
         self._sizes = sizes
-        self._crc32 = block_crc32
-        self._first_block = np.cumsum([0, *(-(-size // BLOCK_SIZE) for size in sizes)]).tolist()
+        self._block_crcs = block_crcs
         self.mismatches = 0
 
     def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
@@ -102,11 +103,12 @@ class VerifiedSource:
     def _check(self, range_: _Range) -> str | None:
         """The first block that is wrong, in words."""
         body, crc32 = range_.body, zlib.crc32
-        block = self._first_block[range_.shard] + range_.first // BLOCK_SIZE
+        block = range_.first // BLOCK_SIZE
         blocks = -(-(range_.last - range_.first) // BLOCK_SIZE)
+        expected_crcs = self._block_crcs(range_.shard)[block : block + blocks].tolist()
         crc = crc32(range_.head)
         begin, end = 0, BLOCK_SIZE - len(range_.head)
-        for number, expected in enumerate(self._crc32[block : block + blocks].tolist(), 1):
+        for number, expected in enumerate(expected_crcs, 1):
             crc = crc32(body[begin:end], crc)
             if number == blocks:
                 crc = crc32(range_.tail, crc)

@@ -1,6 +1,8 @@
-"""Which utterance goes to which shard: a pure function of the list and three options."""
+"""Which utterance goes to which shard, a pure function of the list and three options; and who comes where."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -44,3 +46,45 @@ def shard_rows(
     ends = np.cumsum(np.bincount(shard_of_row))
     members = np.split(in_order, ends[:-1])
     return [rows[philox.permutation(seed, "pack samples", n, len(rows))] for n, rows in enumerate(members)]
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where utterances stand among their speaker's own, over all shards.
+
+    turn: int32 (N,), how many of its speaker's come before; total: int32 (N,), how many there are;
+    next_shard: int32 (N,), the next shard, after the last one the first again, that has some of
+    its speaker; its own where no other has.
+    """
+
+    turn: npt.NDArray[np.int32]
+    total: npt.NDArray[np.int32]
+    next_shard: npt.NDArray[np.int32]
+
+
+def places(labels: npt.NDArray[np.integer], shard: npt.NDArray[np.integer]) -> Places:
+    """labels, shard: (N,) of utterances in the shards' order, so that `shard` ascends."""
+    labels = np.asarray(labels, np.int64)
+    speakers = int(labels.max()) + 1 if len(labels) else 0
+    order = np.argsort(labels, kind="stable")
+    by_speaker, shard_of = labels[order], np.asarray(shard, np.int32)[order]
+    # Runs of one speaker's utterances in one shard; each speaker's runs follow one another.
+    new_speaker = np.diff(by_speaker, prepend=-1) != 0
+    starts = np.flatnonzero(new_speaker | (np.diff(shard_of, prepend=-1) != 0))
+    opens = np.flatnonzero(new_speaker[starts])
+    following = np.arange(1, len(starts) + 1)
+    following[np.append(opens[1:], len(starts))[: len(opens)] - 1] = opens
+    next_shard = np.empty(len(labels), np.int32)
+    next_shard[order] = np.repeat(shard_of[starts[following]], np.diff(starts, append=len(labels)))
+    total = np.bincount(labels, minlength=speakers)[labels]
+    return Places(occurrence(labels, speakers).astype(np.int32), total.astype(np.int32), next_shard)
+
+
+def occurrence(values: npt.NDArray[np.integer], below: int) -> npt.NDArray[np.int64]:
+    """How many equal values stand before each one: [5, 3, 5, 5] → [0, 0, 1, 2]; values in [0, below)."""
+    order = np.argsort(values, kind="stable")
+    counts = np.bincount(values, minlength=below)
+    first = np.cumsum(counts) - counts
+    turn = np.empty(len(values), dtype=np.int64)
+    turn[order] = np.arange(len(values)) - first[values[order]]
+    return turn

@@ -18,7 +18,7 @@ FORMAT, VERSION = "voxshard", 1
 _KIND = {"__kind__": "wids-shard-index-v1", "wids_version": 1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardEntry:
     """One shard: urls are relative to the manifest's folder; frames: PCM frames of all its utterances."""
 

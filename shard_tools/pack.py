@@ -114,14 +114,25 @@ def _tasks(
     shards = layout.shard_rows(
         labels, utterances_per_shard=options.utterances_per_shard, group=options.group, seed=options.seed
     )
-    tasks = []
+    in_order = np.concatenate(shards)
+    places = layout.places(labels[in_order], np.repeat(np.arange(len(shards)), [len(s) for s in shards]))
+    turn, total, next_shard = (column.tolist() for column in (places.turn, places.total, places.next_shard))
+    tasks, first = [], 0
     for number, rows in enumerate(shards):
         sources = tuple(
             Source(
-                listing.speakers[row], int(labels[row]), listing.paths[row], listing.keys[row], *checked[row]
+                listing.speakers[row],
+                int(labels[row]),
+                turn[place],
+                total[place],
+                next_shard[place],
+                listing.paths[row],
+                listing.keys[row],
+                *checked[row],
             )
-            for row in rows.tolist()
+            for place, row in enumerate(rows.tolist(), first)
         )
+        first += len(rows)
         tasks.append(ShardTask(number, url, scratch, root, options.format, options.convert, sources))
     return tasks
 

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import audio, storage
-from shard_tools.catalogue import Catalogue
 from shard_tools.errors import UserError
 from shard_tools.flac_frames import HEAD_BYTES, Piece, decode_piece
 from shard_tools.index import FLAC
 from shard_tools.integrity import VerifiedSource
 from shard_tools.ranged import RangedSource
+from shard_tools.shardwise import AnyCatalogue
 from shard_tools.sources import ByteSource, LocalSource, RangeError
 
 
@@ -41,7 +41,7 @@ class Reader:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        catalogue: AnyCatalogue,
         source: ByteSource | None = None,
         verify: Literal["none", "crops"] = "none",
     ) -> None:
@@ -54,9 +54,9 @@ class Reader:
         self.source = source or _direct_source(catalogue)
         self._checked = self.source
         if verify == "crops":
-            if catalogue.block_crc32 is None:
+            if not catalogue.has_block_crcs:
                 raise ValueError("verifying crops needs open_catalogue(url, block_crcs=True)")
-            self._checked = VerifiedSource(self.source, catalogue.shard_sizes, catalogue.block_crc32)
+            self._checked = VerifiedSource(self.source, catalogue.shard_sizes, catalogue.block_crcs)
 
     def crops(
         self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
@@ -127,14 +127,14 @@ class Reader:
         catalogue, frames = self.catalogue, crops.shape[1]
         rows = list(zip(utterances.tolist(), starts.tolist(), counts.tolist(), strict=True))
         shards, offsets = catalogue.shard[utterances].tolist(), catalogue.offset[utterances].tolist()
+        sizes, lengths = catalogue.size[utterances].tolist(), catalogue.frames[utterances].tolist()
         pieces: list[Piece | None] = []
         files: list[bytearray] = []
         buffers: list[memoryview] = []
         for row, (u, start, count) in enumerate(rows):
-            piece, size = None, int(catalogue.size[u])
+            piece, size = None, sizes[row]
             if catalogue.flac is not None:
-                available = int(catalogue.frames[u])
-                piece = catalogue.flac.piece(u, start, count, samples=available, size=size)
+                piece = catalogue.flac.piece(u, start, count, samples=lengths[row], size=size)
             pieces.append(piece)
             if piece is None:
                 files.append(bytearray(size))
@@ -152,7 +152,7 @@ class Reader:
             try:
                 if piece is None:
                     # Not by seeking: streams that have no table may be those that cannot seek.
-                    whole = audio.decode_flac(files[row], int(catalogue.frames[u]), catalogue.key(u))
+                    whole = audio.decode_flac(files[row], lengths[row], catalogue.key(u))
                     samples = whole[start : start + count]
                 else:
                     samples = decode_piece(files[row], piece, start, count, catalogue.key(u))
@@ -169,7 +169,7 @@ class Reader:
         raise ReadError(text, row, url=url, key=key, offset=offset) from cause
 
 
-def _direct_source(catalogue: Catalogue) -> ByteSource:
+def _direct_source(catalogue: AnyCatalogue) -> ByteSource:
     """Shards of a catalogue all lie on one kind of storage."""
     paths = [storage.local_path(url) for url in catalogue.shard_urls]
     local = [path for path in paths if path is not None]

@@ -26,10 +26,16 @@ Format = Literal["keep", "wav", "flac"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One utterance to pack: its file below ROOT, and the file's size and mtime when it was checked."""
+    """One utterance to pack: its file below ROOT, and the file's size and mtime when it was checked.
+
+    turn, total, next_shard: its place among its speaker's utterances, see layout.Places.
+    """
 
     speaker: str
     label: int
+    turn: int
+    total: int
+    next_shard: int
     path: str
     key: str
     size: int
@@ -61,7 +67,9 @@ class ShardTask:
 
         Modification times stay out of it: a copy of the corpus must give the same shards.
         """
-        rows = [[s.speaker, s.label, s.path, s.key, s.size] for s in self.sources]
+        rows = [
+            [s.speaker, s.label, s.turn, s.total, s.next_shard, s.path, s.key, s.size] for s in self.sources
+        ]
         document = json.dumps([index_file.VERSION, self.format, self.convert, rows])
         return hashlib.sha256(document.encode()).hexdigest()
 
@@ -184,10 +192,15 @@ def _index(
     key_bytes, key_ends = index_file.pack_keys([source.key for source in task.sources])
     label, frames, codec, offset, size, pcm_offset = table.T
     flac_block, flac_offset = index_file.pack_tables(tables)
+    places = np.array([(s.turn, s.total, s.next_shard) for s in task.sources], np.int32)
+    turn, total, next_shard = places.reshape(len(rows), 3).T
     return index_file.ShardIndex(
         key_bytes=key_bytes,
         key_ends=key_ends,
         label=label.astype(np.int32),
+        turn=turn,
+        total=total,
+        next_shard=next_shard,
         frames=frames,
         codec=codec.astype(np.uint8),
         offset=offset,

@@ -8,13 +8,13 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from shard_tools import audio, storage
+from shard_tools import audio, layout, storage
 from shard_tools import index as index_file
 from shard_tools import manifest as manifest_file
 from shard_tools.catalogue import checked_index, read_manifest
@@ -49,7 +49,8 @@ def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySumma
     """Check the dataset at `url`, and go on after whatever is wrong.
 
     Checked are the SHA-256 of indexes and shards, the CRC-32 of blocks, and that every
-    utterance lies where its index says, decodes, and agrees with its JSON.
+    utterance lies where its index says, decodes, agrees with its JSON, and is counted among
+    its speaker's.
 
     Raises UserError only when there is no readable manifest to check against.
     """
@@ -60,20 +61,24 @@ def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySumma
     ]
     found: dict[str, list[str]] = {}
     shard_of_key: dict[str, str] = {}
+    indexes: dict[str, ShardIndex] = {}
     clashes: list[str] = []
     with tqdm(
         total=manifest.bytes, unit="B", unit_scale=True, desc="verifying", disable=None if progress else True
     ) as bar:
-        for task, (problems, keys) in run(_verify_shard, tasks, workers=workers, progress=bar.update):
+        for task, (problems, index) in run(_verify_shard, tasks, workers=workers, progress=bar.update):
             found[task.entry.url] = problems
-            for key in keys:
+            if index is not None:
+                indexes[task.entry.url] = replace(index, block_crc32=index.block_crc32[:0])
+            for key in index.keys() if index is not None else ():
                 other = shard_of_key.setdefault(key, task.entry.url)
                 if other != task.entry.url:
                     clashes.append(f"{task.entry.url}: key {key!r} is also in {other}")
     problems = _manifest_problems(manifest, manifest_url)
     for entry in manifest.shards:
         problems += found.get(entry.url, [])
-    return VerifySummary(manifest, problems + sorted(clashes))
+    problems += sorted(clashes)
+    return VerifySummary(manifest, problems or _misplaced(manifest, indexes))
 
 
 def _manifest_problems(manifest: Manifest, name: str) -> list[str]:
@@ -87,8 +92,29 @@ def _manifest_problems(manifest: Manifest, name: str) -> list[str]:
     return problems
 
 
-def _verify_shard(task: _Task, report: Report) -> tuple[list[str], list[str]]:
-    """What is wrong with one shard and its index, and the keys that it holds."""
+def _misplaced(manifest: Manifest, indexes: dict[str, ShardIndex]) -> list[str]:
+    """Indexes that are wrong about places among a speaker's utterances; all else about them is right."""
+    inside = [indexes[entry.url] for entry in manifest.shards]
+    labels = np.concatenate([np.empty(0, np.int32), *(index.label for index in inside)])
+    places = layout.places(labels, np.repeat(np.arange(len(inside)), [len(index) for index in inside]))
+    problems, first = [], 0
+    for entry, index in zip(manifest.shards, inside, strict=True):
+        rows = slice(first, first := first + len(index))
+        wrong = np.flatnonzero(
+            (index.turn != places.turn[rows])
+            | (index.total != places.total[rows])
+            | (index.next_shard != places.next_shard[rows])
+        )
+        if len(wrong):
+            problems.append(
+                f"{entry.url}: its index is wrong about the place of {len(wrong)} utterances among their"
+                f" speakers' ({index.key(int(wrong[0]))} first); index the shards again"
+            )
+    return problems
+
+
+def _verify_shard(task: _Task, report: Report) -> tuple[list[str], ShardIndex | None]:
+    """What is wrong with one shard and its index, and the index."""
     entry = task.entry
     problems: list[str] = []
     index: ShardIndex | None = None
@@ -109,7 +135,7 @@ def _verify_shard(task: _Task, report: Report) -> tuple[list[str], list[str]]:
             problems += _check_samples(path, task, index)
     except UserError as error:
         problems.append(str(error))
-    return problems, index.keys() if index is not None else []
+    return problems, index
 
 
 @contextmanager

@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from shard_tools import philox
 from shard_tools.audio import to_float
+from shard_tools.catalogue import Catalogue
 from shard_tools.errors import UserError
 from shard_tools.reader import Reader, ReadError
+from shard_tools.shardwise import ShardwiseCatalogue
 from train.augment.speed import Speeds, change_speed, frames_needed
 from train.plan import Batch
 
@@ -87,11 +89,9 @@ class CropLoader:
 
     def _substitute(self, batch: Batch, row: int, attempt: int) -> Batch:
         """The batch with another utterance of the same speaker in `row`, its crop drawn anew."""
-        order, first = self._utterances_by_label()
         speed, bad = (int(value) for value in self.speeds.split(batch.utterance[row]))
         label = int(self.reader.catalogue.label[bad])
-        own = order[first[label] : first[label + 1]]
-        others = own[own != bad]
+        others = self._others(bad, label, attempt)
         if not len(others):
             raise UserError(
                 f"the only utterance of speaker {self.reader.catalogue.speakers[label]} cannot be read, and "
@@ -100,16 +100,30 @@ class CropLoader:
             )
         n = batch.n[row]
         chosen = others[int(philox.integers(self._seed, "substitute", batch.epoch, n, len(others), attempt))]
-        frames = int(self.speeds.frames(self.reader.catalogue.frames[[chosen]])[speed])
+        frames = int(self.speeds.frames(self.reader.catalogue.frames[np.array([chosen])])[speed])
         room = max(frames - self._frames, 0)
         utterance, start = batch.utterance.copy(), batch.start.copy()
         utterance[row] = chosen + speed * self.speeds.utterances
         start[row] = philox.integers(self._seed, "substitute start", batch.epoch, n, room + 1, attempt)
         return replace(batch, utterance=utterance, start=start)
 
-    def _utterances_by_label(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _others(self, bad: int, label: int, attempt: int) -> npt.NDArray[np.int64]:
+        """Other utterances of the speaker: of all, or with a shard-wise catalogue of one shard.
+
+        That is first its own, where it costs nothing, and then one after another of those that
+        have some of the speaker, since a shard that is lost is lost for all in it.
+        """
+        catalogue = self.reader.catalogue
+        if isinstance(catalogue, ShardwiseCatalogue):
+            return catalogue.others(bad, elsewhere=attempt > 1)
+        order, first = self._utterances_by_label(catalogue)
+        own = order[first[label] : first[label + 1]]
+        return own[own != bad]
+
+    def _utterances_by_label(
+        self, catalogue: Catalogue
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         if self._by_label is None:
-            catalogue = self.reader.catalogue
             counts = np.bincount(catalogue.label, minlength=len(catalogue.speakers))
             first = np.concatenate([[0], np.cumsum(counts)])
             self._by_label = (np.argsort(catalogue.label, kind="stable"), first)

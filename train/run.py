@@ -13,8 +13,8 @@ from eval.sources import Source, open_source, require_all
 from eval.trials import Trials, read_trials
 from models.registry import ModelError, build_network
 from shard_tools import storage
-from shard_tools.catalogue import Catalogue
 from shard_tools.errors import UserError
+from shard_tools.shardwise import AnyCatalogue
 from train.augment.augmenter import describe
 from train.checkpoint import CheckpointFolder
 from train.config import Config
@@ -147,12 +147,11 @@ def _restore(
 
 
 def _describe(
-    config: Config, process: Process, catalogue: Catalogue, plan: BatchPlan, model: SpeakerModel, last: int
+    config: Config, process: Process, catalogue: AnyCatalogue, plan: BatchPlan, model: SpeakerModel, last: int
 ) -> None:
-    hours = catalogue.frames.sum() / 16000 / 3600
     logger.info(
         "%s: %d utterances of %d speakers, %.1f hours, in %d shards; manifest %s",
-        config.data.url, len(catalogue), len(catalogue.speakers), hours, len(catalogue.shard_urls),
+        config.data.url, len(catalogue), len(catalogue.speakers), catalogue.hours, len(catalogue.shard_urls),
         catalogue.digest[:12],
     )  # fmt: skip
     account = plan.account()

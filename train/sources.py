@@ -13,6 +13,7 @@ from shard_tools.cache_source import CachedSource
 from shard_tools.catalogue import Catalogue, open_catalogue
 from shard_tools.errors import UserError
 from shard_tools.reader import Reader
+from shard_tools.shardwise import AnyCatalogue, ShardwiseCatalogue, open_shardwise
 from train.augment import SOURCES, Augmenter, Recipe
 from train.augment.augmenter import Source
 from train.augment.device import Preparer
@@ -21,7 +22,6 @@ from train.config import AugmentConfig, Config
 from train.loading import CropLoader
 from train.pipeline import Stream
 from train.plan import Anchor, BatchPlan, BatchSpec, Plan, WindowedPlan, Windows
-from train.plan.groups import occurrence
 
 
 def crop_length(feature_frames: int) -> int:
@@ -29,8 +29,15 @@ def crop_length(feature_frames: int) -> int:
     return feature_frames * 160 + 240
 
 
-def open_training_data(config: Config) -> Catalogue:
-    """The catalogue of the training shards, asked for with the configured patience."""
+# Besides those of two windows: shards that substitutes come from.
+_HELD_BESIDES = 16
+
+
+def open_training_data(config: Config) -> AnyCatalogue:
+    """The catalogue of the training shards, asked for with the configured patience.
+
+    By windows its indexes are read as the windows need them; by the epoch all of them now.
+    """
     patience = config.data.storage
     storage.configure(
         storage.StoragePolicy(
@@ -41,28 +48,33 @@ def open_training_data(config: Config) -> Catalogue:
             connections=patience.connections,
         )
     )
-    return open_catalogue(config.data.url, block_crcs=config.data.verify == "crops")
+    block_crcs = config.data.verify == "crops"
+    if config.data.order != "windows":
+        return open_catalogue(config.data.url, block_crcs=block_crcs)
+    given = config.data.windows
+    # Of two, because batches of one may still be read when the next is planned.
+    held = 2 * given.lanes * given.shards + _HELD_BESIDES
+    return open_shardwise(config.data.url, held=held, block_crcs=block_crcs)
 
 
-def _speeds(config: Config, catalogue: Catalogue) -> Speeds:
+def _speeds(config: Config, catalogue: AnyCatalogue) -> Speeds:
     return Speeds.of(config.augment.speed, len(catalogue), len(catalogue.speakers))
 
 
 class _Columns:
     """A catalogue as a windowed plan sees it: at every speed, shard by shard."""
 
-    def __init__(self, catalogue: Catalogue, speeds: Speeds) -> None:
+    def __init__(self, catalogue: ShardwiseCatalogue, speeds: Speeds) -> None:
         self._catalogue = catalogue
         self._speeds = speeds
-        shards = np.arange(len(catalogue.shard_urls) + 1)
-        self._first = np.searchsorted(catalogue.shard, shards)
-        self._turns: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+
+    def prepare(self, shards: npt.NDArray[np.int64]) -> None:
+        self._catalogue.hold(shards.tolist())
 
     def of(
         self, shards: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        ranges = [np.arange(self._first[shard], self._first[shard + 1]) for shard in shards]
-        rows = np.concatenate(ranges) if ranges else np.empty(0, dtype=np.int64)
+        rows = self._catalogue.rows(shards)
         return (
             self._speeds.numbers(rows),
             self._speeds.labels(self._catalogue.label[rows]),
@@ -70,16 +82,16 @@ class _Columns:
         )
 
     def turns(self, utterances: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        if self._turns is None:
-            label = self._catalogue.label
-            counts = np.bincount(label, minlength=len(self._catalogue.speakers))
-            self._turns = (occurrence(label, len(counts)), counts[label])
         original = self._speeds.split(utterances)[1]
-        return self._turns[0][original], self._turns[1][original]
+        turn, total = self._catalogue.turn[original], self._catalogue.total[original]
+        return turn.astype(np.int64), total.astype(np.int64)
 
 
-def build_plan(catalogue: Catalogue, config: Config, anchor: Anchor | None = None) -> Plan | WindowedPlan:
-    """The plan of the run; anchor: where a run that goes on knows a window of its plan to begin."""
+def build_plan(catalogue: AnyCatalogue, config: Config, anchor: Anchor | None = None) -> Plan | WindowedPlan:
+    """The plan of the run, in the order that the catalogue was opened for.
+
+    anchor: where a run that goes on knows a window of its plan to begin.
+    """
     speeds = _speeds(config, catalogue)
     spec = BatchSpec(
         speakers=config.batch.speakers,
@@ -89,14 +101,14 @@ def build_plan(catalogue: Catalogue, config: Config, anchor: Anchor | None = Non
         seed=config.run.seed,
     )
     speakers = len(catalogue.speakers) * len(speeds.factors)
-    if config.data.order != "windows":
+    if isinstance(catalogue, Catalogue):
         return Plan(speeds.labels(catalogue.label), speeds.frames(catalogue.frames), speakers, spec)
     given = config.data.windows
     windows = Windows(len(catalogue.shard_urls), given.lanes, given.shards, config.run.seed)
     return WindowedPlan(_Columns(catalogue, speeds), speakers, spec, windows, anchor)
 
 
-def _reader(catalogue: Catalogue, config: Config, processes_on_node: int, world: int) -> Reader:
+def _reader(catalogue: AnyCatalogue, config: Config, processes_on_node: int, world: int) -> Reader:
     """The reader of the training shards, straight from where they lie or through the node's cache.
 
     Raises UserError when the cache cannot hold two windows of the shards that the node needs.
@@ -126,7 +138,7 @@ def _reader(catalogue: Catalogue, config: Config, processes_on_node: int, world:
 
 
 def build_stream(
-    config: Config, catalogue: Catalogue, plan: BatchPlan, rank: int, world: int, on_node: int
+    config: Config, catalogue: AnyCatalogue, plan: BatchPlan, rank: int, world: int, on_node: int
 ) -> Stream:
     """One rank's stream of batches; on_node: how many of the `world` ranks are on its node."""
     speeds = _speeds(config, catalogue)
@@ -141,7 +153,7 @@ def build_stream(
     )
 
 
-def _batches_ahead(config: Config, catalogue: Catalogue, rows: int, crop: int) -> int:
+def _batches_ahead(config: Config, catalogue: AnyCatalogue, rows: int, crop: int) -> int:
     """Batches that a worker reads ahead: none from local storage, else what data.ahead_mib holds."""
     if config.data.access == "cached" or storage.local_path(catalogue.shard_urls[0]) is not None:
         return 0

@@ -27,6 +27,9 @@ def make_index(keys: list[str]) -> ShardIndex:
         key_bytes,
         key_ends,
         label=numbers.astype(np.int32),
+        turn=np.zeros(count, np.int32),
+        total=np.ones(count, np.int32),
+        next_shard=np.zeros(count, np.int32),
         frames=numbers + 5,
         codec=(numbers % 2).astype(np.uint8),
         offset=numbers * 512,
@@ -67,10 +70,10 @@ def test_damaged_index(cut):
 
 
 def test_index_of_another_version(monkeypatch):
-    monkeypatch.setattr(index_file, "VERSION", 2)
+    monkeypatch.setattr(index_file, "VERSION", 1)
     data = index_file.to_bytes(make_index(["a"]))
     monkeypatch.undo()
-    with pytest.raises(UserError, match="index version 2; this program reads version 1"):
+    with pytest.raises(UserError, match="index version 1; this program reads version 2; pack"):
         index_file.from_bytes(data, "x")
 
 

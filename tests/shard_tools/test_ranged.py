@@ -207,7 +207,7 @@ def test_every_flipped_bit_around_a_crop_is_found(data):
                 buffer[:] = held[at : at + len(buffer)]
 
     buffer = bytearray(length)
-    source = VerifiedSource(Source(), [size], crcs)
+    source = VerifiedSource(Source(), [size], lambda shard: crcs)
     first, last = offset // 8192, (offset + length - 1) // 8192
     if flipped is not None and first <= flipped // 8192 <= last:
         with pytest.raises(RangeError, match=r"have CRC-32 .*, the index says .*, also when read 3 times"):

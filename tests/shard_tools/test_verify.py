@@ -107,3 +107,14 @@ def test_a_key_in_two_shards(out):
     problems = verify(str(out)).problems
     assert len(problems) == manifest.shards[0].nsamples
     assert "is also in" in problems[0]
+
+
+@pytest.mark.parametrize("column", ["turn", "total", "next_shard"])
+def test_an_index_that_is_wrong_about_the_other_shards(out, column):
+    index = index_file.from_bytes((out / "shard-000001.index.npz").read_bytes(), "x")
+    values = getattr(index, column).copy()
+    values[2] += 1
+    change_index(out, 1, **{column: values})
+    (problem,) = verify(str(out)).problems
+    assert problem.startswith("shard-000001.tar: its index is wrong about the place of 1 utterances")
+    assert index.key(2) in problem

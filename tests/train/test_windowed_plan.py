@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shard_tools.layout import occurrence
 from train.plan import BatchSpec, PlanError, WindowedPlan, Windows
-from train.plan.groups import occurrence
 
 
 @dataclass
@@ -25,6 +25,9 @@ class Shards:
         self.first = np.cumsum(self.sizes) - self.sizes
         self.shard = np.repeat(np.arange(len(self.sizes)), self.sizes)
         self.asked = set()
+
+    def prepare(self, shards):
+        pass
 
     def of(self, shards):
         self.asked.update(np.asarray(shards).tolist())

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import torch
 
 from shard_tools.audio import to_float
+from shard_tools.layout import occurrence
 from train.augment.augmenter import Source
 from train.augment.draw import ADDITIVE, Draws, Recipe, draw
 from train.augment.mix import POWER_FLOOR
 from train.augment.reverberate import fft_length
-from train.plan.groups import occurrence
 
 _FULL_SCALE = 32768.0
 

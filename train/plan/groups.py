@@ -45,13 +45,3 @@ def shuffle_within_speakers(
     keys = (labels.astype(np.uint64) << _RANDOM_BITS) | (bits >> (np.uint64(64) - _RANDOM_BITS))
     order = np.argsort(keys, kind="stable")
     return SpeakerUtterances(order, np.cumsum(counts) - counts)
-
-
-def occurrence(values: npt.NDArray[np.integer], below: int) -> npt.NDArray[np.int64]:
-    """How many equal values stand before each one: [5, 3, 5, 5] → [0, 0, 1, 2]; values in [0, below)."""
-    order = np.argsort(values, kind="stable")
-    counts = np.bincount(values, minlength=below)
-    first = np.cumsum(counts) - counts
-    turn = np.empty(len(values), dtype=np.int64)
-    turn[order] = np.arange(len(values)) - first[values[order]]
-    return turn

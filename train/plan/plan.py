@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import philox
+from shard_tools.layout import occurrence
 from train.plan.base import Account, Batch, BatchSpec, PlanError
-from train.plan.groups import MAX_SPEAKERS, groups_per_speaker, occurrence, shuffle_within_speakers
+from train.plan.groups import MAX_SPEAKERS, groups_per_speaker, shuffle_within_speakers
 from train.plan.spread import batches_that_fit, spread
 
 

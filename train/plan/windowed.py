@@ -9,14 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import philox
+from shard_tools.layout import occurrence
 from train.plan.base import Account, Batch, BatchSpec, PlanError
-from train.plan.groups import groups_per_speaker, occurrence, shuffle_within_speakers
+from train.plan.groups import groups_per_speaker, shuffle_within_speakers
 from train.plan.spread import spread
 from train.plan.windows import Windows
 
 
 class Columns(Protocol):
     """What a plan knows of utterances, shard by shard."""
+
+    def prepare(self, shards: npt.NDArray[np.int64]) -> None:
+        """Told all shards of a window before they are asked for, so that they can be read at once."""
 
     def of(
         self, shards: npt.NDArray[np.int64]
@@ -154,7 +158,9 @@ class WindowedPlan:
 
     def _plan_window(self, epoch: int, window: int) -> _Window:
         spec, lanes = self.spec, self.windows.lanes
-        parts = [self._columns.of(shards) for shards in self.windows.of(epoch, window)]
+        inside = self.windows.of(epoch, window)
+        self._columns.prepare(np.concatenate(inside))
+        parts = [self._columns.of(shards) for shards in inside]
         number, label, frames = (np.concatenate([part[i] for part in parts]) for i in range(3))
         lane = np.repeat(np.arange(lanes), [len(part[0]) for part in parts])
         total = len(number)

@@ -14,8 +14,7 @@ from shard_tools.catalogue import open_catalogue
 from shard_tools.errors import UserError
 from shard_tools.flac_frames import FrameTables
 from shard_tools.index import WAV
-from shard_tools.layout import shard_rows
-from train.plan.groups import occurrence
+from shard_tools.layout import occurrence, shard_rows
 
 _HEADER, _BLOCK, _RECORD = 44, 512, 10240  # bytes of a WAV's header, of a tar's block and record
 # Spread of the natural logarithm: utterances per speaker and lengths, about as VoxCeleb2's.
@@ -45,6 +44,9 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def prepare(self, shards: npt.NDArray[np.int64]) -> None:
+        """All is in memory."""
 
     def of(
         self, shards: npt.NDArray[np.int64]

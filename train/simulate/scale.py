@@ -32,6 +32,9 @@ class OnDemand:
             s for s in range(int(0.618 * speakers) + 1, 2 * speakers + 1) if math.gcd(s, speakers) == 1
         )
 
+    def prepare(self, shards: npt.NDArray[np.int64]) -> None:
+        """Nothing is read."""
+
     def of(
         self, shards: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:

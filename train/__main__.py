@@ -11,8 +11,9 @@ import time
 import traceback
 
 from shard_tools.errors import UserError, exit_status
-from train.config import Config, parse
+from train.config import parse
 from train.failure import RankError, looks_like_a_lost_peer, lost_reader, tell_torchrun
+from train.sections import Config
 
 # A mistake in the configuration strikes every rank, and the death of one strikes all others. Those
 # hold their tongues so long that torchrun, which ends all ranks when one fails, leaves them no time

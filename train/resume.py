@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from shard_tools.errors import UserError
-from train.config import Config
+from train.sections import Config
 
 # What makes step n mean the same batch, and the weights fit. Everything else may change when a run goes on.
 FIXED = (

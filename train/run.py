@@ -17,7 +17,6 @@ from shard_tools.errors import UserError
 from shard_tools.shardwise import AnyCatalogue
 from train.augment.augmenter import describe
 from train.checkpoint import CheckpointFolder
-from train.config import Config
 from train.distributed import Process, from_lead, process_group
 from train.log import RunLog, start_logging
 from train.losses import build_loss
@@ -25,6 +24,7 @@ from train.model import SpeakerModel
 from train.optim import build_optimizer
 from train.plan import Anchor, BatchPlan
 from train.resume import changes, check_resumable
+from train.sections import Config
 from train.sources import build_plan, build_stream, open_training_data
 from train.trainer import Trainer
 

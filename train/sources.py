@@ -18,10 +18,10 @@ from train.augment import SOURCES, Augmenter, Recipe
 from train.augment.augmenter import Source
 from train.augment.device import Preparer
 from train.augment.speed import Speeds
-from train.config import AugmentConfig, Config
 from train.loading import CropLoader
 from train.pipeline import Stream
 from train.plan import Anchor, BatchPlan, BatchSpec, Plan, WindowedPlan, Windows
+from train.sections import AugmentConfig, Config
 
 
 def crop_length(feature_frames: int) -> int:

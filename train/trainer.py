@@ -20,13 +20,13 @@ from shard_tools import philox
 from shard_tools.errors import UserError
 from train.augment.device import augment
 from train.checkpoint import CheckpointFolder
-from train.config import Config
 from train.distributed import Process, mean_over_ranks
 from train.log import RunLog
 from train.model import SpeakerModel, rehearse
 from train.optim import learning_rate
 from train.pipeline import Stream, batches, make_loader
 from train.plan import WindowedPlan
+from train.sections import Config
 
 logger = logging.getLogger("train")
 

@@ -50,10 +50,9 @@ def process_group(device: str) -> Iterator[Process]:
         dist.init_process_group("nccl", timeout=TIMEOUT, device_id=chosen)
     else:
         dist.init_process_group("gloo", timeout=TIMEOUT)
-    try:
-        yield Process(dist.get_rank(), dist.get_world_size(), chosen, int(os.environ["LOCAL_WORLD_SIZE"]))
-    finally:
-        dist.destroy_process_group()
+    yield Process(dist.get_rank(), dist.get_world_size(), chosen, int(os.environ["LOCAL_WORLD_SIZE"]))
+    # Not after a failure: it could wait for the others, who wait for this rank.
+    dist.destroy_process_group()
 
 
 def end_with_parent() -> None:

@@ -14,7 +14,7 @@ TITLE = "Local disk, augmentation off"
 LAYOUT = "rates"
 ABOUT = (
     "Crops per second, one core. “Bare pread” reads the bytes of the same crops, located beforehand,"
-    " and converts them to float32: no loader can be faster."
+    " and converts them to float32, into fresh memory each time."
 )
 OURS, WHOLE = "voxshard, WAV shards", "webdataset, utterance decoded whole"
 ENTRIES = (

@@ -279,7 +279,8 @@ class TrainConfig:
 
     Args:
         steps: Train for so many steps (give this or epochs).
-        epochs: Train for so many epochs (give this or steps).
+        epochs: Train for so many epochs (give this or steps). By windows of shards epochs differ a little in
+            length, and one counts as many steps as the first window promises.
         device: auto takes a GPU where there is one.
         precision: bf16 runs the network under autocast; losses and optimiser stay in float32.
         compile: Compile the network by torch.compile.

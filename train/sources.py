@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from eval.embed import crop_length
 from shard_tools import storage
 from shard_tools.cache import CachedShard, ShardCache
 from shard_tools.cache_source import CachedSource
@@ -22,12 +23,6 @@ from train.loading import CropLoader
 from train.pipeline import Stream
 from train.plan import Anchor, BatchPlan, BatchSpec, Plan, WindowedPlan, Windows
 from train.sections import AugmentConfig, Config
-
-
-def crop_length(feature_frames: int) -> int:
-    """Audio frames at 16 kHz for so many feature frames of 25 ms every 10 ms (the VoxCeleb trainer's)."""
-    return feature_frames * 160 + 240
-
 
 # Besides those of two windows: shards that substitutes come from.
 _HELD_BESIDES = 16

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from tqdm import tqdm
 
+from eval.embed import crop_length
 from shard_tools.errors import UserError, exit_status
 from train.plan import BatchSpec
 from train.simulate.dataset import Dataset, open_dataset, synthetic
@@ -90,7 +91,7 @@ def _run(args: argparse.Namespace) -> None:
         spec=BatchSpec(
             speakers=args.speakers,
             utterances_per_speaker=args.utterances_per_speaker,
-            crop=args.crop_frames * 160 + 240,
+            crop=crop_length(args.crop_frames),
             max_utterances_per_speaker=args.max_utterances_per_speaker,
             seed=args.seed,
         ),

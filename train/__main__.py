@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
 import os
 import signal
 import sys
-import time
 import traceback
 
 from shard_tools.errors import UserError, exit_status
 from train.config import parse
-from train.failure import RankError, looks_like_a_lost_peer, lost_reader, tell_torchrun
+from train.failure import (
+    LostPeerError,
+    RankError,
+    kind_of,
+    lost_peer,
+    lost_reader,
+    tell_run_folder,
+    tell_torchrun,
+)
 from train.sections import Config
+from train.signals import STOPPED, flag
 
 # A mistake in the configuration strikes every rank, and the death of one strikes all others. Those
 # hold their tongues so long that torchrun, which ends all ranks when one fails, leaves them no time
@@ -24,37 +33,59 @@ SILENCE_S = 10.0
 def main() -> int:
     rank = int(os.environ.get("RANK", 0))
     name = "train" if "RANK" not in os.environ else f"train[rank {rank}]"
+    folder: str | None = None
+    flag.listen()
 
-    def command() -> None:
+    def command() -> int:
+        nonlocal folder
+        config, yaml_text = _parse(aloud=rank == 0)
+        folder = config.run.folder
+        from train.run import run  # after parsing: --help and a wrong key need not wait for torch
+
+        if run(config, yaml_text):
+            return 0
+        # torchrun takes every other status than 0 for a failure, which it shows at length and at once.
+        return 0 if "RANK" in os.environ else STOPPED
+
+    def told_command() -> int:
         try:
-            config, yaml_text = _parse(aloud=rank == 0)
-            from train.run import run  # after parsing: --help and a wrong key need not wait for torch
-
-            run(config, yaml_text)
-        except UserError as error:
-            _stop_noticing_readers()
-            if rank > 0 and not isinstance(error, RankError):
-                time.sleep(SILENCE_S)
-            tell_torchrun(f"{name}: error: {error}")
-            raise
+            return command()
         except Exception as error:
             _stop_noticing_readers()
-            told: UserError | None = lost_reader(error)
-            if told is None and looks_like_a_lost_peer(error):
-                time.sleep(SILENCE_S)
-                told = UserError(f"lost the other processes of the job ({str(error).splitlines()[0]})")
-            if told is None:
-                tell_torchrun(traceback.format_exc())
+            told = error if isinstance(error, UserError) else lost_reader(error) or lost_peer(error)
+            text = traceback.format_exc() if told is None else f"{name}: error: {told}"
+            if folder is not None:
+                tell_run_folder(folder, kind_of(told or error), text)
+            if isinstance(told, LostPeerError) or (told and rank > 0 and not isinstance(told, RankError)):
+                _hold_tongue()
+            tell_torchrun(text)
+            if told is None or told is error:
                 raise
-            tell_torchrun(f"{name}: error: {told}")
             raise told from error
 
-    return exit_status(command, program=name)
+    try:
+        return exit_status(told_command, program=name)
+    finally:
+        _end_readers()
 
 
 def _stop_noticing_readers() -> None:
     """DataLoader raises out of a signal handler when a reading process dies: not into what follows here."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _hold_tongue() -> None:
+    """Give the first cause its time; when torchrun ends this rank meanwhile, it has heard that cause."""
+    flag.wait(SILENCE_S)
+    if flag.raised:
+        raise SystemExit(1)
+
+
+def _end_readers() -> None:
+    """End the reading processes that did not end by themselves; they would not heed Python's own SIGTERM."""
+    _stop_noticing_readers()
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def _parse(*, aloud: bool) -> tuple[Config, str]:
@@ -65,7 +96,7 @@ def _parse(*, aloud: bool) -> tuple[Config, str]:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             return parse()
     except SystemExit:
-        time.sleep(SILENCE_S)
+        _hold_tongue()
         sys.stderr.write(said.getvalue())
         raise
 

@@ -1,17 +1,44 @@
-"""How a rank that fails lets the others, and torchrun, know why."""
+"""How a rank that fails lets the others, torchrun, and whoever started the job know why."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import socket
 import time
+from typing import Literal
 
 from shard_tools.errors import UserError
+from shard_tools.storage_errors import is_transient
+
+# mistake: the user can mend it, and starting again cannot; crash: anything else of this rank's own,
+# which may be over at the next start; peer: another rank was lost, which alone can say why.
+Kind = Literal["mistake", "crash", "peer"]
 
 
 class RankError(UserError):
-    """A failure of this rank alone, such as a shard that only it reads: nobody else will say it."""
+    """A failure of this rank alone, such as a shard that only it reads: nobody else will say it.
+
+    passing: it may be over when the run is started again, as an overloaded store is.
+    """
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
+
+
+class LostPeerError(UserError):
+    """A collective failed because another rank went away."""
+
+
+def kind_of(error: BaseException) -> Kind:
+    """What the failure of this rank means to whoever may start the run again."""
+    if isinstance(error, LostPeerError):
+        return "peer"
+    if isinstance(error, RankError):
+        return "crash" if error.passing else "mistake"
+    return "mistake" if isinstance(error, UserError) and not is_transient(error) else "crash"
 
 
 def tell_torchrun(text: str) -> None:
@@ -26,6 +53,31 @@ def tell_torchrun(text: str) -> None:
             json.dump({"message": text, "timestamp": int(time.time())}, file)
 
 
+def tell_run_folder(folder: str, kind: Kind, text: str) -> None:
+    """Leave the failure in FOLDER/failures, a file for each rank and time, for those who look later.
+
+    Does nothing where the folder cannot be written, which may be the very failure. VOXSHARD_NODE
+    and VOXSHARD_ATTEMPT in the environment are the cluster's names for this node and this start.
+    """
+    rank = int(os.environ.get("RANK", 0))
+    now = time.time()
+    record = {
+        "time": round(now, 3),
+        "kind": kind,
+        "rank": rank,
+        "host": os.environ.get("VOXSHARD_NODE") or socket.gethostname(),
+        "attempt": os.environ.get("VOXSHARD_ATTEMPT"),
+        "message": text,
+    }
+    path = os.path.join(folder, "failures")
+    with contextlib.suppress(OSError):
+        os.makedirs(path, exist_ok=True)
+        name = os.path.join(path, f"{now:.3f}-rank{rank}.json")
+        with open(name + ".new", "w", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        os.replace(name + ".new", name)
+
+
 def lost_reader(error: BaseException) -> RankError | None:
     """What to say where one of DataLoader's processes died.
 
@@ -38,11 +90,14 @@ def lost_reader(error: BaseException) -> RankError | None:
     return RankError(
         f"a reading process ended: {(str(error) or type(error).__name__).splitlines()[0]} (a kill by "
         "the kernel is most often for want "
-        "of memory: lower data.workers, data.prefetch or data.ahead_mib)"
+        "of memory: lower data.workers, data.prefetch or data.ahead_mib)",
+        passing=True,
     )
 
 
-def looks_like_a_lost_peer(error: BaseException) -> bool:
-    """Whether a collective failed because another process went away."""
+def lost_peer(error: BaseException) -> LostPeerError | None:
+    """What to say where a collective failed because another process went away."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return "DistError" in kinds or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    if "DistError" in kinds or (isinstance(error, RuntimeError) and "gloo" in str(error)):
+        return LostPeerError(f"lost the other processes of the job ({str(error).splitlines()[0]})")
+    return None

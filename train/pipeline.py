@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,6 +12,7 @@ import webdataset as wds
 
 from shard_tools.cache_source import CachedSource
 from shard_tools.errors import UserError
+from shard_tools.storage_errors import is_transient
 from train.ahead import ahead
 from train.augment.augmenter import Augmenter, Prepared
 from train.augment.device import Prepared as DevicePrepared
@@ -21,6 +21,7 @@ from train.distributed import end_with_parent
 from train.failure import RankError
 from train.loading import CropLoader, Loaded
 from train.plan import Anchor, Batch, BatchPlan, WindowedPlan
+from train.signals import ignore
 
 _Read = tuple[Loaded, Prepared | DevicePrepared | None]
 
@@ -94,17 +95,17 @@ class Stream:
         """Augment and convert this rank's rows of a batch.
 
         Returns step and substituted (ints), audio (rows, frames) float32, label, n and utterance
-        (rows,) int64 tensors, and what a Preparer prepared; or {"error": text} for an error, which
-        DataLoader would hand on wrapped in its own traceback.
+        (rows,) int64 tensors, and what a Preparer prepared; or {"error": text, "passing": bool} for an
+        error, which DataLoader would hand on wrapped in its own traceback.
         """
         if isinstance(read, UserError):
-            return {"error": str(read)}
+            return _told(read)
         loaded, prepared = read
         try:
             if isinstance(self.augmenter, Augmenter):
                 self.augmenter.apply(loaded.audio, cast(Prepared, prepared))
         except UserError as error:
-            return {"error": str(error)}
+            return _told(error)
         batch = loaded.batch
         prepared_for_device = {"prepared": prepared} if isinstance(self.augmenter, Preparer) else {}
         return {
@@ -143,8 +144,12 @@ def batches(loader: wds.WebLoader) -> Iterator[dict[str, Any]]:
     """Iterate over a loader, raising what a worker met as a RankError."""
     for batch in loader:
         if "error" in batch:
-            raise RankError(batch["error"])
+            raise RankError(batch["error"], passing=batch["passing"])
         yield batch
+
+
+def _told(error: UserError) -> dict[str, Any]:
+    return {"error": str(error), "passing": is_transient(error)}
 
 
 def _keep_freed_memory() -> None:
@@ -163,5 +168,4 @@ def _keep_freed_memory() -> None:
 def _start_worker(_: int) -> None:
     end_with_parent()
     _keep_freed_memory()
-    # Ctrl-C reaches the whole process group; the training process ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from contextlib import nullcontext, suppress
+from typing import Any, Literal
 
 import torch
 
@@ -18,6 +19,7 @@ from shard_tools.shardwise import AnyCatalogue
 from train.augment.augmenter import describe
 from train.checkpoint import CheckpointFolder
 from train.distributed import Process, from_lead, process_group
+from train.lock import hold
 from train.log import RunLog, start_logging
 from train.losses import build_loss
 from train.model import SpeakerModel
@@ -25,31 +27,62 @@ from train.optim import build_optimizer
 from train.plan import Anchor, BatchPlan
 from train.resume import changes, check_resumable
 from train.sections import Config
+from train.signals import flag
 from train.sources import build_plan, build_stream, open_training_data
+from train.state import write_state
 from train.trainer import Trainer
 
 logger = logging.getLogger("train")
 
 
-def run(config: Config, yaml_text: str) -> None:
+def run(config: Config, yaml_text: str) -> bool:
     """Train as `config` says, from the newest whole checkpoint of its folder if there is one.
 
-    yaml_text: the configuration as text, written to config.yaml. Raises UserError.
+    yaml_text: the configuration as text, written to config.yaml. Returns whether the last step was
+    reached; a signal stops a run before, with a checkpoint of where it stopped. Raises UserError.
     """
     with process_group(config.train.device) as process:
-        start_logging(config.run.folder if process.leads else None)
-        trainer, first, last = _assemble(config, process)
-        if process.leads:
-            storage.publish_bytes(os.path.join(config.run.folder, "config.yaml"), yaml_text.encode())
-        log = RunLog(config.run.folder if process.leads else None, first, last)
-        try:
-            if first == 0:
-                # At once, so that a folder that cannot be written is known now and not in an hour.
-                trainer.save(0)
-            trainer.run(first, last, log)
-        finally:
-            log.close()
-        logger.info("done: %d steps; checkpoints in %s", last, config.checkpoint_url())
+        folder = config.run.folder if process.leads else None
+        start_logging(folder)
+        with hold(folder) if folder else nullcontext():
+            return _run(config, yaml_text, process, folder)
+
+
+def _run(config: Config, yaml_text: str, process: Process, folder: str | None) -> bool:
+    """folder: of the run, on the rank that writes; None on the others."""
+    trainer, first, last = _assemble(config, process)
+
+    def note(state: Literal["running", "stopped", "done", "failed"]) -> None:
+        if folder:
+            saved = trainer.saved_step or 0
+            write_state(folder, state, saved_step=saved, last_step=last, world=process.world)
+
+    if folder:
+        storage.publish_bytes(os.path.join(folder, "config.yaml"), yaml_text.encode())
+    trainer.saved = lambda: note("running")
+    note("running")
+    log = RunLog(folder, first, last)
+    try:
+        if first == 0:
+            # At once, so that a folder that cannot be written is known now and not in an hour.
+            trainer.save(0)
+        done = trainer.run(first, last, log)
+    except BaseException:
+        with suppress(UserError):  # the failure itself says more
+            note("failed")
+        raise
+    finally:
+        log.close()
+    if done < last:
+        note("stopped")
+        logger.info(
+            "stopped by %s after step %d of %d; started again, the run goes on from there",
+            flag.number.name if flag.number else "a signal to another process", done, last,
+        )  # fmt: skip
+        return False
+    note("done")
+    logger.info("done: %d steps; checkpoints in %s", last, config.checkpoint_url())
+    return True
 
 
 def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
@@ -80,7 +113,9 @@ def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
             "train.epochs asks for: raise it, or give another run.folder"
         )
     trainer = Trainer(config, process, stream, model, optimizer, checkpoints, validation, catalogue.digest)
-    trainer.saved_step = first if first else None
+    if checkpoint is not None:
+        trainer.saved_step = first or None
+        trainer.saved_validated = bool(checkpoint["metrics"])
     return trainer, first, last
 
 

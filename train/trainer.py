@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ from train.optim import learning_rate
 from train.pipeline import Stream, batches, make_loader
 from train.plan import WindowedPlan
 from train.sections import Config
+from train.signals import flag
+from train.stop import Vote
 
 logger = logging.getLogger("train")
 
@@ -73,13 +75,21 @@ class Trainer:
         self.validation = validation
         self.digest = digest
         self.saved_step: int | None = None
+        self.saved_validated = True  # whether the checkpoint resumed from has its error rates
+        self.saved: Callable[[], None] = lambda: None  # called after each checkpoint
         self._samples = 0  # since this process started
         self._substituted = 0
         self._parallel: nn.Module = model
 
-    def run(self, first: int, last: int, log: RunLog) -> None:
+    def run(self, first: int, last: int, log: RunLog) -> int:
+        """Run the steps, save and validate between them; returns the steps done, `last` unless stopped."""
         if first < last:
             self._prepare()
+        vote = Vote(flag)
+        if (
+            first and not self.saved_validated and self._validation_due(first, last)
+        ):  # it was ended in the midst of validating
+            self._between_steps(first, last, log)
         loader = make_loader(
             self.stream,
             first,
@@ -90,15 +100,23 @@ class Trainer:
         )
         data = batches(loader) if first < last else iter(())
         window, since = Window.empty(self.process.device), time.perf_counter()
-        for step in range(first, last):
-            self._step(step, data, window)
+        done = first
+        stopping = False
+        while done < last and not stopping:
+            vote.begin()
+            self._step(done, data, window)
             log.advance()
-            done = step + 1
-            if done % self.config.train.log_every == 0 or done == last:
+            done += 1
+            stopping = vote.end() and done < last
+            if stopping or done % self.config.train.log_every == 0 or done == last:
                 self._report(done, window, time.perf_counter() - since, log)
                 window, since = Window.empty(self.process.device), time.perf_counter()
-            if self._between_steps(done, last, log):
+            if stopping:
+                self.save(done)
+            elif self._between_steps(done, last, log):
                 since = time.perf_counter()
+        vote.meet()
+        return done
 
     def _prepare(self) -> None:
         if self.config.train.compile:
@@ -192,13 +210,16 @@ class Trainer:
 
     def _between_steps(self, done: int, last: int, log: RunLog) -> bool:
         """Validate and save when due after `done` steps; whether anything was due."""
-        validated = None
-        if self.validation is not None and (done % self.config.validation.every == 0 or done == last):
-            validated = self.validate(done, log)
-        due = validated is not None or done % self.config.checkpoint.every == 0 or done == last
+        validating = self._validation_due(done, last)
+        due = validating or done % self.config.checkpoint.every == 0 or done == last
         if due:
-            self.save(done, validated)
+            self.save(done)  # before validating, which may take longer than the job has left
+        if validating:
+            self.save(done, self.validate(done, log))
         return due
+
+    def _validation_due(self, done: int, last: int) -> bool:
+        return self.validation is not None and (done % self.config.validation.every == 0 or done == last)
 
     def validate(self, step: int, log: RunLog) -> EvaluationResult:
         """Error rates of the network as it is, computed by all ranks together."""
@@ -224,8 +245,12 @@ class Trainer:
         return result
 
     def save(self, step: int, validated: EvaluationResult | None = None) -> None:
-        """Write the checkpoint after `step` steps, on rank 0; the others wait in the next all-reduce."""
-        if step == self.saved_step:
+        """Write the checkpoint after `step` steps, on rank 0; the others wait in the next all-reduce.
+
+        The checkpoint of a step at which validation is due says by its empty `metrics` that the
+        validation has not been done yet.
+        """
+        if step == self.saved_step and validated is None:
             return
         self.saved_step = step
         if not self.process.leads:
@@ -246,4 +271,5 @@ class Trainer:
             },
             eer,
         )
+        self.saved()
         logger.info("step %d: wrote %s", step, self.checkpoints.url_of(step))

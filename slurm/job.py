@@ -1,0 +1,56 @@
+"""What submitit pickles, and calls in every task of a job."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import submitit
+
+from slurm.node import Training, run_node
+from slurm.place import Place
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One task a node: the node's part of a training job. Ends the task with the exit status of `run_node`.
+
+    submitit's own handling of signals, which asks rank 0 alone and requeues before anything is
+    saved, is in force only until the call begins; `run_node` replaces it.
+    """
+
+    training: Training
+
+    def __call__(self) -> None:
+        _leave(run_node(self.training, Place.of_this_process()))
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """For a signal that comes before the call: nothing was done, so that all is to be done again."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class CommandJob:
+    """One task: a command that resumes by itself, or is done again from the start, when SLURM requeues the job."""
+
+    command: tuple[str, ...]
+
+    def __call__(self) -> None:
+        _leave(subprocess.run(self.command, stdin=subprocess.DEVNULL).returncode)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def _leave(status: int) -> None:
+    sys.stdout.flush()
+    if status:
+        # Not an exception: its traceback would be the last, and the longest, thing in the log.
+        sys.stderr.flush()
+        raise SystemExit(status if status > 0 else 128 - status)
+
+
+def in_job() -> bool:
+    return "SLURM_JOB_ID" in os.environ

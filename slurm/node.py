@@ -1,0 +1,288 @@
+"""What runs on each node of a training job, once a node: torchrun, and what becomes of the job when it ends.
+
+    srun --ntasks-per-node=1 --kill-on-bad-exit=1 python -m slurm.node RUN --ranks-per-node 8 \\
+        -- --config configs/X.yaml
+
+The tasks of a job's nodes share the run's folder and nothing else. A signal makes the ranks save
+and leave; then the first node's task puts the job back into the queue, to go on from there. A
+failure that starting again can mend does the same, as long as the run gets on; every
+other one ends the job, with its cause in the run folder.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from types import FrameType
+
+from slurm import cause, rendezvous, scheduler
+from slurm.errors import SlurmError
+from slurm.place import Place
+from slurm.ranks import STOP_SIGNALS, Ranks
+from slurm.run_folder import Attempt, Failure, Outcome, RunFolder
+
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: start it again
+_POLL_S = 0.25
+_LOOK_S = 2.0  # between two looks into the run folder for failures of other nodes
+_RESEND_S = 2.0  # between two signals to the ranks
+LEAVING_S = 20.0  # from another node's failure to the end of our ranks
+DECISION_S = 30.0  # for the first node to decide, after a failure of another one
+REQUEUE_S = 120.0  # for SLURM to end a job that it was told to requeue
+ACCOUNT_S = 15.0  # for another node to write down why it failed
+MARGIN_S = 15.0  # before the time limit
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training job.
+
+    folder: the run's; arguments: of `python -m train`; signal_delay_s: how long before the time
+    limit SLURM sends its signal; tries: attempts of a job in a row without a new checkpoint.
+    """
+
+    folder: str
+    arguments: tuple[str, ...]
+    ranks: int
+    interface: str | None = None
+    signal_delay_s: int = 120
+    join_timeout_s: int = 300
+    tries: int = 4
+    python: str = sys.executable
+
+
+class Signals:
+    """Notes the first signal: SLURM sends one of our choice before a time limit, SIGTERM when it takes nodes."""
+
+    def __init__(self) -> None:
+        self.number: signal.Signals | None = None
+        self.at = 0.0
+
+    def listen(self) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._note)
+
+    @property
+    def limited(self) -> bool:
+        """Whether the time limit is what is near."""
+        return self.number in (signal.SIGUSR1, signal.SIGUSR2)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.number is None:
+            self.number, self.at = signal.Signals(number), time.monotonic()
+
+
+def run_node(training: Training, place: Place) -> int:
+    """Run this node's part of the job to its end.
+
+    Returns 0 when the training is done, STOPPED when it is to be started again and nobody here
+    could see to that, 1 after a failure. Does not return where SLURM ends the job to requeue it.
+    """
+    signals = Signals()
+    if threading.current_thread() is threading.main_thread():
+        signals.listen()
+    folder = RunFolder(training.folder)
+    if place.leads:
+        refused = _begin(training, place, folder)
+        if refused:
+            return _give_up(place, folder, refused)
+    address = scheduler.node_address(place.nodes[0]) if len(place.nodes) > 1 else "localhost"
+    endpoint = f"{address}:{rendezvous.port_of(place.job, place.restart)}"
+    ranks = Ranks(_command(training, place, endpoint), _environment(training, place))
+    end = _wait(ranks, training, place, folder, signals)
+    if end is End.LEFT:
+        return _after_leaving(place, folder)
+    if end is End.LIMIT:
+        return _start_again(place, folder, "stopped", "the ranks had not left before the time limit")
+    _note_failure(ranks, end, training, place, folder, endpoint)
+    return _after_failure(place, folder)
+
+
+def _command(training: Training, place: Place, endpoint: str) -> list[str]:
+    address, _, port = endpoint.rpartition(":")
+    return rendezvous.torchrun(
+        training.python,
+        nodes=len(place.nodes),
+        node=place.node,
+        ranks=training.ranks,
+        job=place.job,
+        address=address,
+        port=int(port),
+        own_address=scheduler.node_address(place.name) if len(place.nodes) > 1 else "localhost",
+        join_timeout_s=training.join_timeout_s,
+        module=["train", *training.arguments],
+    )
+
+
+def _environment(training: Training, place: Place) -> dict[str, str]:
+    return {
+        **rendezvous.network(training.interface),
+        "VOXSHARD_ATTEMPT": place.attempt,
+        "VOXSHARD_NODE": place.name,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _begin(training: Training, place: Place, folder: RunFolder) -> str | None:
+    """Note the attempt; why it must not be made, where that is so."""
+    folder.make()
+    saved = folder.saved_step()
+    idle = 0
+    for earlier in reversed([each for each in folder.attempts() if each.job == place.job]):
+        if earlier.saved_before != saved:
+            break
+        idle += 1
+    folder.begin_attempt(Attempt(place.attempt, place.job, place.nodes, round(time.time(), 3), saved))
+    if idle < training.tries:
+        return None
+    last = [failure for failure in folder.failures() if failure.kind != "peer"][-1:]
+    said = f"; the last failure: {last[0].message.strip().splitlines()[-1]}" if last else ""
+    return (
+        f"{idle} attempts in a row made no progress beyond step {saved}: not trying again{said}. Mend the cause, "
+        f"then: python -m slurm resume {folder.path}"
+    )
+
+
+class End(Enum):
+    """How the ranks of this node came to their end."""
+
+    LEFT = "of themselves, content"
+    FAILED = "of themselves, with a failure"
+    PEER = "at our hands, as another node had failed"
+    LIMIT = "at our hands, as the time limit was near"
+
+
+def _wait(ranks: Ranks, training: Training, place: Place, folder: RunFolder, signals: Signals) -> End:
+    """Wait for the end of torchrun; tell the ranks to stop, or end them, when the job must leave."""
+    asked = looked = failed_at = 0.0
+    patience = max(training.signal_delay_s - MARGIN_S, MARGIN_S)
+    while (status := ranks.poll()) is None:
+        time.sleep(_POLL_S)
+        now = time.monotonic()
+        if signals.number is not None and now - asked > _RESEND_S:
+            if not asked:
+                _say(place, f"{signals.number.name}: the ranks save after their step, and leave")
+            ranks.ask_to_stop()
+            asked = now
+        if signals.limited and now - signals.at > patience:
+            _say(place, "the time limit is near, and the ranks have not left: ending them")
+            ranks.kill()
+            return End.LIMIT
+        if now - looked > _LOOK_S:
+            looked = now
+            if not failed_at and any(failure.host != place.name for failure in _first_causes(place, folder)):
+                failed_at = now
+        if failed_at and now - failed_at > LEAVING_S:
+            _say(
+                place,
+                f"another node failed {LEAVING_S:.0f} s ago, and ranks here still wait for it: ending them",
+            )
+            ranks.kill()
+            return End.PEER
+    return End.FAILED if status else End.LEFT
+
+
+def _note_failure(
+    ranks: Ranks, end: End, training: Training, place: Place, folder: RunFolder, endpoint: str
+) -> None:
+    """Leave this node's account in the run folder, unless a rank of it has said what happened."""
+    said = [failure for failure in folder.failures(place.attempt) if failure.host == place.name]
+    if end is End.PEER or any(failure.kind != "peer" for failure in said):
+        return
+    found = cause.killed_rank(ranks.output(), node=place.name)
+    if found is None and said:
+        return  # its ranks have lost another node's, no more
+    if found is None:
+        found = cause.from_output(
+            ranks.output(),
+            ranks.poll() or 0,
+            node=place.name,
+            endpoint=endpoint,
+            python=training.python,
+        )
+    folder.add_failure(Failure(time.time(), found.kind, found.rank, place.name, place.attempt, found.text))
+
+
+def _after_leaving(place: Place, folder: RunFolder) -> int:
+    """All ranks of this node left content: the training is done, or was stopped."""
+
+    def done() -> bool:
+        return bool(folder.state().get("state") == "done")
+
+    if not place.leads:
+        # The first node's record may take its time on a shared file system.
+        return 0 if _until(done, REQUEUE_S) else STOPPED
+    if done():
+        folder.end_attempt(place.attempt, "done")
+        return 0
+    return _start_again(place, folder, "stopped", "stopped by a signal")
+
+
+def _after_failure(place: Place, folder: RunFolder) -> int:
+    if not place.leads:
+        # Ending this task would end the job before the first node has decided what becomes of it.
+        time.sleep(DECISION_S)
+        return 1
+    # Another node may still be writing down what it knows: its loss is noticed here first.
+    _until(lambda: bool(_first_causes(place, folder)), ACCOUNT_S)
+    failures = _first_causes(place, folder) or folder.failures(place.attempt)
+    why = told(failures[0]) if failures else "lost another node, which left no word"
+    if any(failure.kind == "mistake" for failure in failures) or not place.on_slurm:
+        return _give_up(place, folder, why)
+    return _start_again(place, folder, "failed", why)
+
+
+def _first_causes(place: Place, folder: RunFolder) -> list[Failure]:
+    return [failure for failure in folder.failures(place.attempt) if failure.kind != "peer"]
+
+
+def told(failure: Failure) -> str:
+    """The failure with its rank and node."""
+    rank = "" if failure.rank is None else f"rank {failure.rank} on "
+    text = failure.message.strip()
+    return text if failure.host in text else f"{rank}{failure.host}: {text}"
+
+
+def _start_again(place: Place, folder: RunFolder, outcome: Outcome, why: str) -> int:
+    """Put the job back into the queue; SLURM then ends this task."""
+    folder.end_attempt(place.attempt, outcome, why)
+    step = folder.saved_step()
+    again = f"to go on from step {step}: python -m slurm resume {folder.path}"
+    if not place.on_slurm:
+        _say(place, f"{why}; {again}")
+        return STOPPED
+    try:
+        state = scheduler.job_fields(place.job).get("JobState", "")
+        if state in scheduler.ENDED:
+            _say(place, f"{why}; the job is {state}, and stays so; {again}")
+            return STOPPED
+        _say(place, f"{why}; requeueing job {place.job}, which goes on from step {step}")
+        scheduler.requeue(place.job)
+    except SlurmError as error:
+        _say(place, f"could not requeue job {place.job} ({error}); {again}")
+        return STOPPED
+    time.sleep(REQUEUE_S)
+    return STOPPED
+
+
+def _give_up(place: Place, folder: RunFolder, why: str) -> int:
+    folder.end_attempt(place.attempt, "failed", why)
+    _say(place, f"failed: {why}")
+    return 1
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _say(place: Place, text: str) -> None:
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} node {place.name}: {text}", file=sys.stderr, flush=True)

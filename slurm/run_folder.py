@@ -1,0 +1,213 @@
+"""What lies in a run's folder about its jobs; everything that status, logs and cancel know comes from here.
+
+RUN/jobs/jobs.jsonl       one line for each job submitted, or started by sbatch
+RUN/jobs/attempts.jsonl   start and end of each attempt: a job is attempted anew after each requeue
+RUN/jobs/JOB_NODE_log.out what the task of a node printed
+RUN/jobs/*.yaml           the complete configuration a job was submitted with
+RUN/failures/*.json       what a rank, or a node, left when it failed
+RUN/state.json, metrics.jsonl, log.txt, config.yaml, lock: the training's own
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from slurm.errors import SlurmError
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the run.
+
+    job: as squeue shows it, 12 or 12_3; kind: train, eval, …; nodes, ranks_per_node: its size;
+    config: the YAML it runs; overrides: further arguments of the command; resources: what was asked
+    of SLURM, for submitting it again; logs: a pattern of paths; after: the job it waits for.
+    """
+
+    job: str
+    kind: str
+    nodes: int
+    ranks_per_node: int
+    logs: str
+    cluster: str = "slurm"
+    config: str | None = None
+    overrides: tuple[str, ...] = ()
+    resources: dict[str, Any] = field(default_factory=dict)
+    after: str | None = None
+    submitted: float = field(default_factory=time.time)  # seconds since 1970
+
+    def log_paths(self) -> list[Path]:
+        """The files there are, in the order of the nodes."""
+        pattern = Path(self.logs)
+        found = list(pattern.parent.glob(pattern.name))
+        return sorted(found, key=lambda path: [len(path.name), path.name])
+
+
+Outcome = Literal["done", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """attempt: JOB.RESTART; ended and outcome are None while it runs, or when it was killed outright."""
+
+    attempt: str
+    job: str
+    nodes: tuple[str, ...]
+    started: float
+    saved_before: int  # step of the newest checkpoint when it started
+    ended: float | None = None
+    outcome: Outcome | None = None
+    saved_after: int | None = None
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a rank (or, with rank None, a node's launcher) left behind.
+
+    kind: mistake (starting again cannot help), crash, or peer (another rank was lost first).
+    """
+
+    time: float
+    kind: str
+    rank: int | None
+    host: str
+    attempt: str | None
+    message: str
+
+
+class RunFolder:
+    """Reads and writes the records; a folder without any is an empty run."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self.jobs_path = self.path / "jobs"
+
+    # What the training says.
+
+    def state(self) -> dict[str, Any]:
+        """state.json: state, saved_step, last_step, world, host, time; {} before the first start."""
+        try:
+            found = json.loads((self.path / "state.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def saved_step(self) -> int:
+        return int(self.state().get("saved_step", 0))
+
+    def metrics(self, group: str) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl of a group (train, validation), oldest first."""
+        return [line for line in _lines(self.path / "metrics.jsonl") if line.get("group") == group]
+
+    def failures(self, attempt: str | None = None) -> list[Failure]:
+        """Of one attempt or of all: first causes before ranks that only lost another, then by time."""
+        found = []
+        for path in (self.path / "failures").glob("*.json"):
+            try:
+                record = json.loads(path.read_text())
+                failure = Failure(
+                    float(record["time"]), str(record["kind"]), record["rank"], str(record["host"]),
+                    record.get("attempt"), str(record["message"]),
+                )  # fmt: skip
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # of a disk that ran full in the midst of it
+            if attempt is None or failure.attempt == attempt:
+                found.append(failure)
+        return sorted(found, key=lambda failure: (failure.kind == "peer", failure.time))
+
+    # What the launcher says.
+
+    def jobs(self) -> list[Job]:
+        """Oldest first; a job is there once, as it was written last."""
+        found = {}
+        for line in _lines(self.jobs_path / "jobs.jsonl"):
+            try:
+                line["overrides"] = tuple(line.get("overrides", ()))
+                job = Job(**line)
+            except TypeError:
+                continue
+            found[job.job] = job
+        return list(found.values())
+
+    def add_job(self, job: Job) -> None:
+        self._append("jobs.jsonl", asdict(job))
+
+    def attempts(self) -> list[Attempt]:
+        """Oldest first."""
+        found: dict[str, Attempt] = {}
+        for line in _lines(self.jobs_path / "attempts.jsonl"):
+            try:
+                before = found.get(line["attempt"])
+                known = asdict(before) if before else {}
+                line["nodes"] = tuple(line.get("nodes", known.get("nodes", ())))
+                found[line["attempt"]] = Attempt(**(known | line))
+            except (TypeError, KeyError):
+                continue
+        return list(found.values())
+
+    def begin_attempt(self, attempt: Attempt) -> None:
+        fields = {name: value for name, value in asdict(attempt).items() if value is not None}
+        self._append("attempts.jsonl", fields)
+
+    def end_attempt(self, attempt: str, outcome: Outcome, cause: str | None = None) -> None:
+        fields = {"attempt": attempt, "ended": round(time.time(), 3), "outcome": outcome}
+        self._append("attempts.jsonl", fields | {"saved_after": self.saved_step(), "cause": cause})
+
+    def add_failure(self, failure: Failure) -> None:
+        """Does nothing where the folder cannot be written, which may be the very failure."""
+        folder = self.path / "failures"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            name = folder / f"{failure.time:.3f}-{failure.host}.json"
+            draft = name.with_suffix(".new")
+            draft.write_text(json.dumps(asdict(failure)) + "\n")
+            draft.replace(name)
+        except OSError:
+            return
+
+    def make(self) -> None:
+        """Raises SlurmError where the folder cannot be made or written."""
+        try:
+            self.jobs_path.mkdir(parents=True, exist_ok=True)
+            probe = self.jobs_path / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise SlurmError(
+                f"the run folder {self.path} cannot be written ({error.strerror}): free it, "
+                "or give another one with --run.folder"
+            ) from None
+
+    def _append(self, name: str, fields: dict[str, Any]) -> None:
+        line = json.dumps(fields) + "\n"
+        try:
+            self.jobs_path.mkdir(parents=True, exist_ok=True)
+            with open(self.jobs_path / name, "a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise SlurmError(
+                f"{self.jobs_path / name} cannot be written ({error.strerror}): free the run folder"
+            ) from None
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file of lines; the last one may have been cut by a kill."""
+    found = []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return []
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found

@@ -1,0 +1,95 @@
+"""SLURM's own commands, asked as a user would: scontrol, squeue, scancel."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from slurm.errors import SlurmError
+
+PATIENCE_S = 60  # a controller under load answers late, and commands wait for it
+# The job is over or on its way there by somebody's will: bringing it back would be against that will.
+ENDED = ("CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL")
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job as squeue shows it. time_left: D-HH:MM:SS as SLURM writes it; restarts: since submission."""
+
+    job: str
+    state: str
+    nodes: str
+    time_left: str
+    reason: str
+
+
+def available() -> bool:
+    return shutil.which("scontrol") is not None
+
+
+def job_fields(job: str) -> dict[str, str]:
+    """`scontrol show job` as a mapping; empty where the controller has forgotten the job.
+
+    Values with blanks in them, such as commands, are cut at the first blank.
+    """
+    answer = _ask("scontrol", "show", "job", "--oneliner", job, allow_failure=True)
+    return dict(re.findall(r"(?:^|\s)([A-Za-z][\w/:]*)=(\S*)", answer.partition("\n")[0]))
+
+
+def queued(jobs: Iterable[str]) -> dict[str, Queued]:
+    """Those of the jobs that wait or run, by id."""
+    wanted = sorted(set(jobs))
+    if not wanted or not available():
+        return {}
+    form = "%i|%T|%N|%L|%r"
+    found: dict[str, Queued] = {}
+    # One unknown id makes squeue refuse a whole list, and ids are forgotten minutes after a job's end.
+    for line in _ask("squeue", "--noheader", "--array", "--me", f"--format={form}").splitlines():
+        job, state, nodes, left, reason = line.strip().split("|", 4)
+        if job in wanted:
+            found[job] = Queued(job, state, nodes, left, reason)
+    return found
+
+
+def requeue(job: str) -> None:
+    """Put a running job back into the queue, which ends its processes. Raises SlurmError."""
+    _ask("scontrol", "requeue", job)
+
+
+def cancel(job: str) -> None:
+    _ask("scancel", job)
+
+
+def hostnames(node_list: str) -> list[str]:
+    """["n1", "n2"] of "n[1-2]"."""
+    return _ask("scontrol", "show", "hostnames", node_list).split()
+
+
+def node_address(name: str) -> str:
+    """What reaches the node: its name where that resolves, else the address that SLURM itself uses."""
+    try:
+        socket.getaddrinfo(name, None)
+        return name
+    except OSError:
+        answer = _ask("scontrol", "show", "node", "--oneliner", name, allow_failure=True)
+        found = re.search(r"\bNodeAddr=(\S+)", answer)
+        return found[1] if found else name
+
+
+def _ask(*command: str, allow_failure: bool = False) -> str:
+    shown = " ".join(command)
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    except FileNotFoundError:
+        raise SlurmError(
+            f"{command[0]} is not in PATH here: run this where SLURM's commands are installed"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"no answer to `{shown}` for {PATIENCE_S} s: is slurmctld well?") from None
+    if answer.returncode and not allow_failure:
+        raise SlurmError(f"`{shown}` failed: {' '.join(answer.stderr.split()) or answer.returncode}")
+    return answer.stdout

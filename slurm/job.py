@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from dataclasses import dataclass
 
 import submitit
 
+from slurm.command import run_command
 from slurm.node import Training, run_node
 from slurm.place import Place
 
@@ -33,24 +32,21 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class CommandJob:
-    """One task: a command that resumes by itself, or is done again from the start, when SLURM requeues the job."""
+    """One task: a command that goes on where it was, or begins anew, when SLURM requeues the job."""
 
     command: tuple[str, ...]
 
     def __call__(self) -> None:
-        _leave(subprocess.run(self.command, stdin=subprocess.DEVNULL).returncode)
+        _leave(run_command(self.command, Place.of_this_process()))
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """As above."""
         return submitit.helpers.DelayedSubmission(self)
 
 
 def _leave(status: int) -> None:
+    """End the task. Not by an exception, whose traceback would bury what was said before."""
     sys.stdout.flush()
+    sys.stderr.flush()
     if status:
-        # Not an exception: its traceback would be the last, and the longest, thing in the log.
-        sys.stderr.flush()
         raise SystemExit(status if status > 0 else 128 - status)
-
-
-def in_job() -> bool:
-    return "SLURM_JOB_ID" in os.environ

@@ -11,20 +11,18 @@ other one ends the job, with its cause in the run folder.
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from types import FrameType
 
 from slurm import cause, rendezvous, scheduler
 from slurm.errors import SlurmError
 from slurm.place import Place
-from slurm.ranks import STOP_SIGNALS, Ranks
+from slurm.ranks import Ranks
 from slurm.run_folder import Attempt, Failure, Outcome, RunFolder
+from slurm.signals import Signals
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: start it again
 _POLL_S = 0.25
@@ -32,7 +30,7 @@ _LOOK_S = 2.0  # between two looks into the run folder for failures of other nod
 _RESEND_S = 2.0  # between two signals to the ranks
 LEAVING_S = 20.0  # from another node's failure to the end of our ranks
 DECISION_S = 30.0  # for the first node to decide, after a failure of another one
-REQUEUE_S = 120.0  # for SLURM to end a job that it was told to requeue
+RECORD_S = 120.0  # for the first node's word that all is done, or for SLURM to end a requeued job
 ACCOUNT_S = 15.0  # for another node to write down why it failed
 MARGIN_S = 15.0  # before the time limit
 
@@ -55,27 +53,6 @@ class Training:
     python: str = sys.executable
 
 
-class Signals:
-    """Notes the first signal: SLURM sends one of our choice before a time limit, SIGTERM when it takes nodes."""
-
-    def __init__(self) -> None:
-        self.number: signal.Signals | None = None
-        self.at = 0.0
-
-    def listen(self) -> None:
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._note)
-
-    @property
-    def limited(self) -> bool:
-        """Whether the time limit is what is near."""
-        return self.number in (signal.SIGUSR1, signal.SIGUSR2)
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self.number is None:
-            self.number, self.at = signal.Signals(number), time.monotonic()
-
-
 def run_node(training: Training, place: Place) -> int:
     """Run this node's part of the job to its end.
 
@@ -83,8 +60,7 @@ def run_node(training: Training, place: Place) -> int:
     could see to that, 1 after a failure. Does not return where SLURM ends the job to requeue it.
     """
     signals = Signals()
-    if threading.current_thread() is threading.main_thread():
-        signals.listen()
+    signals.listen()
     folder = RunFolder(training.folder)
     if place.leads:
         refused = _begin(training, place, folder)
@@ -142,8 +118,8 @@ def _begin(training: Training, place: Place, folder: RunFolder) -> str | None:
     last = [failure for failure in folder.failures() if failure.kind != "peer"][-1:]
     said = f"; the last failure: {last[0].message.strip().splitlines()[-1]}" if last else ""
     return (
-        f"{idle} attempts in a row made no progress beyond step {saved}: not trying again{said}. Mend the cause, "
-        f"then: python -m slurm resume {folder.path}"
+        f"{idle} attempts in a row made no progress beyond step {saved}: not trying again{said}. "
+        f"Mend the cause, then: python -m slurm resume {folder.path}"
     )
 
 
@@ -215,7 +191,7 @@ def _after_leaving(place: Place, folder: RunFolder) -> int:
 
     if not place.leads:
         # The first node's record may take its time on a shared file system.
-        return 0 if _until(done, REQUEUE_S) else STOPPED
+        return 0 if _until(done, RECORD_S) else STOPPED
     if done():
         folder.end_attempt(place.attempt, "done")
         return 0
@@ -256,16 +232,10 @@ def _start_again(place: Place, folder: RunFolder, outcome: Outcome, why: str) ->
         _say(place, f"{why}; {again}")
         return STOPPED
     try:
-        state = scheduler.job_fields(place.job).get("JobState", "")
-        if state in scheduler.ENDED:
-            _say(place, f"{why}; the job is {state}, and stays so; {again}")
-            return STOPPED
         _say(place, f"{why}; requeueing job {place.job}, which goes on from step {step}")
-        scheduler.requeue(place.job)
+        scheduler.put_back(place.job)
     except SlurmError as error:
-        _say(place, f"could not requeue job {place.job} ({error}); {again}")
-        return STOPPED
-    time.sleep(REQUEUE_S)
+        _say(place, f"{error}; {again}")
     return STOPPED
 
 

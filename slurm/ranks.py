@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import os
 import signal
@@ -12,7 +13,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+from slurm.signals import STOP_SIGNALS
+
 _LINES = 400  # of the output's end, to find a cause in
 
 
@@ -73,6 +75,11 @@ def _before_exec() -> None:
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Ask the kernel to end this process when its parent dies."""
     if sys.platform.startswith("linux"):
         set_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
@@ -90,7 +97,5 @@ def _children(pid: int) -> list[int]:
 
 
 def _send(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

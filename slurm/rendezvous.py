@@ -59,4 +59,4 @@ def network(interface: str | None) -> dict[str, str]:
     """The environment variables by which gloo, NCCL and torchrun's own traffic take one interface."""
     if interface is None:
         return {}
-    return {name: interface for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")}
+    return dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME"), interface)

@@ -6,11 +6,13 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from slurm.errors import SlurmError
 
+ENDING_S = 120  # for SLURM to end a job that it was told to requeue
 PATIENCE_S = 60  # a controller under load answers late, and commands wait for it
 # The job is over or on its way there by somebody's will: bringing it back would be against that will.
 ENDED = ("CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL")
@@ -58,6 +60,22 @@ def queued(jobs: Iterable[str]) -> dict[str, Queued]:
 def requeue(job: str) -> None:
     """Put a running job back into the queue, which ends its processes. Raises SlurmError."""
     _ask("scontrol", "requeue", job)
+
+
+def put_back(job: str) -> None:
+    """Put this process's own job back into the queue, unless it is over by somebody's will; await the end.
+
+    Raises SlurmError where it cannot be put back, or stays.
+    """
+    state = job_fields(job).get("JobState", "")
+    if state in ENDED:
+        raise SlurmError(f"job {job} is {state}, and is not requeued")
+    try:
+        requeue(job)
+    except SlurmError as error:
+        raise SlurmError(f"could not requeue job {job} ({error})") from None
+    time.sleep(ENDING_S)
+    raise SlurmError(f"SLURM has not ended job {job} within {ENDING_S} s of requeueing it")
 
 
 def cancel(job: str) -> None:

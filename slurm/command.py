@@ -1,0 +1,42 @@
+"""A command as the single task of a job: it goes back into the queue when SLURM takes the node away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from slurm import scheduler
+from slurm.errors import SlurmError
+from slurm.place import Place
+from slurm.ranks import end_with_parent
+from slurm.signals import Signals
+
+STARTS = 20  # so often is a command begun that is never done in time
+
+
+def run_command(command: Sequence[str], place: Place) -> int:
+    """Run it to its end; returns its exit status. Does not return where SLURM ends the job to requeue it."""
+    signals = Signals()
+    signals.listen()
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
+    told = False
+    while True:
+        try:
+            status = process.wait(0.25)
+            break
+        except subprocess.TimeoutExpired:
+            if signals.number is not None and not told:
+                told = True
+                process.terminate()
+    if status == 0 or signals.number is None or not place.on_slurm:
+        return status
+    if place.restart + 1 >= STARTS:
+        print(f"slurm: error: not done after {STARTS} starts: ask for more --time", file=sys.stderr)
+        return status
+    try:
+        print(f"slurm: {signals.number.name}: requeueing job {place.job}", file=sys.stderr, flush=True)
+        scheduler.put_back(place.job)
+    except SlurmError as error:
+        print(f"slurm: error: {error}", file=sys.stderr)
+    return status

@@ -1,0 +1,193 @@
+"""What a job asks of SLURM: from a site's YAML file, then from the command line, which wins."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, get_type_hints
+
+import yaml
+
+from slurm.errors import SlurmError
+
+SITE_VARIABLE = "VOXSHARD_SITE"  # names a site's file, so that nobody has to type --site
+
+
+@dataclass(frozen=True)
+class Resources:
+    """As sbatch's options of the same names, and a few of ours.
+
+    Times in minutes, memory in GiB a node; None leaves it to the cluster.
+    """
+
+    cluster: str = "slurm"
+    nodes: int = 1
+    gpus_per_node: int | None = None
+    ranks_per_node: int | None = None
+    cpus_per_task: int | None = None
+    mem: float | None = None
+    time: int = 60
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    reservation: str | None = None
+    name: str | None = None
+    setup: tuple[str, ...] = ()
+    container: str | None = None
+    container_mounts: str | None = None
+    interface: str | None = None
+    python: str | None = None
+    signal_delay: int = 120
+    tries: int = 4
+    sbatch: tuple[str, ...] = ()
+
+    @property
+    def ranks(self) -> int:
+        """Processes a node: one a GPU, unless said otherwise."""
+        return self.ranks_per_node or self.gpus_per_node or 1
+
+    def check(self) -> None:
+        """Raise SlurmError naming the first option that cannot be."""
+        for name in ("nodes", "time", "tries", "signal_delay", "ranks_per_node", "cpus_per_task"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SlurmError(f"--{name.replace('_', '-')} is {value}: give at least 1")
+        if self.cluster not in ("slurm", "local", "debug"):
+            raise SlurmError(f"--cluster is {self.cluster!r}: give slurm, local or debug")
+        if self.cluster != "slurm" and self.nodes > 1:
+            raise SlurmError(
+                f"--cluster {self.cluster} is this machine alone: --nodes {self.nodes} needs slurm"
+            )
+        if self.signal_delay >= self.time * 60:
+            raise SlurmError(
+                f"--signal-delay {self.signal_delay} s is not less than --time {self.time} min: the job would be "
+                "told to stop as it starts"
+            )
+        for each in self.sbatch:
+            if not re.fullmatch(r"[a-z-]+(=.*)?", each):
+                raise SlurmError(f"--sbatch {each!r}: give NAME=VALUE or NAME, as in sbatch's long options")
+
+    def as_fields(self) -> dict[str, Any]:
+        """For JSON; `from_fields` takes it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> Resources:
+        return cls().updated(values, "the record of the job")
+
+    def updated(self, values: Mapping[str, Any], origin: str) -> Resources:
+        """With `values` in place of the own ones. Raises SlurmError for unknown names and wrong types."""
+        kinds = get_type_hints(Resources)
+        taken: dict[str, Any] = {}
+        for given, value in values.items():
+            name = str(given).replace("-", "_")
+            if name not in kinds:
+                known = ", ".join(field.name for field in fields(Resources))
+                raise SlurmError(f"{origin}: there is no option {given!r}; the options are {known}")
+            taken[name] = _converted(name, value, kinds[name], origin)
+        return replace(self, **taken)
+
+
+def _converted(name: str, value: Any, kind: Any, origin: str) -> Any:
+    if value is None:
+        return None
+    if name == "time":
+        return minutes(value, origin)
+    if name in ("setup", "sbatch"):
+        return tuple(str(each) for each in ([value] if isinstance(value, str) else value))
+    wanted = next(each for each in (int, float, str) if each is kind or each in getattr(kind, "__args__", ()))
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return wanted(value)
+    except (TypeError, ValueError):
+        raise SlurmError(f"{origin}: {name} is {value!r}, not {_NAMES[wanted]}") from None
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "text"}
+
+
+def minutes(value: Any, origin: str) -> int:
+    """Minutes of SLURM's ways to write a time: 90, 24:00:00, 1-12:00:00, 1-12; seconds are rounded up."""
+    text = str(value).strip()
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not found:
+        raise SlurmError(f"{origin}: time is {text!r}: give minutes, H:MM:SS or D-HH:MM:SS")
+    days, *rest = found.groups()
+    first, second, third = (int(each or 0) for each in rest)
+    if days is not None:
+        seconds = ((int(days) * 24 + first) * 60 + second) * 60 + third
+    elif found[4] is not None:
+        seconds = (first * 60 + second) * 60 + third
+    else:
+        seconds = first * 60 + second  # minutes, or minutes:seconds
+    return max(1, -(-seconds // 60))
+
+
+def read_site(path: str | None) -> tuple[Resources, str | None]:
+    """The defaults of a site, and the file they came from: `path`, or what VOXSHARD_SITE names, or none."""
+    path = path or os.environ.get(SITE_VARIABLE)
+    if path is None:
+        return Resources(), None
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file) or {}
+    except OSError as error:
+        raise SlurmError(
+            f"{path} cannot be read ({error.strerror}): check --site or {SITE_VARIABLE}"
+        ) from None
+    except yaml.YAMLError as error:
+        raise SlurmError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise SlurmError(f"{path}: give one `option: value` a line")
+    return Resources().updated(values, path), path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Every option defaults to None here, so that a site's file can fill what was not typed."""
+    group = parser.add_argument_group("the job", "each may stand in the site's file, under its name here")
+    add = group.add_argument
+    add("--site", metavar="YAML", help=f"a site's defaults (or the environment's {SITE_VARIABLE})")
+    add("--cluster", choices=["slurm", "local", "debug"], help="local: on this machine, in the background; "
+        "debug: in this very process, waiting for it (default: slurm)")  # fmt: skip
+    add("--nodes", type=int, metavar="N", help="default: 1")
+    add("--gpus-per-node", type=int, metavar="N", help="one rank each")
+    add("--ranks-per-node", type=int, metavar="N", help="where there are no GPUs, or fewer ranks than GPUs")
+    add("--cpus-per-task", type=int, metavar="N", help="for all ranks of a node and their reading processes "
+        "(default for training: ranks x (1 + data.workers))")  # fmt: skip
+    add("--mem", type=float, metavar="GIB", help="memory of a node (default: the cluster's)")
+    add("--time", metavar="TIME", help="minutes, H:MM:SS or D-HH:MM:SS of one start; a training goes on after "
+        "it by itself (default: 1 hour)")  # fmt: skip
+    for name in ("partition", "account", "qos", "constraint", "exclude", "reservation"):
+        add(f"--{name}", help="as sbatch's")
+    add("--name", help="of the job in the queue (default: the run folder's name)")
+    add("--setup", action="append", metavar="LINE", help="shell line before the job starts, such as 'module load "
+        "cuda'; may be given several times")  # fmt: skip
+    add(
+        "--container", metavar="IMAGE", help="run in this image, by the pyxis plugin (srun --container-image)"
+    )
+    add("--container-mounts", metavar="SRC:DST,...", help="with --container")
+    add("--interface", metavar="NAME", help="network interface of the ranks' traffic, such as ib0")
+    add("--python", metavar="PATH", help="the Python of the nodes (default: the one that runs this)")
+    add("--signal-delay", type=int, metavar="SECONDS", help="how long before the time limit the ranks are told "
+        "to save and leave (default: 120)")  # fmt: skip
+    add("--tries", type=int, metavar="N", help="starts in a row without a new checkpoint after which a training "
+        "gives up (default: 4)")  # fmt: skip
+    add("--sbatch", action="append", metavar="NAME=VALUE", help="any other option of sbatch's; may be given "
+        "several times")  # fmt: skip
+    add("--dry-run", action="store_true", help="print the sbatch file instead of sending it")
+
+
+def from_options(arguments: argparse.Namespace, before: Resources | None = None) -> Resources:
+    """The command line's options over `before`, or over the site's. Raises SlurmError."""
+    base = read_site(arguments.site)[0] if before is None else before
+    names = [field.name for field in fields(Resources)]
+    typed = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
+    resources = base.updated(typed, "the command line")
+    resources.check()
+    return resources

@@ -1,0 +1,136 @@
+"""Handing jobs to submitit's AutoExecutor: the same call for SLURM, for this machine, and for this process."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from slurm.errors import SlurmError
+from slurm.resources import Resources
+
+Task = Callable[[], None]
+
+
+def submit(
+    tasks: Sequence[Task], folder: Path, resources: Resources, *, name: str, after: str | None = None
+) -> list[str]:
+    """Submit one job, or with several tasks one array of jobs; returns the ids, as squeue shows them.
+
+    folder: for submitit's files and the logs, where every node sees it; after: a job id, or several
+    with colons between, that must end well before. With cluster debug, the job has been run when this returns.
+    Raises SlurmError where it is refused.
+    """
+    executor = _executor(folder, resources, name, after, len(tasks))
+    try:
+        # A job that submits a job must not hand its own SLURM and submitit variables on.
+        with submitit.helpers.clean_env():
+            if resources.cluster == "debug":
+                return [_run_here(executor, task) for task in tasks]
+            if len(tasks) == 1:
+                return [executor.submit(tasks[0]).job_id]
+            with executor.batch():
+                jobs = [executor.submit(task) for task in tasks]
+            return [job.job_id for job in jobs]
+    except submitit.core.utils.FailedJobError as error:
+        raise SlurmError(f"sbatch refused the job: {_last_line(str(error))}") from None
+
+
+def sbatch_file(
+    tasks: Sequence[Task], folder: Path, resources: Resources, *, name: str, after: str | None = None
+) -> str:
+    """The text of the file that `submit` would hand to sbatch."""
+    executor = _executor(folder, resources, name, after, len(tasks))._executor
+    if len(tasks) > 1:
+        executor.parameters["map_count"] = len(tasks)
+    return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run")).strip() + "\n"
+
+
+def log_pattern(folder: Path, job: str) -> str:
+    """Where the tasks of a job print: one file a node, under a pattern of paths."""
+    return str(folder / f"{job}_*_log.out")
+
+
+def _executor(
+    folder: Path, resources: Resources, name: str, after: str | None, tasks: int
+) -> submitit.AutoExecutor:
+    cluster = resources.cluster
+    if cluster == "slurm" and (shutil.which("sbatch") is None or shutil.which("srun") is None):
+        raise SlurmError(
+            "sbatch and srun are not in PATH here: log in where SLURM's commands are installed, or give "
+            "--cluster local to run on this machine"
+        )
+    extra = {"slurm_python": resources.python} if resources.python and cluster == "slurm" else {}
+    try:
+        executor = submitit.AutoExecutor(folder, cluster=cluster, **extra)
+    except OSError as error:
+        raise SlurmError(f"{folder} cannot be made ({error.strerror}): give another run folder") from None
+    executor.update_parameters(
+        name=name, timeout_min=resources.time, nodes=resources.nodes, tasks_per_node=1, stderr_to_stdout=True
+    )
+    if resources.gpus_per_node:
+        executor.update_parameters(gpus_per_node=resources.gpus_per_node)
+    if resources.cpus_per_task:
+        executor.update_parameters(cpus_per_task=resources.cpus_per_task)
+    if cluster == "slurm":
+        executor.update_parameters(**_slurm_parameters(resources, after, tasks))
+    return executor
+
+
+def _slurm_parameters(resources: Resources, after: str | None, tasks: int) -> dict[str, Any]:
+    # --kill-on-bad-exit: when the task of one node fails, those of the others must not wait for it.
+    srun = ["--kill-on-bad-exit=1"]
+    if resources.cpus_per_task:
+        srun.append(f"--cpus-per-task={resources.cpus_per_task}")  # newer srun does not take sbatch's
+    if resources.container:
+        srun.append(f"--container-image={resources.container}")
+        if resources.container_mounts:
+            srun.append(f"--container-mounts={resources.container_mounts}")
+    more: dict[str, Any] = {"requeue": True}
+    for name in ("partition", "account", "qos", "constraint", "exclude", "reservation"):
+        if getattr(resources, name) is not None:
+            more[name] = getattr(resources, name)
+    if resources.mem is not None:
+        more["mem"] = f"{round(resources.mem * 1024)}M"
+    if after is not None:
+        more |= {"dependency": f"afterok:{after}", "kill-on-invalid-dep": "yes"}
+    for each in resources.sbatch:
+        option, equals, value = each.partition("=")
+        more[option] = value if equals else True
+    parameters = {
+        "slurm_signal_delay_s": resources.signal_delay,
+        "slurm_srun_args": srun,
+        "slurm_additional_parameters": more,
+        "slurm_wckey": "",
+    }
+    if resources.setup:
+        parameters["slurm_setup"] = list(resources.setup)
+    if tasks > 1:
+        parameters["slurm_array_parallelism"] = tasks
+    return parameters
+
+
+def _run_here(executor: submitit.AutoExecutor, task: Task) -> str:
+    """submitit's debug executor runs a job when it is asked for its result."""
+    job = executor.submit(task)
+    try:
+        job.result()
+    except SystemExit as end:
+        if end.code:
+            raise SlurmError(f"the job ended with status {end.code}; its output is above") from None
+    return str(job.job_id)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if "error" in line.lower()]
+    return (told or lines or ["no reason given"])[-1]
+
+
+def python_of(resources: Resources) -> str:
+    """The Python that runs the job's commands."""
+    return resources.python or sys.executable

@@ -126,8 +126,8 @@ def _require_all(
     if problems:
         raise ProblemsError(
             problems,
-            f"no manifest was written ({found}); mend the files, or unlist them and pack all parts anew with"
-            f" --overwrite; {remedy}",
+            f"no manifest was written ({found}); mend the files and {remedy}; or unlist them and pack all"
+            " parts again with --overwrite",
         )
     raise UserError(f"{url}: cannot be merged: {found}; {remedy}, and merge again")
 

@@ -1,4 +1,4 @@
-"""make-shards: the command line of packing, indexing, verifying and describing shards."""
+"""make-shards: the command line of packing, merging, indexing, verifying and describing shards."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from shard_tools.audio import SAMPLE_RATE
 from shard_tools.errors import exit_status
 from shard_tools.foreign import index_tars
 from shard_tools.info import as_text, describe
-from shard_tools.pack import PackOptions, PackSummary, pack
+from shard_tools.manifest import Manifest
+from shard_tools.pack import PackOptions, PackSummary, PartSummary, pack, pack_part
+from shard_tools.pack_merge import MergeSummary, merge
+from shard_tools.pack_parts import Part, parse_part
 from shard_tools.verify import verify
 
 PROGRAM = "make-shards"
@@ -32,6 +36,10 @@ Pack the audio below folder ROOT into WebDataset shards at URL, each with an ind
 which is published last. Accepted is 16 kHz, mono, 16-bit WAV or FLAC; --convert makes other audio so.
 The same list and options give the same bytes, whatever --workers. A pack that was interrupted is
 finished by running the same command again: shards that are whole are kept.
+
+With --part I/N it makes one of N parts of the same shards and no manifest; each part reads its own
+files alone. Parts may run at the same time, on any machines that reach ROOT and URL; give all of them
+the same list and options, and afterwards run make-shards merge. With --list no part has to walk ROOT.
 """
 
 _PACK_EXAMPLES = """\
@@ -47,6 +55,26 @@ Examples:
 
   # 8 kHz telephone speech, stereo, 24 bits: made to fit
   make-shards pack calls shards/calls --convert
+
+  # as a SLURM array of 16 tasks, and the merging when all have succeeded
+  job=$(sbatch --parsable --array=1-16 --cpus-per-task=8 --wrap 'make-shards pack voxceleb2/wav \\
+      s3://bucket/vox2 --list lists/train_list.txt --part $SLURM_ARRAY_TASK_ID/16 --workers 8')
+  sbatch --dependency=afterok:$job --wrap 'make-shards merge s3://bucket/vox2'
+"""
+
+_MERGE = """\
+Make one dataset of the shards that make-shards pack --part I/N left at URL: check that no part is
+missing, publish manifest.json, and remove the parts' records. All files are then those that one pack
+without --part would have made, to the byte. The shards are not read again. Where parts are missing, or
+were packed from another list or with other options, the message names them and the command that packs
+them. Files that parts refused are listed; the exit status is then 1, as for pack.
+"""
+
+_MERGE_EXAMPLES = """\
+Examples:
+  make-shards pack voxceleb2/wav shards/vox2 --part 1/2      # on one machine
+  make-shards pack voxceleb2/wav shards/vox2 --part 2/2      # on another
+  make-shards merge shards/vox2
 """
 
 _INDEX = """\
@@ -131,8 +159,25 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--seed", metavar="N", type=_seed, default=defaults.seed, help="of the shuffle (default %(default)s)"
     )
-    sub.add_argument("--overwrite", action="store_true", help="replace another dataset that is there")
+    sub.add_argument(
+        "--part",
+        metavar="I/N",
+        type=_part,
+        help="make the I-th of N parts of the shards, I from 1 to N; then make-shards merge URL",
+    )
+    sub.add_argument(
+        "--overwrite", action="store_true", help="replace another dataset that is there, or was begun"
+    )
     _add_workers(sub)
+
+    sub = add(
+        "merge",
+        _merge,
+        help="finish a pack that was made in parts",
+        description=_MERGE,
+        epilog=_MERGE_EXAMPLES,
+    )
+    sub.add_argument("url", metavar="URL", help=f"where the parts were packed to: {_URL}")
 
     about = "Describe the dataset at URL: how many, how long, how packed."
     sub = add("info", _info, help="describe shards", description=about, epilog=_INFO_EXAMPLES)
@@ -175,6 +220,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _part(text: str) -> Part:
+    try:
+        return parse_part(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**32:
@@ -183,22 +235,31 @@ def _seed(text: str) -> int:
 
 
 def _pack(args: argparse.Namespace) -> int:
-    summary = pack(
-        args.root,
-        args.url,
-        list_url=args.list,
-        options=PackOptions(
+    arguments: dict[str, Any] = {
+        "list_url": args.list,
+        "options": PackOptions(
             format=args.format,
             convert=args.convert,
             utterances_per_shard=args.utterances_per_shard,
             group=args.group,
             seed=args.seed,
         ),
-        workers=args.workers,
-        overwrite=args.overwrite,
-        progress=True,
+        "workers": args.workers,
+        "overwrite": args.overwrite,
+        "progress": True,
+    }
+    if args.part is None:
+        print(summary_line(pack(args.root, args.url, **arguments), args.url))
+    else:
+        print(_part_line(pack_part(args.root, args.url, args.part, **arguments), args.url))
+    return 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    summary = merge(args.url)
+    print(
+        _whole_line(summary.manifest, args.url) if summary.whole_before else summary_line(summary, args.url)
     )
-    print(summary_line(summary, args.url))
     return 0
 
 
@@ -230,14 +291,31 @@ def _verify(args: argparse.Namespace) -> int:
     return 0
 
 
-def summary_line(summary: PackSummary, url: str) -> str:
+def summary_line(summary: PackSummary | MergeSummary, url: str) -> str:
     """What a pack made, in one line."""
-    manifest = summary.manifest
+    return f"{url}: {_counts(summary.manifest)}; took {summary.seconds:.1f} s, {summary.reused} reused"
+
+
+def _whole_line(manifest: Manifest, url: str) -> str:
+    return f"{url}: {_counts(manifest)}; was whole already, nothing to merge"
+
+
+def _part_line(summary: PartSummary, url: str) -> str:
+    hours = sum(entry.frames for entry in summary.shards) / SAMPLE_RATE / 3600
+    utterances = sum(entry.nsamples for entry in summary.shards)
+    size = sum(entry.filesize for entry in summary.shards)
+    return (
+        f"{url}: part {summary.part}: {utterances} utterances, {hours:.2f} h, in {len(summary.shards)} of"
+        f" {summary.all} shards, {size / 1e6:.1f} MB; took {summary.seconds:.1f} s, {summary.reused} reused;"
+        f" after all parts: make-shards merge {url}"
+    )
+
+
+def _counts(manifest: Manifest) -> str:
     shards = f"{len(manifest.shards)} shard{'s' * (len(manifest.shards) != 1)}"
     return (
-        f"{url}: {manifest.utterances} utterances of {len(manifest.speakers)} speakers,"
-        f" {manifest.hours:.2f} h, in {shards}, {manifest.bytes / 1e6:.1f} MB;"
-        f" took {summary.seconds:.1f} s, {summary.reused} reused"
+        f"{manifest.utterances} utterances of {len(manifest.speakers)} speakers,"
+        f" {manifest.hours:.2f} h, in {shards}, {manifest.bytes / 1e6:.1f} MB"
     )
 
 

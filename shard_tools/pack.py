@@ -1,47 +1,32 @@
 """Packing audio files into shards: same list and options, same bytes, however many workers and interruptions.
 
 Shards that an interrupted run made from the same inputs are kept (`pack_state`
-has the rules); the manifest comes last.
+has the rules); the manifest comes last. `pack` makes all shards and the manifest,
+`pack_part` makes some of the shards, for `pack_merge` to make one dataset of.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-import numpy as np
 from tqdm import tqdm
 
-from shard_tools import audio, layout, pack_state, storage
+from shard_tools import audio, pack_claim, pack_state, storage
 from shard_tools import index as index_file
+from shard_tools import manifest as manifest_file
 from shard_tools.check_sources import check_sources
 from shard_tools.errors import UserError
-from shard_tools.listing import Listing, ProblemsError, read_listing
+from shard_tools.listing import ProblemsError, read_listing
 from shard_tools.manifest import Manifest, ShardEntry
+from shard_tools.pack_claim import Claim
+from shard_tools.pack_parts import Part, Record, publish_record
+from shard_tools.pack_plan import PackOptions, PackPlan, dataset_inputs
 from shard_tools.scratch import scratch_folder
-from shard_tools.shard_writer import Format, ShardTask, Source, entry_of, write_shard
+from shard_tools.shard_writer import ShardTask, entry_of, write_shard
 from shard_tools.workers import run
-
-
-@dataclass(frozen=True)
-class PackOptions:
-    """What decides the shards besides the list.
-
-    format: "keep" the files' bytes, or re-encode as "wav" or "flac";
-    convert: make what is not 16 kHz, mono, 16-bit so, instead of refusing it;
-    utterances_per_shard: about so many; group: up to so many of a speaker stay together;
-    seed: of the shuffle.
-    """
-
-    format: Format = "keep"
-    convert: bool = False
-    utterances_per_shard: int = 1000
-    group: int = 4
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +34,17 @@ class PackSummary:
     """What a pack made; `reused` shards were there already, from an earlier run."""
 
     manifest: Manifest
+    reused: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What a part made, of so many shards in `all`; `reused` of its shards were there already."""
+
+    part: Part
+    shards: tuple[ShardEntry, ...]
+    all: int
     reused: int
     seconds: float
 
@@ -71,77 +67,122 @@ def pack(
 
     Raises UserError, with no manifest left behind that speaks of missing or changed shards.
     """
-    options = options or PackOptions()
     began = time.monotonic()
-    names = set(
-        storage.list_names(url)
-    )  # also the first word with the store: a wrong bucket shows before any work
-    listing = read_listing(root, list_url)
-    sources = check_sources(root, listing.paths, convert=options.convert, workers=workers, progress=progress)
-    if url.startswith("memory:"):
-        workers = 1  # another process's memory is not ours
+    plan, claim = _plan(root, url, list_url, options, parts=1)
+    numbers = range(len(plan.shards))
+    files = _check(plan, numbers, workers, progress)
+    names = storage.list_names(url)
     with scratch_folder(url, names) as scratch:
-        tasks = _tasks(root, url, scratch, listing, sources, options)
-        speakers = sorted(set(listing.speakers))
-        inputs = _digest([task.inputs() for task in tasks], speakers, options)
+        tasks = plan.tasks(numbers, files, url, scratch)
+        inputs = dataset_inputs([task.inputs() for task in tasks], plan.speakers, claim.options)
         reused = _reusable(tasks, names)
-        pack_state.begin(url, names, inputs, tasks, reused, overwrite=overwrite)
-        entries = dict(reused)
-        todo = [task for task in tasks if task.number not in reused]
-        for number, entry in _make(todo, workers, progress):
-            entries[number] = entry
-        manifest = Manifest(
-            speakers=tuple(speakers),
-            shards=tuple(entries[number] for number in range(len(tasks))),
-            sample_rate=audio.SAMPLE_RATE,
-            inputs=inputs,
-            options=asdict(options),
-        )
-        pack_state.complete(url, names, manifest)
+        pack_state.begin(url, names, inputs, tasks, reused, claim, overwrite=overwrite)
+        with pack_claim.given_up_on_failure(url, plan.digest):
+            entries = dict(reused)
+            for number, entry in _make(tasks, reused, workers, progress):
+                entries[number] = entry
+            manifest = Manifest(
+                speakers=plan.speakers,
+                shards=tuple(entries[number] for number in numbers),
+                sample_rate=audio.SAMPLE_RATE,
+                inputs=inputs,
+                options=claim.options,
+            )
+            pack_state.complete(url, manifest, plan.digest)
     return PackSummary(manifest, len(reused), time.monotonic() - began)
 
 
-def _tasks(
+def pack_part(
     root: str,
     url: str,
-    scratch: str,
-    listing: Listing,
-    checked: list[tuple[int, int]],
-    options: PackOptions,
-) -> list[ShardTask]:
-    label_of = {speaker: label for label, speaker in enumerate(sorted(set(listing.speakers)))}
-    labels = np.array([label_of[speaker] for speaker in listing.speakers], np.int64)
-    shards = layout.shard_rows(
-        labels, utterances_per_shard=options.utterances_per_shard, group=options.group, seed=options.seed
+    part: Part,
+    *,
+    list_url: str | None = None,
+    options: PackOptions | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> PartSummary:
+    """Make one part of the shards that `pack` with the same arguments would make, and no manifest.
+
+    Only the files of this part are looked at. Parts may run at the same time, on any machines that reach
+    `url`. Files that are refused are noted at `url` too, for `pack_merge.merge` to list.
+
+    Raises UserError as `pack` does.
+    """
+    began = time.monotonic()
+    plan, claim = _plan(root, url, list_url, options, parts=part.count)
+    numbers = part.numbers(len(plan.shards))
+    entries: dict[int, ShardEntry] = {}
+    inputs: dict[int, str] = {}
+    try:
+        files = _check(plan, numbers, workers, progress)
+    except ProblemsError as error:
+        if _is_ours(url, claim):
+            publish_record(url, part, Record(plan.digest, inputs, entries, 0, tuple(error.problems)))
+        raise
+    names = storage.list_names(url)
+    with scratch_folder(url, names, part) as scratch:
+        tasks = plan.tasks(numbers, files, url, scratch)
+        inputs = {task.number: task.inputs() for task in tasks}
+        reused = _reusable(tasks, names)
+        pack_state.begin_part(url, names, tasks, reused, claim, overwrite=overwrite)
+        entries |= reused
+        refused: ProblemsError | None = None
+        try:
+            for number, entry in _make(tasks, reused, workers, progress):
+                entries[number] = entry
+        except ProblemsError as error:
+            refused = error
+        pack_claim.require(url, plan.digest)
+        problems = tuple(refused.problems) if refused else ()
+        publish_record(url, part, Record(plan.digest, inputs, entries, len(reused), problems))
+        if refused:
+            raise refused
+    shards = tuple(entries[number] for number in numbers)
+    return PartSummary(part, shards, len(plan.shards), len(reused), time.monotonic() - began)
+
+
+def _plan(
+    root: str, url: str, list_url: str | None, options: PackOptions | None, *, parts: int
+) -> tuple[PackPlan, Claim]:
+    storage.list_names(url)  # the first word with the store: a wrong bucket shows before any work
+    plan = PackPlan(root, read_listing(root, list_url), options or PackOptions())
+    claim = Claim(
+        plan=plan.digest,
+        shards=len(plan.shards),
+        parts=parts,
+        root=root,
+        list=list_url,
+        options=asdict(plan.options),
+        speakers=plan.speakers,
     )
-    in_order = np.concatenate(shards)
-    places = layout.places(labels[in_order], np.repeat(np.arange(len(shards)), [len(s) for s in shards]))
-    turn, total, next_shard = (column.tolist() for column in (places.turn, places.total, places.next_shard))
-    tasks, first = [], 0
-    for number, rows in enumerate(shards):
-        sources = tuple(
-            Source(
-                listing.speakers[row],
-                int(labels[row]),
-                turn[place],
-                total[place],
-                next_shard[place],
-                listing.paths[row],
-                listing.keys[row],
-                *checked[row],
-            )
-            for place, row in enumerate(rows.tolist(), first)
-        )
-        first += len(rows)
-        tasks.append(ShardTask(number, url, scratch, root, options.format, options.convert, sources))
-    return tasks
+    return plan, claim
 
 
-def _digest(parts: list[str], speakers: list[str], options: PackOptions) -> str:
-    return hashlib.sha256(json.dumps([parts, speakers, asdict(options)]).encode()).hexdigest()
+def _check(
+    plan: PackPlan, numbers: Sequence[int], workers: int, progress: bool
+) -> dict[int, tuple[int, int]]:
+    """(size, mtime) of the files of these shards, by their rows of the list, after a look at each."""
+    rows = plan.rows(numbers)
+    paths = [plan.listing.paths[row] for row in rows]
+    files = check_sources(plan.root, paths, convert=plan.options.convert, workers=workers, progress=progress)
+    return dict(zip(rows, files, strict=True))
 
 
-def _reusable(tasks: list[ShardTask], names: set[str]) -> dict[int, ShardEntry]:
+def _is_ours(url: str, claim: Claim) -> bool:
+    """Whether `url` is claimed for this plan, or is claimed now since nothing lies there."""
+    held = pack_claim.read(url)
+    if held is None:
+        names = storage.list_names(url)
+        if manifest_file.NAME in names or any(name.endswith(".tar") for name in names):
+            return False
+        pack_claim.take(url, claim, overwrite=False)
+        return True
+    return held.plan == claim.plan
+
+
+def _reusable(tasks: Sequence[ShardTask], names: Sequence[str]) -> dict[int, ShardEntry]:
     """Entries of the shards that an earlier run made from the same inputs and that are whole.
 
     Like make: a shard older than one of its files is not reused.
@@ -162,14 +203,20 @@ def _reusable(tasks: list[ShardTask], names: set[str]) -> dict[int, ShardEntry]:
         same = index.inputs == task.inputs() and index.shard_size == shard_size and newest < made
         return entry_of(task.tar_name, task.index_name, index, data) if same else None
 
-    there = [task for task in tasks if {task.tar_name, task.index_name} <= names]
+    listed = set(names)
+    there = [task for task in tasks if {task.tar_name, task.index_name} <= listed]
     with ThreadPoolExecutor(storage.policy().connections) as threads:
         found = threads.map(look, there)
         return {task.number: entry for task, entry in zip(there, found, strict=True) if entry is not None}
 
 
-def _make(tasks: list[ShardTask], workers: int, progress: bool) -> Iterator[tuple[int, ShardEntry]]:
+def _make(
+    tasks: Sequence[ShardTask], reused: dict[int, ShardEntry], workers: int, progress: bool
+) -> Iterator[tuple[int, ShardEntry]]:
     """Make shards and yield (number, entry) of each; afterwards raise ProblemsError if files were refused."""
+    tasks = [task for task in tasks if task.number not in reused]
+    if tasks and tasks[0].url.startswith("memory:"):
+        workers = 1  # another process's memory is not ours
     problems: list[str] = []
     total = sum(source.size for task in tasks for source in task.sources)
     with tqdm(

@@ -3,8 +3,9 @@
 - manifest.json is there: a complete dataset. Packing the same list with the same
   options again finds nothing to do, or puts back shards that went missing.
   Anything else would change shards that readers rely on, so it takes --overwrite.
-- packing.json without a manifest: a pack that was interrupted. Shards made from
-  the same inputs are kept, others are replaced.
+- packing.json without a manifest: a pack that is under way in parts or was interrupted.
+  Shards made from the same inputs are kept, others are replaced; `pack_claim` says when
+  that takes --overwrite.
 - Tars without either are someone else's, unless some have an index of this very pack,
   and are not touched without --overwrite.
 
@@ -14,26 +15,28 @@ shard that has changed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
 from shard_tools import manifest as manifest_file
-from shard_tools import storage
+from shard_tools import pack_claim, storage
 from shard_tools.errors import UserError
 from shard_tools.manifest import Manifest, ShardEntry
+from shard_tools.pack_claim import STATE_NAME, Claim
+from shard_tools.pack_parts import drop_all_records, drop_records
 from shard_tools.shard_writer import ShardTask
 
-STATE_NAME = "packing.json"
+_ADVICE = "give another URL, or --overwrite to replace it"
 _OURS = re.compile(r"shard-\d{6,}\.(tar|index\.npz)")
 
 
 def begin(
     url: str,
-    names: set[str],
+    names: Sequence[str],
     inputs: str,
     tasks: Sequence[ShardTask],
     reused: dict[int, ShardEntry],
+    claim: Claim,
     *,
     overwrite: bool,
 ) -> None:
@@ -41,36 +44,70 @@ def begin(
 
     names: what lies at `url`; inputs: the digest of the new pack.
     """
-    complete = manifest_file.NAME in names
     if not overwrite:
         _refuse(url, names, inputs, tasks, reused)
-    if complete and not _same_manifest(url, inputs, tasks, reused):
+    if manifest_file.NAME in names and not _same_manifest(url, inputs, tasks, reused):
         storage.remove(storage.join(url, manifest_file.NAME))
-    if not complete or len(reused) < len(tasks):
-        storage.publish_bytes(storage.join(url, STATE_NAME), json.dumps({"inputs": inputs}).encode())
+    _claim(url, names, tasks, reused, claim, overwrite)
 
 
-def complete(url: str, names: set[str], manifest: Manifest) -> None:
+def begin_part(
+    url: str,
+    names: Sequence[str],
+    tasks: Sequence[ShardTask],
+    reused: dict[int, ShardEntry],
+    claim: Claim,
+    *,
+    overwrite: bool,
+) -> None:
+    """As `begin`, for the tasks of one part, which knows nothing of the other parts' files."""
+    if manifest_file.NAME in names and not _in_manifest(url, tasks, reused, claim):
+        manifest_url = storage.join(url, manifest_file.NAME)
+        if not overwrite:
+            raise UserError(
+                f"{manifest_url}: a complete dataset is there that differs in shards of this part; {_ADVICE}"
+            )
+        storage.remove(manifest_url)
+    if not overwrite:
+        _refuse_foreign(url, names, reused)
+    _claim(url, names, tasks, reused, claim, overwrite)
+
+
+def complete(url: str, manifest: Manifest, plan: str) -> None:
     """Remove shards of older packs that the manifest does not name, then publish it."""
+    pack_claim.require(url, plan)
+    names = storage.list_names(url)
     current = {name for entry in manifest.shards for name in (entry.url, entry.index)}
-    for name in sorted(names - current):
-        if _OURS.fullmatch(name):
+    for name in names:
+        if _OURS.fullmatch(name) and name not in current:
             storage.remove(storage.join(url, name))
     storage.publish_bytes(storage.join(url, manifest_file.NAME), manifest_file.to_bytes(manifest))
+    drop_all_records(url, names)
     storage.remove(storage.join(url, STATE_NAME))
 
 
+def _claim(
+    url: str,
+    names: Sequence[str],
+    tasks: Sequence[ShardTask],
+    reused: dict[int, ShardEntry],
+    claim: Claim,
+    overwrite: bool,
+) -> None:
+    pack_claim.take(url, claim, overwrite=overwrite)
+    drop_records(url, names, [task.number for task in tasks if task.number not in reused])
+
+
 def _refuse(
-    url: str, names: set[str], inputs: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry]
+    url: str, names: Sequence[str], inputs: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry]
 ) -> None:
     manifest_url = storage.join(url, manifest_file.NAME)
-    advice = "give another URL, or --overwrite to replace it"
     if manifest_file.NAME in names:
         old = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
         if old.inputs != inputs:
             raise UserError(
                 f"{manifest_url}: a complete dataset from another list or other options is there"
-                f" ({old.utterances} utterances in {len(old.shards)} shards); {advice}"
+                f" ({old.utterances} utterances in {len(old.shards)} shards); {_ADVICE}"
             )
         made = storage.modified(manifest_url)
         made += made == int(made)  # the store keeps whole seconds
@@ -79,13 +116,24 @@ def _refuse(
                 if source.mtime_ns / 1e9 >= made:
                     raise UserError(
                         f"{manifest_url}: a complete dataset is there, but {task.root}/{source.path}"
-                        f" has changed since it was made; {advice}"
+                        f" has changed since it was made; {_ADVICE}"
                     )
         return
+    _refuse_foreign(url, names, reused)
+
+
+def _refuse_foreign(url: str, names: Sequence[str], reused: dict[int, ShardEntry]) -> None:
+    """Raise UserError when the tars that lie at `url` are none of a pack's."""
     tars = sorted(name for name in names if name.endswith(".tar"))
-    if tars and STATE_NAME not in names and not reused:
+    # Another part may have begun since the names were listed.
+    if (
+        tars
+        and manifest_file.NAME not in names
+        and not reused
+        and not storage.exists(storage.join(url, STATE_NAME))
+    ):
         raise UserError(
-            f"{url}: holds tars that no manifest names ({tars[0]}, {len(tars)} in all); {advice},"
+            f"{url}: holds tars that no manifest names ({tars[0]}, {len(tars)} in all); {_ADVICE},"
             " or use make-shards index to index them as they are"
         )
 
@@ -100,3 +148,17 @@ def _same_manifest(url: str, inputs: str, tasks: Sequence[ShardTask], reused: di
     except UserError:
         return False
     return old.inputs == inputs and old.shards == tuple(reused[number] for number in range(len(tasks)))
+
+
+def _in_manifest(url: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry], claim: Claim) -> bool:
+    """Whether the manifest that is there names just what a part with these tasks would make."""
+    manifest_url = storage.join(url, manifest_file.NAME)
+    try:
+        old = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
+    except UserError:
+        return False
+    return (old.speakers, dict(old.options), len(old.shards)) == (
+        claim.speakers,
+        dict(claim.options),
+        claim.shards,
+    ) and all(old.shards[task.number] == reused.get(task.number) for task in tasks)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from shard_tools import audio, storage
+from shard_tools import audio, pack_claim, storage
 from shard_tools import index as index_file
 from shard_tools.convert import convert
 from shard_tools.errors import UserError
@@ -44,7 +44,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make shard `number` of the dataset at `url`."""
+    """All that a worker needs to make shard `number` of the dataset at `url`; plan: see pack_claim."""
 
     number: int
     url: str
@@ -53,6 +53,7 @@ class ShardTask:
     format: Format
     convert: bool
     sources: Sequence[Source]
+    plan: str
 
     @property
     def tar_name(self) -> str:
@@ -121,6 +122,7 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
             return ShardResult(None, problems)
         index = _index(task, tar, rows, tables)
         index_data = index_file.to_bytes(index)
+        pack_claim.require(task.url, task.plan)
         storage.publish_file(temporary, storage.join(task.url, task.tar_name))
         storage.publish_bytes(storage.join(task.url, task.index_name), index_data)
     except OSError as error:

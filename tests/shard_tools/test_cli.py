@@ -67,6 +67,7 @@ def test_index_and_overwrite(corpus, tmp_path, capsys):
         (["pack", "{root}", "{out}", "--list", "{root}/none"], "none: does not exist"),
         (["pack", "{root}", "{root}/id0/video0/00000.wav"], "a file is where a folder should be"),
         (["pack", "{root}", "nonsense://x"], "unknown kind of URL"),
+        (["merge", "{out}"], "no part of a pack is here"),
         (["info", "{out}"], "manifest.json: does not exist"),
         (["verify", "{out}"], "manifest.json: does not exist"),
         (["index", "{root}"], "no .tar directly below it"),
@@ -91,7 +92,7 @@ def test_options_out_of_range(arguments):
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("command", [[], ["pack"], ["info"], ["verify"], ["index"]])
+@pytest.mark.parametrize("command", [[], ["pack"], ["merge"], ["info"], ["verify"], ["index"]])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])

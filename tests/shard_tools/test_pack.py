@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_line(corpus, tmp_path, monkeypatch):
     os.symlink("/dev/full", tmp_path / "scratch" / "shard-000000.tar")
     task_type = shard_writer.ShardTask
     monkeypatch.setattr(
-        "shard_tools.pack.ShardTask",
+        "shard_tools.pack_plan.ShardTask",
         lambda number, url, scratch, *rest: task_type(number, url, str(tmp_path / "scratch"), *rest),
     )
     with pytest.raises(UserError, match="no space left on the disk"):

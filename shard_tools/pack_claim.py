@@ -1,0 +1,90 @@
+"""packing.json: the word that a dataset is being packed at a URL, and from which list and options.
+
+Processes that pack the same list with the same options may work at one URL together:
+whatever they publish is the same to the byte. Others are refused while this file stands.
+S3 has no locks; every shard is published only after another look at this file, so that
+of two packs that began in the same moment the one whose file stands is the one that goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from shard_tools import storage
+from shard_tools.errors import UserError
+
+STATE_NAME = "packing.json"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """plan: digest of list and options; shards: how many there will be; speakers: in label order.
+
+    parts: how many share the work; root, list: as the first of them was told, for messages;
+    running: false after an orderly end before the end, which leaves the place to whoever comes.
+    """
+
+    plan: str
+    shards: int
+    parts: int
+    root: str
+    list: str | None
+    options: Mapping[str, Any]
+    speakers: tuple[str, ...]
+    running: bool = True
+
+
+def read(url: str) -> Claim | None:
+    """The claim on `url`; None when there is none, or none that this program understands."""
+    try:
+        document = json.loads(storage.read_bytes(storage.join(url, STATE_NAME)))
+        return Claim(**{**document, "speakers": tuple(document["speakers"])})
+    except (storage.MissingError, ValueError, TypeError, KeyError):
+        return None
+
+
+def take(url: str, claim: Claim, *, overwrite: bool) -> None:
+    """Claim `url`. UserError when another plan's claim stands, unless `overwrite`."""
+    held = read(url)
+    if held is not None and held.running:
+        if (held.plan, held.parts) == (claim.plan, claim.parts):
+            return
+        if held.plan != claim.plan and not overwrite:
+            raise UserError(
+                f"{storage.join(url, STATE_NAME)}: a pack of another list or with other options is under way"
+                " here, or was killed; wait until it ends, give another URL, or --overwrite to replace it"
+            )
+    _publish(url, claim)
+
+
+def require(url: str, plan: str) -> None:
+    """Raise UserError unless `url` is claimed for this plan."""
+    held = read(url)
+    if held is None or held.plan != plan:
+        found = "has gone" if held is None else "speaks of another list or other options now"
+        raise UserError(
+            f"{storage.join(url, STATE_NAME)}: {found}: another make-shards was at work here meanwhile;"
+            " look at what it made with make-shards info, and run again if that is not what you want"
+        )
+
+
+@contextlib.contextmanager
+def given_up_on_failure(url: str, plan: str) -> Iterator[None]:
+    """Whatever ends the work inside in an orderly way leaves the place to another list or other options."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(UserError):
+            held = read(url)
+            if held is not None and held.plan == plan:
+                _publish(url, replace(held, running=False))
+        raise
+
+
+def _publish(url: str, claim: Claim) -> None:
+    document = json.dumps(asdict(claim), ensure_ascii=False)
+    storage.publish_bytes(storage.join(url, STATE_NAME), document.encode())

@@ -1,0 +1,113 @@
+"""Parts of a pack that several processes share: which shards are whose, and the record that each leaves.
+
+Part i of n makes the shards whose number is i - 1 modulo n: shards are of about
+equal size, so parts are too. What a part made is in packing-I-of-N.json beside the
+shards, written when the part has come to its end and removed before one of its
+shards is made again, so a record never speaks of shards that have changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from shard_tools import storage
+from shard_tools.errors import UserError
+from shard_tools.manifest import ShardEntry
+
+_RECORD = re.compile(r"packing-(\d+)-of-(\d+)\.json")
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """Part `index` of `count`, counted from 1 as the tasks of a SLURM array."""
+
+    count: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def record_name(self) -> str:
+        return f"packing-{self.index}-of-{self.count}.json"
+
+    def numbers(self, shards: int) -> range:
+        """Its shards, of so many in all."""
+        return range(self.index - 1, shards, self.count)
+
+
+def parse_part(text: str) -> Part:
+    """The part that "2/16" means; ValueError for all but i/n with 1 <= i <= n."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"{text!r} is not i/n with i from 1 to n, such as 2/16")
+    return Part(int(match[2]), int(match[1]))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a part made from the plan with this digest.
+
+    inputs: digest of what a shard was made from, by the shard's number; entries: the manifest's;
+    reused: how many of them were there already; problems: files refused, one line each, because of
+    which shards are missing.
+    """
+
+    plan: str
+    inputs: dict[int, str]
+    entries: dict[int, ShardEntry]
+    reused: int
+    problems: tuple[str, ...] = ()
+
+
+def record_parts(names: Sequence[str]) -> list[Part]:
+    """The parts of which there is a record among the files at a URL."""
+    matches = (_RECORD.fullmatch(name) for name in names)
+    return sorted(Part(int(match[2]), int(match[1])) for match in matches if match)
+
+
+def publish_record(url: str, part: Part, record: Record) -> None:
+    shards = [
+        {"number": number, "inputs": record.inputs[number], **asdict(entry)}
+        for number, entry in sorted(record.entries.items())
+    ]
+    document = {"plan": record.plan, "reused": record.reused, "problems": record.problems, "shards": shards}
+    data = json.dumps(document, ensure_ascii=False, indent=1).encode()
+    storage.publish_bytes(storage.join(url, part.record_name), data)
+
+
+def read_records(url: str, parts: Sequence[Part]) -> dict[Part, Record]:
+    """UserError for a record that cannot be read."""
+    urls = [storage.join(url, part.record_name) for part in parts]
+    found = zip(parts, urls, storage.read_many(urls), strict=True)
+    return {part: _from_bytes(data, name) for part, name, data in found}
+
+
+def drop_records(url: str, names: Sequence[str], numbers: Sequence[int]) -> None:
+    """Remove those records among `names` that speak of one of these shards, whatever their n."""
+    for part in record_parts(names):
+        if any(number % part.count == part.index - 1 for number in numbers):
+            storage.remove(storage.join(url, part.record_name))
+
+
+def drop_all_records(url: str, names: Sequence[str]) -> None:
+    for part in record_parts(names):
+        storage.remove(storage.join(url, part.record_name))
+
+
+def _from_bytes(data: bytes, name: str) -> Record:
+    try:
+        document = json.loads(data)
+        inputs, entries = {}, {}
+        for shard in document["shards"]:
+            number = int(shard.pop("number"))
+            inputs[number] = str(shard.pop("inputs"))
+            entries[number] = ShardEntry(**shard)
+        return Record(document["plan"], inputs, entries, document["reused"], tuple(document["problems"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{name}: a damaged record of a part ({type(error).__name__}: {error}); pack that part again"
+        ) from error

@@ -60,13 +60,11 @@ class Resources:
         if self.cluster not in ("slurm", "local", "debug"):
             raise SlurmError(f"--cluster is {self.cluster!r}: give slurm, local or debug")
         if self.cluster != "slurm" and self.nodes > 1:
-            raise SlurmError(
-                f"--cluster {self.cluster} is this machine alone: --nodes {self.nodes} needs slurm"
-            )
+            raise SlurmError(f"--cluster {self.cluster} is one machine: --nodes {self.nodes} needs slurm")
         if self.signal_delay >= self.time * 60:
             raise SlurmError(
-                f"--signal-delay {self.signal_delay} s is not less than --time {self.time} min: the job would be "
-                "told to stop as it starts"
+                f"--signal-delay {self.signal_delay} s is not less than --time {self.time} min: "
+                "the job would be told to stop as it starts"
             )
         for each in self.sbatch:
             if not re.fullmatch(r"[a-z-]+(=.*)?", each):
@@ -151,36 +149,64 @@ def read_site(path: str | None) -> tuple[Resources, str | None]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Every option defaults to None here, so that a site's file can fill what was not typed."""
     group = parser.add_argument_group("the job", "each may stand in the site's file, under its name here")
-    add = group.add_argument
-    add("--site", metavar="YAML", help=f"a site's defaults (or the environment's {SITE_VARIABLE})")
-    add("--cluster", choices=["slurm", "local", "debug"], help="local: on this machine, in the background; "
-        "debug: in this very process, waiting for it (default: slurm)")  # fmt: skip
-    add("--nodes", type=int, metavar="N", help="default: 1")
-    add("--gpus-per-node", type=int, metavar="N", help="one rank each")
-    add("--ranks-per-node", type=int, metavar="N", help="where there are no GPUs, or fewer ranks than GPUs")
-    add("--cpus-per-task", type=int, metavar="N", help="for all ranks of a node and their reading processes "
-        "(default for training: ranks x (1 + data.workers))")  # fmt: skip
-    add("--mem", type=float, metavar="GIB", help="memory of a node (default: the cluster's)")
-    add("--time", metavar="TIME", help="minutes, H:MM:SS or D-HH:MM:SS of one start; a training goes on after "
-        "it by itself (default: 1 hour)")  # fmt: skip
-    for name in ("partition", "account", "qos", "constraint", "exclude", "reservation"):
-        add(f"--{name}", help="as sbatch's")
-    add("--name", help="of the job in the queue (default: the run folder's name)")
-    add("--setup", action="append", metavar="LINE", help="shell line before the job starts, such as 'module load "
-        "cuda'; may be given several times")  # fmt: skip
+
+    def add(name: str, text: str, **more: Any) -> None:
+        group.add_argument(name, help=text, **more)
+
+    add("--site", f"a site's defaults (or the environment's {SITE_VARIABLE})", metavar="YAML")
     add(
-        "--container", metavar="IMAGE", help="run in this image, by the pyxis plugin (srun --container-image)"
+        "--cluster",
+        "local: on this machine, in the background; debug: in this very process (default: slurm)",
+        choices=["slurm", "local", "debug"],
     )
-    add("--container-mounts", metavar="SRC:DST,...", help="with --container")
-    add("--interface", metavar="NAME", help="network interface of the ranks' traffic, such as ib0")
-    add("--python", metavar="PATH", help="the Python of the nodes (default: the one that runs this)")
-    add("--signal-delay", type=int, metavar="SECONDS", help="how long before the time limit the ranks are told "
-        "to save and leave (default: 120)")  # fmt: skip
-    add("--tries", type=int, metavar="N", help="starts in a row without a new checkpoint after which a training "
-        "gives up (default: 4)")  # fmt: skip
-    add("--sbatch", action="append", metavar="NAME=VALUE", help="any other option of sbatch's; may be given "
-        "several times")  # fmt: skip
-    add("--dry-run", action="store_true", help="print the sbatch file instead of sending it")
+    add("--nodes", "default: 1", type=int, metavar="N")
+    add("--gpus-per-node", "one rank each", type=int, metavar="N")
+    add("--ranks-per-node", "where there are no GPUs, or fewer ranks than GPUs", type=int, metavar="N")
+    add(
+        "--cpus-per-task",
+        "for all ranks of a node and their reading processes (training: ranks x (1 + data.workers))",
+        type=int,
+        metavar="N",
+    )
+    add("--mem", "memory of a node (default: the cluster's)", type=float, metavar="GIB")
+    add(
+        "--time",
+        "minutes, H:MM:SS or D-HH:MM:SS of one start, after which a training goes on by itself "
+        "(default: 1 hour)",
+        metavar="TIME",
+    )
+    for name in ("partition", "account", "qos", "constraint", "exclude", "reservation"):
+        add(f"--{name}", "as sbatch's")
+    add("--name", "of the job in the queue (default: the run folder's)")
+    add(
+        "--setup",
+        "shell line before the job starts, such as 'module load cuda'; may be given several times",
+        action="append",
+        metavar="LINE",
+    )
+    add("--container", "run in this image, by pyxis (srun --container-image)", metavar="IMAGE")
+    add("--container-mounts", "with --container", metavar="SRC:DST,...")
+    add("--interface", "network interface of the ranks' traffic, such as ib0", metavar="NAME")
+    add("--python", "the Python of the nodes (default: the one that runs this)", metavar="PATH")
+    add(
+        "--signal-delay",
+        "how long before the time limit the ranks are told to save and leave (default: 120)",
+        type=int,
+        metavar="SECONDS",
+    )
+    add(
+        "--tries",
+        "starts in a row without a new checkpoint after which a training gives up (default: 4)",
+        type=int,
+        metavar="N",
+    )
+    add(
+        "--sbatch",
+        "any other option of sbatch's; may be given several times",
+        action="append",
+        metavar="NAME=VALUE",
+    )
+    add("--dry-run", "print the sbatch file instead of sending it", action="store_true")
 
 
 def from_options(arguments: argparse.Namespace, before: Resources | None = None) -> Resources:

@@ -1,4 +1,4 @@
-"""Handing jobs to submitit's AutoExecutor: the same call for SLURM, for this machine, and for this process."""
+"""Handing jobs to submitit's AutoExecutor: the same call for SLURM, this machine, and this process."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def submit(
     """Submit one job, or with several tasks one array of jobs; returns the ids, as squeue shows them.
 
     folder: for submitit's files and the logs, where every node sees it; after: a job id, or several
-    with colons between, that must end well before. With cluster debug, the job has been run when this returns.
-    Raises SlurmError where it is refused.
+    with colons between, that must end well before. With cluster debug, the job has been run when
+    this returns. Raises SlurmError where it is refused.
     """
     executor = _executor(folder, resources, name, after, len(tasks))
     try:
@@ -44,7 +44,11 @@ def sbatch_file(
     tasks: Sequence[Task], folder: Path, resources: Resources, *, name: str, after: str | None = None
 ) -> str:
     """The text of the file that `submit` would hand to sbatch."""
-    executor = _executor(folder, resources, name, after, len(tasks))._executor
+    if resources.cluster != "slurm":
+        raise SlurmError(
+            f"--dry-run shows what sbatch would get; --cluster {resources.cluster} sends it nothing"
+        )
+    executor: Any = _executor(folder, resources, name, after, len(tasks))._executor
     if len(tasks) > 1:
         executor.parameters["map_count"] = len(tasks)
     return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run")).strip() + "\n"

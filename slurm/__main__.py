@@ -1,0 +1,58 @@
+"""`python -m slurm COMMAND …`: training, evaluation and packing as jobs on SLURM."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from slurm import train_command
+from slurm.errors import SlurmError
+
+COMMANDS = (train_command,)
+
+_EPILOG = """\
+examples:
+  python -m slurm train --config configs/resnetse34l_aam.yaml --nodes 2 --gpus-per-node 8 --partition gpu \\
+      --time 24:00:00 --then-eval -- --data.url s3://bucket/voxceleb2 --run.folder runs/first
+  python -m slurm status                  # all runs below runs/
+  python -m slurm logs -f runs/first
+  python -m slurm COMMAND --help
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m slurm",
+        description="Training, evaluation and packing as jobs on SLURM.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        module.add_to(commands)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 1 after a mistake that the user can mend, 2 for a wrong command line."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    own, rest = given, []
+    if "--" in given:  # what follows is for the command that the job runs
+        own, rest = given[: given.index("--")], given[given.index("--") + 1 :]
+    options = parser().parse_args(own)
+    try:
+        return int(options.run(options, rest))
+    except SlurmError as error:
+        print(f"slurm: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("slurm: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head`
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

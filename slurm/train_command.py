@@ -1,0 +1,149 @@
+"""`python -m slurm train` and `resume`: a run as a job, and again, on as many nodes as wanted."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from slurm import resources as options
+from slurm import scheduler, train_config
+from slurm.errors import SlurmError
+from slurm.job import TrainingJob
+from slurm.node import Training
+from slurm.resources import Resources
+from slurm.run_folder import Job, RunFolder
+from slurm.submit import log_pattern, python_of, sbatch_file, submit
+
+_TRAIN = """\
+examples:
+  python -m slurm train --config configs/resnetse34l_aam.yaml --nodes 2 --gpus-per-node 8 --partition gpu \\
+      --time 24:00:00 -- --data.url s3://bucket/voxceleb2 --run.folder runs/first
+  python -m slurm train --config configs/demo.yaml --cluster local --ranks-per-node 2
+  python -m slurm train --config configs/demo.yaml --nodes 2 --dry-run      # the sbatch file, not sent
+
+What stands after -- is for the training: every option of `python -m train`.
+"""
+_RESUME = """\
+examples:
+  python -m slurm resume runs/first                 # as it was submitted last
+  python -m slurm resume runs/first --nodes 4       # on more nodes: the global batches stay the same
+  python -m slurm resume runs/first -- --train.epochs 60
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    train = commands.add_parser(
+        "train",
+        help="a training as a job that survives preemption and time limits",
+        description="Submit a training: on each node one torchrun. Preempted, out of time, or short of a "
+        "node, it goes back into the queue and on from the very step it was at.",
+        epilog=_TRAIN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.add_argument("--config", required=True, metavar="YAML", help="the training's configuration")
+    _add_then_eval(train)
+    options.add_options(train)
+    train.set_defaults(run=_train)
+
+    resume = commands.add_parser(
+        "resume",
+        help="submit a run again, perhaps on another number of nodes",
+        description="Submit a run again, with the resources it had, except for those given here.",
+        epilog=_RESUME,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    resume.add_argument("folder", metavar="RUN", help="the run's folder")
+    _add_then_eval(resume)
+    options.add_options(resume)
+    resume.set_defaults(run=_resume)
+
+
+def _add_then_eval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--then-eval",
+        action="store_true",
+        help="submit an evaluation too, of the best checkpoint on the configuration's validation trials, "
+        "which starts when the training is done",
+    )
+
+
+def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    resources = options.from_options(arguments)
+    return _launch(arguments, arguments.config, overrides, resources)
+
+
+def _resume(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    folder = RunFolder(arguments.folder)
+    before = [job for job in folder.jobs() if job.kind == "train"]
+    if not before:
+        raise SlurmError(f"{folder.path} has no job to go by: submit it with python -m slurm train")
+    last = before[-1]
+    assert last.config is not None
+    recorded = (
+        Resources.from_fields(last.resources) if last.resources else options.read_site(arguments.site)[0]
+    )
+    resources = options.from_options(arguments, recorded)
+    return _launch(arguments, last.config, overrides, resources)
+
+
+def _launch(
+    arguments: argparse.Namespace, config: str, overrides: Sequence[str], resources: Resources
+) -> int:
+    text, values = train_config.complete(config, overrides)
+    folder = RunFolder(train_config.run_folder(values))
+    if resources.cpus_per_task is None:
+        processes = resources.ranks * (1 + train_config.reading_processes(values))
+        asked = replace(resources, cpus_per_task=processes)
+    else:
+        asked = resources
+    name = resources.name or folder.path.name
+    frozen = folder.jobs_path / f"{time.strftime('%Y%m%d-%H%M%S')}.yaml"
+    training = Training(
+        str(folder.path),
+        ("--config", str(frozen)),
+        resources.ranks,
+        interface=resources.interface,
+        signal_delay_s=resources.signal_delay,
+        tries=resources.tries,
+        python=python_of(resources),
+    )
+    if arguments.dry_run:
+        print(sbatch_file([TrainingJob(training)], folder.jobs_path, asked, name=name), end="")
+        return 0
+    _refuse_second(folder)
+    folder.make()
+    # A copy: what is edited while the job waits, or between two of its starts, is another run.
+    frozen.write_text(text)
+    [job] = submit([TrainingJob(training)], folder.jobs_path, asked, name=name)
+    logs = log_pattern(folder.jobs_path, job)
+    folder.add_job(
+        Job(
+            job, "train", resources.nodes, resources.ranks, logs, resources.cluster, str(frozen),
+            tuple(overrides), resources.as_fields(),
+        )
+    )  # fmt: skip
+    print(f"job {job}: {name} on {resources.nodes} x {resources.ranks} ranks, run folder {folder.path}")
+    print(f"logs: {logs}")
+    shown = shlex.quote(_short(folder.path))
+    print(f"next: python -m slurm status {shown}   |   python -m slurm logs -f {shown}")
+    return 0
+
+
+def _refuse_second(folder: RunFolder) -> None:
+    """Raise SlurmError where a job of the run is in the queue or running: two cannot share a folder."""
+    known = [job.job for job in folder.jobs() if job.kind == "train" and job.cluster == "slurm"]
+    for job in scheduler.queued(known).values():
+        raise SlurmError(
+            f"{folder.path} already has job {job.job} ({job.state}): python -m slurm cancel {folder.path}, "
+            "or give another --run.folder"
+        )
+
+
+def _short(path: Path) -> str:
+    """As the user would type it from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

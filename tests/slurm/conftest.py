@@ -1,0 +1,26 @@
+"""A real SLURM for the tests of this folder; they are skipped where it cannot be started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from cluster import Cluster, missing
+
+
+@pytest.fixture(scope="session")
+def session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    with Cluster(tmp_path_factory.mktemp("slurm") / "cluster") as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(session_cluster: Cluster) -> Iterator[Cluster]:
+    """Two idle nodes without jobs: whatever a test leaves is cancelled, and a node it stopped is started."""
+    yield session_cluster
+    for node in session_cluster.nodes:
+        session_cluster.start_node(node)
+    session_cluster.cancel_all()

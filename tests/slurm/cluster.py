@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
@@ -121,11 +122,17 @@ class Cluster:
         }
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._munge = Path()
+        self._catches_sigterm = False
 
     def __enter__(self) -> Cluster:
         reason = missing()
         if reason:
             raise RuntimeError(reason)
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            # A SIGTERM, as of timeout(1) or a cancelled CI run, would leave all of it running.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            self._catches_sigterm = True
         try:
             self._start()
         except BaseException:
@@ -305,6 +312,8 @@ class Cluster:
         self._kill_all(self._job_processes)
         if self._munge != Path():
             shutil.rmtree(self._munge, ignore_errors=True)
+        if self._catches_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _processes_of_node(self, name: str) -> set[int]:
         """A step daemon rewrites its title over its environment, but it has its node's log open."""

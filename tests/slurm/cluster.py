@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
@@ -67,8 +68,8 @@ MailProg=/bin/true
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
-NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={port_n1} CPUs={cpus}
-NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={port_n2} CPUs={cpus}
+NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={port_n1} CPUs=4
+NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={port_n2} CPUs=4
 PartitionName=normal Nodes=n[1-2] Default=YES PriorityTier=1 GraceTime={grace_s} MaxTime=INFINITE State=UP
 PartitionName=urgent Nodes=n[1-2] PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE State=UP
 """
@@ -80,15 +81,16 @@ def missing() -> str | None:
     if lacking:
         return f"{', '.join(lacking)} not found: {INSTALL}"
     if os.geteuid() != 0:
-        return f"a SLURM of this machine's own needs root (and {INSTALL})"
+        return f"starting a SLURM needs root, and its packages: {INSTALL}"
     return None
 
 
 class Cluster:
-    """Two nodes of `cpus` CPUs each; a job of partition "urgent" preempts jobs of "normal".
+    """Two nodes of four CPUs each; a job of partition "urgent" preempts jobs of "normal".
 
     SLURM requeues a preempted job only if its batch script is there still at the end of `grace_s`: one that
-    ends before, by its SIGTERM too, counts as COMPLETED or FAILED.
+    ends before, by its SIGTERM too, counts as COMPLETED or FAILED. It looks for ended graces, time limits and
+    silent nodes every half minute, so each of them may take that much longer.
 
     folder: holds slurm.conf, logs and state; it must be empty or not exist.
     grace_s: seconds between a preempted job's SIGTERM and its end.
@@ -108,7 +110,6 @@ class Cluster:
         kill_wait_s: int = 10,
         node_timeout_s: int = 15,
         requeue_wait_s: int = 120,
-        cpus: int = 4,
     ) -> None:
         self.folder = Path(folder).resolve()
         self.name = f"test{os.getpid()}x{random.randrange(10**6)}"
@@ -118,15 +119,20 @@ class Cluster:
             "kill_wait_s": kill_wait_s,
             "node_timeout_s": node_timeout_s,
             "requeue_wait_s": requeue_wait_s,
-            "cpus": cpus,
         }
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._munge = Path()
+        self._catches_sigterm = False
 
     def __enter__(self) -> Cluster:
         reason = missing()
         if reason:
             raise RuntimeError(reason)
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            # A SIGTERM, as of timeout(1) or a cancelled CI run, would leave all of it running.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            self._catches_sigterm = True
         try:
             self._start()
         except BaseException:
@@ -143,7 +149,7 @@ class Cluster:
         """The command's standard output; RuntimeError with its standard error if it fails."""
         done = subprocess.run(
             command,
-            env={**os.environ, **self.environment},
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -262,12 +268,17 @@ class Cluster:
         except RuntimeError:  # slurmctld does not answer yet
             return False
 
+    def _environment(self) -> dict[str, str]:
+        """Without what another SLURM, in which the tests may run, has set for its own jobs."""
+        outer = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH"))}
+        return {**outer, **self.environment}
+
     def _daemon(self, name: str, *command: str) -> None:
-        """A session of its own keeps a terminal's Ctrl-C from ending it before its jobs are cancelled."""
+        """A session of its own keeps a terminal's Ctrl-C from it: `_stop` ends all of them in order."""
         with (self.folder / f"{name}.out").open("ab") as output:
             self._daemons[name] = subprocess.Popen(
                 command,
-                env={**_without_slurm(os.environ), **self.environment},
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -301,13 +312,14 @@ class Cluster:
         self._kill_all(self._job_processes)
         if self._munge != Path():
             shutil.rmtree(self._munge, ignore_errors=True)
+        if self._catches_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _processes_of_node(self, name: str) -> set[int]:
         """A step daemon rewrites its title over its environment, but it has its node's log open."""
         log = str(self.folder / f"slurmd.{name}.log")
-        return {pid for pid in _pids() if log in _open_files(pid)} | _having(
-            {"SLURM_CLUSTER_NAME": self.name, "SLURMD_NODENAME": name}
-        )
+        daemons = {pid for pid in _pids() if _title(pid).startswith("slurm") and log in _open_files(pid)}
+        return daemons | _having({"SLURM_CLUSTER_NAME": self.name, "SLURMD_NODENAME": name})
 
     def _kill_all(self, find: Callable[[], Iterable[int]]) -> None:
         """Until none is found, since a process may start another one before it is reached."""
@@ -337,10 +349,6 @@ class Cluster:
 def _path() -> str:
     """Debian keeps daemons in sbin, which a user's PATH may lack."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-
-
-def _without_slurm(environment: Iterable[str]) -> dict[str, str]:
-    return {name: os.environ[name] for name in environment if not name.startswith("SLURM")}
 
 
 def _fields(line: str) -> dict[str, str]:
@@ -388,6 +396,13 @@ def _environment(pid: int) -> list[bytes]:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:  # it has ended
         return []
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:  # it has ended
+        return ""
 
 
 def _open_files(pid: int) -> set[str]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
+from cluster import ENDED, Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -28,7 +28,7 @@ def test_a_preempted_job_is_requeued_and_runs_again(cluster: Cluster, tmp_path: 
     cluster.wait_for(job, "RUNNING")
     assert cluster.hosts(job) == ["n1", "n2"]
     urgent = _submit(cluster, output, "--partition=urgent", command="srun true")
-    cluster.wait_for(urgent, "COMPLETED", timeout=90)
+    assert cluster.wait_for(urgent, ENDED, timeout=90) == "COMPLETED"
     assert cluster.state(job) == "PENDING"
     assert cluster.job(job)["Restarts"] == "1"
     cluster.release(job)

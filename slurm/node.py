@@ -29,8 +29,8 @@ _POLL_S = 0.25
 _LOOK_S = 2.0  # between two looks into the run folder for failures of other nodes
 _RESEND_S = 2.0  # between two signals to the ranks
 LEAVING_S = 20.0  # from another node's failure to the end of our ranks
-DECISION_S = 30.0  # for the first node to decide, after a failure of another one
-RECORD_S = 120.0  # for the first node's word that all is done, or for SLURM to end a requeued job
+DECISION_S = 30.0  # for the nodes before this one to decide what becomes of the job
+RECORD_S = 60.0  # for word of another node to be seen here
 ACCOUNT_S = 15.0  # for another node to write down why it failed
 MARGIN_S = 15.0  # before the time limit
 
@@ -135,16 +135,17 @@ class End(Enum):
 def _wait(ranks: Ranks, training: Training, place: Place, folder: RunFolder, signals: Signals) -> End:
     """Wait for the end of torchrun; tell the ranks to stop, or end them, when the job must leave."""
     asked = looked = failed_at = 0.0
-    patience = max(training.signal_delay_s - MARGIN_S, MARGIN_S)
+    deadline = float("inf")
     while (status := ranks.poll()) is None:
         time.sleep(_POLL_S)
         now = time.monotonic()
         if signals.number is not None and now - asked > _RESEND_S:
             if not asked:
                 _say(place, f"{signals.number.name}: the ranks save after their step, and leave")
+                deadline = now + _patience(training, place, signals)
             ranks.ask_to_stop()
             asked = now
-        if signals.limited and now - signals.at > patience:
+        if now > deadline:
             _say(place, "the time limit is near, and the ranks have not left: ending them")
             ranks.kill()
             return End.LIMIT
@@ -160,6 +161,15 @@ def _wait(ranks: Ranks, training: Training, place: Place, folder: RunFolder, sig
             ranks.kill()
             return End.PEER
     return End.FAILED if status else End.LEFT
+
+
+def _patience(training: Training, place: Place, signals: Signals) -> float:
+    """Seconds that the ranks have to leave; SLURM's signal may come much later than it was asked for."""
+    if not signals.limited:
+        return float("inf")  # SLURM knows when it ends a job that it preempts or requeues, and brings it back
+    left = scheduler.seconds_left(place.job) if place.on_slurm else None
+    known = training.signal_delay_s if left is None else left
+    return max(0.0, min(known, training.signal_delay_s) - MARGIN_S)
 
 
 def _note_failure(
@@ -186,23 +196,31 @@ def _note_failure(
 def _after_leaving(place: Place, folder: RunFolder) -> int:
     """All ranks of this node left content: the training is done, or was stopped."""
 
-    def done() -> bool:
-        return bool(folder.state().get("state") == "done")
+    def said() -> str | None:
+        """Rank 0's last word, which may be on another node, and take its time on a shared file system."""
+        state = folder.state()
+        word = str(state.get("state"))
+        return word if state.get("attempt") == place.attempt and word in ("done", "stopped") else None
 
-    if not place.leads:
-        # The first node's record may take its time on a shared file system.
-        return 0 if _until(done, RECORD_S) else STOPPED
-    if done():
-        folder.end_attempt(place.attempt, "done")
+    _until(lambda: said() is not None, RECORD_S)
+    if said() == "done":
+        if place.leads:
+            folder.end_attempt(place.attempt, "done")
         return 0
-    return _start_again(place, folder, "stopped", "stopped by a signal")
+    if place.leads:
+        return _start_again(place, folder, "stopped", "stopped by a signal")
+    time.sleep(RECORD_S)  # SLURM ends this task when the first node has requeued the job
+    return STOPPED
 
 
 def _after_failure(place: Place, folder: RunFolder) -> int:
     if not place.leads:
-        # Ending this task would end the job before the first node has decided what becomes of it.
-        time.sleep(DECISION_S)
-        return 1
+        # Ending this task would end the job before the first node has decided what becomes of it; and
+        # if it is the first node that was lost, the next one has to decide.
+        decided = _until(lambda: _decided(place, folder), DECISION_S * place.node)
+        if decided:
+            time.sleep(DECISION_S)
+            return 1
     # Another node may still be writing down what it knows: its loss is noticed here first.
     _until(lambda: bool(_first_causes(place, folder)), ACCOUNT_S)
     failures = _first_causes(place, folder) or folder.failures(place.attempt)
@@ -210,6 +228,10 @@ def _after_failure(place: Place, folder: RunFolder) -> int:
     if any(failure.kind == "mistake" for failure in failures) or not place.on_slurm:
         return _give_up(place, folder, why)
     return _start_again(place, folder, "failed", why)
+
+
+def _decided(place: Place, folder: RunFolder) -> bool:
+    return any(each.attempt == place.attempt and each.ended is not None for each in folder.attempts())
 
 
 def _first_causes(place: Place, folder: RunFolder) -> list[Failure]:

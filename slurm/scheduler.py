@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from slurm.errors import SlurmError
 
@@ -57,6 +58,15 @@ def queued(jobs: Iterable[str]) -> dict[str, Queued]:
     return found
 
 
+def seconds_left(job: str) -> float | None:
+    """Until the job's time limit; None where it has none, or SLURM does not say."""
+    try:
+        end = job_fields(job).get("EndTime", "")
+        return datetime.fromisoformat(end).timestamp() - time.time()
+    except (SlurmError, ValueError):
+        return None
+
+
 def requeue(job: str) -> None:
     """Put a running job back into the queue, which ends its processes. Raises SlurmError."""
     _ask("scontrol", "requeue", job)
@@ -73,7 +83,8 @@ def put_back(job: str) -> None:
     try:
         requeue(job)
     except SlurmError as error:
-        raise SlurmError(f"could not requeue job {job} ({error})") from None
+        if "pending execution" not in str(error):  # which says that somebody was quicker
+            raise SlurmError(f"could not requeue job {job} ({error})") from None
     time.sleep(ENDING_S)
     raise SlurmError(f"SLURM has not ended job {job} within {ENDING_S} s of requeueing it")
 

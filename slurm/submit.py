@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,7 @@ def submit(
     """
     executor = _executor(folder, resources, name, after, len(tasks))
     try:
-        # A job that submits a job must not hand its own SLURM and submitit variables on.
-        with submitit.helpers.clean_env():
+        with _clean_environment():
             if resources.cluster == "debug":
                 return [_run_here(executor, task) for task in tasks]
             if len(tasks) == 1:
@@ -129,9 +130,19 @@ def _run_here(executor: submitit.AutoExecutor, task: Task) -> str:
     return str(job.job_id)
 
 
+@contextlib.contextmanager
+def _clean_environment() -> Iterator[None]:
+    """A job that submits a job must not hand its own SLURM and submitit variables on."""
+    config = os.environ.get("SLURM_CONF")
+    with submitit.helpers.clean_env():
+        if config is not None:  # says where SLURM is, not which job this is
+            os.environ["SLURM_CONF"] = config
+        yield
+
+
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if "error" in line.lower()]
+    told = [line for line in lines if "error" in line.lower() or "fatal" in line.lower()]
     return (told or lines or ["no reason given"])[-1]
 
 

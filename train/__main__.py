@@ -22,7 +22,7 @@ from train.failure import (
     tell_torchrun,
 )
 from train.sections import Config
-from train.signals import STOPPED, flag
+from train.signals import STOPPED, flag, ignore
 
 # A mistake in the configuration strikes every rank, and the death of one strikes all others. Those
 # hold their tongues so long that torchrun, which ends all ranks when one fails, leaves them no time
@@ -67,6 +67,7 @@ def main() -> int:
         return exit_status(told_command, program=name)
     finally:
         _end_readers()
+        ignore()  # Python drops its handlers before it ends: a late signal would look like a failure
 
 
 def _stop_noticing_readers() -> None:

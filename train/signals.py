@@ -47,6 +47,9 @@ flag = StopFlag()  # of this process, as signals are
 
 
 def ignore() -> None:
-    """For reading processes: a signal to the whole job must not end them before those that they read for."""
+    """No signal that a whole job is sent ends this process from now on.
+
+    For reading processes, which must not end before those that they read for.
+    """
     for number in (*SIGNALS, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -25,12 +25,16 @@ def write_state(
     last_step: int,
     world: int,
 ) -> None:
-    """saved_step: of the newest checkpoint; last_step: where the run ends; world: processes."""
+    """saved_step: of the newest checkpoint; last_step: where the run ends; world: processes.
+
+    VOXSHARD_ATTEMPT in the environment is a launcher's name for this start.
+    """
     values = {
         "state": state,
         "saved_step": saved_step,
         "last_step": last_step,
         "world": world,
+        "attempt": os.environ.get("VOXSHARD_ATTEMPT"),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "time": round(time.time(), 3),

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import small_corpus
 from cluster import Cluster, missing
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> small_corpus.Corpus:
+    return small_corpus.make(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,154 @@
+"""Training on a real SLURM ends in the weights of an undisturbed run, whatever the cluster does to it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster import Cluster
+from jobs import (
+    REPO,
+    assert_same_weights,
+    attempts,
+    environment,
+    final_state,
+    finish,
+    launched,
+    printed,
+    reach,
+    records,
+    restarted,
+    slurm,
+    until,
+)
+from small_corpus import Corpus
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+STEPS = 400
+
+
+def config(corpus: Corpus, path: Path, **train: Any) -> Path:
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "data": {"url": corpus.wav, "crop_frames": 50, "workers": 1},
+                "batch": {"speakers": 8, "utterances_per_speaker": 2},
+                "augment": {"noise": {"url": corpus.noise}, "reverberation": {"url": corpus.rooms}},
+                "model": {"name": "tdnn"},
+                "loss": {"name": "angleproto"},
+                "train": {"steps": STEPS, "log_every": 1, **train},
+                "checkpoint": {"every": 40, "keep": 100},
+            }
+        )
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def undisturbed(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The last checkpoint of two ranks without SLURM, in one go."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "train",
+    ]
+    run = folder / "run"
+    done = subprocess.run(
+        [*command, "--config", str(config(corpus, folder / "c.yaml")), "--run.folder", str(run)],
+        cwd=REPO,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return final_state(run)
+
+
+def train(cluster: Cluster, corpus: Corpus, tmp_path: Path, *options: str) -> tuple[str, Path]:
+    """A run of one rank on each of two nodes, on its way."""
+    run = tmp_path / "run"
+    given = config(corpus, tmp_path / "config.yaml")
+    size = ("--nodes", "2", "--ranks-per-node", "1")
+    [job] = launched(
+        slurm(cluster, "train", "--config", str(given), *size, *options, "--", "--run.folder", str(run))
+    )
+    return job, run
+
+
+def every_step_once(run: Path) -> bool:
+    seen = [record["step"] for record in records(run / "metrics.jsonl") if record["group"] == "train"]
+    return seen == list(range(1, STEPS + 1))
+
+
+def rank(cluster: Cluster, job: str, node: str) -> int:
+    """The process of the rank on a node."""
+    for pid in cluster.processes(job, node):
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        command = Path(f"/proc/{parent}/cmdline").read_bytes()
+        if b"LOCAL_RANK=0" in variables and b"torch.distributed.run" in command:
+            return pid
+    raise AssertionError(f"no rank on {node}")
+
+
+def test_preempted_requeued_killed_and_short_of_a_node_it_ends_in_the_same_weights(
+    cluster: Cluster, corpus: Corpus, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    job, run = train(cluster, corpus, tmp_path)
+
+    reach(run, random.randint(10, 60))
+    urgent = ("sbatch", "-p", "urgent", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "true")
+    cluster.run(*urgent)
+    restarted(cluster, job, run, 1)
+
+    reach(run, random.randint(90, 130))
+    cluster.run("scontrol", "requeue", job)
+    restarted(cluster, job, run, 2)
+
+    reach(run, random.randint(160, 200))
+    os.kill(rank(cluster, job, random.choice(cluster.nodes)), signal.SIGKILL)
+    restarted(cluster, job, run, 3)
+
+    reach(run, random.randint(230, 270))
+    cluster.stop_node("n1")  # the one that leads
+    until(lambda: cluster.state(job) == "PENDING", "the requeue after a node's loss", run, timeout=150)
+    cluster.start_node("n1")
+
+    assert finish(cluster, job, run) == "COMPLETED", printed(run)
+    assert_same_weights(final_state(run), undisturbed)
+    assert every_step_once(run)
+    preempted, requeued, killed, _, last = attempts(run)
+    assert preempted["outcome"] == "stopped"
+    assert requeued["outcome"] == "stopped"
+    # What a signal stopped, nothing was lost of: the next attempt found the very step of the stop.
+    assert preempted["saved_after"] == requeued["saved_before"]
+    assert requeued["saved_after"] == killed["saved_before"] > preempted["saved_after"]
+    assert killed["outcome"] == "failed"
+    assert "was ended by SIGKILL" in killed["cause"]
+    assert last["outcome"] == "done"
+
+
+def test_out_of_time_it_goes_on_in_the_next_start(
+    cluster: Cluster, corpus: Corpus, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    # A minute is the least that SLURM knows, and its signal may come 20 s late.
+    job, run = train(cluster, corpus, tmp_path, "--time", "1", "--signal-delay", "45")
+    assert finish(cluster, job, run, timeout=240) == "COMPLETED", printed(run)
+    first, *_, last = attempts(run)
+    assert (first["outcome"], last["outcome"]) == ("stopped", "done")
+    assert_same_weights(final_state(run), undisturbed)
+    assert every_step_once(run)

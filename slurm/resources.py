@@ -92,7 +92,7 @@ class Resources:
 
 
 def _converted(name: str, value: Any, kind: Any, origin: str) -> Any:
-    if value is None:
+    if value is None or value in ("", "null", "~"):
         return None
     if name == "time":
         return minutes(value, origin)
@@ -134,7 +134,8 @@ def read_site(path: str | None) -> tuple[Resources, str | None]:
         return Resources(), None
     try:
         with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file) or {}
+            # Text alone: YAML itself takes 24:00:00 for a number of seconds.
+            values = yaml.load(file, yaml.BaseLoader) or {}
     except OSError as error:
         raise SlurmError(
             f"{path} cannot be read ({error.strerror}): check --site or {SITE_VARIABLE}"

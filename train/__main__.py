@@ -15,9 +15,8 @@ from train.config import parse
 from train.failure import (
     LostPeerError,
     RankError,
+    explained,
     kind_of,
-    lost_peer,
-    lost_reader,
     tell_run_folder,
     tell_torchrun,
 )
@@ -52,7 +51,7 @@ def main() -> int:
             return command()
         except Exception as error:
             _stop_noticing_readers()
-            told = error if isinstance(error, UserError) else lost_reader(error) or lost_peer(error)
+            told = error if isinstance(error, UserError) else explained(error)
             text = traceback.format_exc() if told is None else f"{name}: error: {told}"
             if folder is not None:
                 tell_run_folder(folder, kind_of(told or error), text)

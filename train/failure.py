@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import time
 from typing import Literal
 
@@ -53,11 +54,16 @@ def tell_torchrun(text: str) -> None:
             json.dump({"message": text, "timestamp": int(time.time())}, file)
 
 
+def node_name() -> str:
+    """VOXSHARD_NODE in the environment is the cluster's name for this node."""
+    return os.environ.get("VOXSHARD_NODE") or socket.gethostname()
+
+
 def tell_run_folder(folder: str, kind: Kind, text: str) -> None:
     """Leave the failure in FOLDER/failures, a file for each rank and time, for those who look later.
 
-    Does nothing where the folder cannot be written, which may be the very failure. VOXSHARD_NODE
-    and VOXSHARD_ATTEMPT in the environment are the cluster's names for this node and this start.
+    Does nothing where the folder cannot be written, which may be the very failure. VOXSHARD_ATTEMPT
+    in the environment is the launcher's name for this start.
     """
     rank = int(os.environ.get("RANK", 0))
     now = time.time()
@@ -65,7 +71,7 @@ def tell_run_folder(folder: str, kind: Kind, text: str) -> None:
         "time": round(now, 3),
         "kind": kind,
         "rank": rank,
-        "host": os.environ.get("VOXSHARD_NODE") or socket.gethostname(),
+        "host": node_name(),
         "attempt": os.environ.get("VOXSHARD_ATTEMPT"),
         "message": text,
     }
@@ -78,7 +84,19 @@ def tell_run_folder(folder: str, kind: Kind, text: str) -> None:
         os.replace(name + ".new", name)
 
 
-def lost_reader(error: BaseException) -> RankError | None:
+def explained(error: Exception) -> UserError | None:
+    """What to say in place of a traceback; None where nothing says it better."""
+    return _lacking_module(error) or _lost_reader(error) or _lost_peer(error)
+
+
+def _lacking_module(error: Exception) -> RankError | None:
+    """One node's Python may lack what the others have."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    return RankError(f"{error}: {sys.executable} on {node_name()} lacks it; install this project there too")
+
+
+def _lost_reader(error: BaseException) -> RankError | None:
     """What to say where one of DataLoader's processes died.
 
     DataLoader notices by a signal, and may then raise in any line; before it does, taking a batch
@@ -95,7 +113,7 @@ def lost_reader(error: BaseException) -> RankError | None:
     )
 
 
-def lost_peer(error: BaseException) -> LostPeerError | None:
+def _lost_peer(error: BaseException) -> LostPeerError | None:
     """What to say where a collective failed because another process went away."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "DistError" in kinds or (isinstance(error, RuntimeError) and "gloo" in str(error)):

@@ -9,6 +9,7 @@ owner who finds another's name in the file has been taken for dead, and ends bef
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -67,7 +68,8 @@ def hold(folder: str, beat: float = BEAT_S, still: float = STILL_S) -> Iterator[
     """
     path = Path(folder, NAME)
     owner = Owner.this()
-    _take(path, owner, still)
+    with _one_at_a_time(folder, 2 * still):
+        _take(path, owner, still)
     done = threading.Event()
     keeper = threading.Thread(target=_keep, args=(path, owner, beat, done), name="lock", daemon=True)
     keeper.start()
@@ -79,6 +81,33 @@ def hold(folder: str, beat: float = BEAT_S, still: float = STILL_S) -> Iterator[
         found = _read(path)
         if found is not None and found[0] == owner:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _one_at_a_time(folder: str, patience: float) -> Iterator[None]:
+    """Keep those that come at the same time from taking one stale lock over from each other.
+
+    By the kernel's lock on the folder, where the file system has such. Elsewhere the
+    last to come wins, and the others notice at their next beat.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # _take says what is wrong
+        yield
+        return
+    try:
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _take(path: Path, owner: Owner, still: float) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from cluster import Cluster
 from jobs import (
     REPO,
@@ -29,27 +28,9 @@ from jobs import (
     until,
 )
 from small_corpus import Corpus
+from small_run import STEPS, config
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-
-STEPS = 400
-
-
-def config(corpus: Corpus, path: Path, **train: Any) -> Path:
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "data": {"url": corpus.wav, "crop_frames": 50, "workers": 1},
-                "batch": {"speakers": 8, "utterances_per_speaker": 2},
-                "augment": {"noise": {"url": corpus.noise}, "reverberation": {"url": corpus.rooms}},
-                "model": {"name": "tdnn"},
-                "loss": {"name": "angleproto"},
-                "train": {"steps": STEPS, "log_every": 1, **train},
-                "checkpoint": {"every": 40, "keep": 100},
-            }
-        )
-    )
-    return path
 
 
 @pytest.fixture(scope="session")

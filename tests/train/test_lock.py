@@ -1,0 +1,158 @@
+"""One run at a time in a folder; no lock outlives its owner."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from shard_tools.errors import UserError
+from train.lock import NAME, Owner, hold
+
+QUICK = {"beat": 0.1, "still": 0.6}
+
+
+def write(folder: Path, owner: Owner, beats: int = 0) -> None:
+    draft = folder / "draft"
+    draft.write_text(json.dumps({**asdict(owner), "beats": beats}))
+    draft.replace(folder / NAME)
+
+
+def owner(**changed) -> Owner:
+    return replace(Owner.this(), token="other", **changed)
+
+
+def holder_of(folder: Path) -> str:
+    return json.loads((folder / NAME).read_text())["token"]
+
+
+def test_held_while_inside_and_gone_after(tmp_path: Path) -> None:
+    with hold(str(tmp_path), **QUICK):
+        first = json.loads((tmp_path / NAME).read_text())
+        assert first["pid"] == os.getpid()
+        time.sleep(0.4)
+        assert json.loads((tmp_path / NAME).read_text())["beats"] > first["beats"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_live_owner_on_this_host_is_named_and_respected(tmp_path: Path) -> None:
+    write(tmp_path, owner(job="417", since=0.0))
+    with (
+        pytest.raises(
+            UserError, match=rf"in use by another run \(job 417, process {os.getpid()} on .*, since 19"
+        ),
+        hold(str(tmp_path), **QUICK),
+    ):
+        pass
+    assert holder_of(tmp_path) == "other"
+
+
+def test_an_owner_whose_process_is_gone_is_succeeded_at_once(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    start = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    process.wait()
+    write(tmp_path, owner(pid=process.pid, process_start=start))
+    before = time.monotonic()
+    with hold(str(tmp_path), beat=0.1, still=60):
+        assert holder_of(tmp_path) != "other"
+    assert time.monotonic() - before < 30
+
+
+def test_a_process_number_that_came_round_again_is_not_the_owner(tmp_path: Path) -> None:
+    write(tmp_path, owner(process_start="1"))
+    with hold(str(tmp_path), **QUICK):
+        assert holder_of(tmp_path) != "other"
+
+
+def test_an_earlier_attempt_of_the_same_job_is_succeeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "417")
+    write(tmp_path, owner(host="elsewhere"))
+    with hold(str(tmp_path), beat=0.1, still=60):
+        assert holder_of(tmp_path) != "other"
+
+
+def test_an_owner_elsewhere_that_gives_no_sign_of_life_is_succeeded(tmp_path: Path) -> None:
+    write(tmp_path, owner(host="elsewhere"))
+    with hold(str(tmp_path), **QUICK):
+        assert holder_of(tmp_path) != "other"
+
+
+def test_an_owner_elsewhere_whose_beats_go_on_is_respected(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def beat() -> None:
+        beats = 0
+        while not done.wait(0.05):
+            beats += 1
+            write(tmp_path, owner(host="elsewhere"), beats)
+
+    write(tmp_path, owner(host="elsewhere"))
+    keeper = threading.Thread(target=beat)
+    keeper.start()
+    try:
+        with pytest.raises(UserError, match="on elsewhere"), hold(str(tmp_path), beat=0.1, still=5):
+            pass
+    finally:
+        done.set()
+        keeper.join()
+
+
+def test_a_lock_that_makes_no_sense_and_stands_still_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text("")
+    with hold(str(tmp_path), **QUICK):
+        assert holder_of(tmp_path)
+
+
+def test_whoever_finds_anothers_name_ends_at_once(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from train.lock import hold\n"
+        "with hold(sys.argv[1], beat=0.1, still=1): print('in', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        write(tmp_path, owner(host="elsewhere"))
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert "took this run for dead" in said
+    assert holder_of(tmp_path) == "other"
+
+
+def test_of_many_that_come_at_once_to_a_stale_lock_one_gets_it(tmp_path: Path) -> None:
+    write(tmp_path, owner(process_start="1"))
+    got, refused = [], []
+    barrier = threading.Barrier(6)
+
+    def come() -> None:
+        barrier.wait()
+        try:
+            with hold(str(tmp_path), beat=0.1, still=5):
+                got.append(1)
+                time.sleep(1.0)
+        except UserError:
+            refused.append(1)
+
+    threads = [threading.Thread(target=come) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(refused)) == (1, 5)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(UserError, match=r"file cannot be written"), hold(str(path), **QUICK):
+        pass

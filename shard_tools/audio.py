@@ -25,6 +25,7 @@ Codec = Literal["wav", "flac"]
 
 _WAVE_PCM, _WAVE_EXTENSIBLE = 1, 0xFFFE
 _WAVE_NAMES = {2: "ADPCM", 3: "FLOAT", 6: "ALAW", 7: "ULAW"}
+_STEP = np.float32(1 / 32768)
 _LENGTH_UNKNOWN = 0xFFFFFFFF
 
 
@@ -148,9 +149,14 @@ def to_float(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
     scaled = np.empty(samples.shape, np.float32)
     # Row by row: both passes over a row find it in the processor's cache, which a batch does not fit.
     for row, source in zip(np.atleast_2d(scaled), np.atleast_2d(samples), strict=True):
-        np.copyto(row, source)
-        row *= np.float32(1 / 32768)
+        put_float(row, source)
     return scaled
+
+
+def put_float(row: npt.NDArray[np.float32], samples: npt.NDArray[np.int16]) -> None:
+    """Write to_float(samples) into `row`, float32 of the same shape."""
+    np.copyto(row, samples)
+    row *= _STEP
 
 
 def reason(error: Exception) -> str:

@@ -8,38 +8,43 @@ counter without stepping through the ones before it.
 
 from __future__ import annotations
 
+import itertools
+import math
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 _MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_1 = np.uint64(0xCD9E8D57)
-_WEYL_0 = 0x9E3779B9
-_WEYL_1 = 0xBB67AE85
+_WEYL_0 = np.uint64(0x9E3779B9)
+_WEYL_1 = np.uint64(0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 
 
 def philox4x32(
-    counter: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike, npt.ArrayLike], key: tuple[int, int]
+    counter: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike, npt.ArrayLike],
+    key: tuple[int, int | npt.NDArray[np.uint64]],
 ) -> tuple[npt.NDArray[np.uint64], ...]:
     """Ten rounds of Philox4x32.
 
     counter: four words below 2**32, each a scalar or an array (they broadcast);
-    key: two words below 2**32. Returns four uint64 arrays with values below 2**32.
+    key: two words below 2**32, the second a scalar or an array too. Returns four uint64 arrays with
+    values below 2**32.
     """
     c0, c1, c2, c3 = np.broadcast_arrays(*(np.asarray(word, dtype=np.uint64) for word in counter))
-    k0, k1 = key
+    k0, k1 = (np.asarray(word, dtype=np.uint64) for word in key)
     for _ in range(10):
         product_0 = c0 * _MULTIPLIER_0
         product_1 = c2 * _MULTIPLIER_1
-        c0 = (product_1 >> _32) ^ c1 ^ np.uint64(k0)
+        c0 = (product_1 >> _32) ^ c1 ^ k0
         c1 = product_1 & _LOW
-        c2 = (product_0 >> _32) ^ c3 ^ np.uint64(k1)
+        c2 = (product_0 >> _32) ^ c3 ^ k1
         c3 = product_0 & _LOW
-        k0 = (k0 + _WEYL_0) & 0xFFFFFFFF
-        k1 = (k1 + _WEYL_1) & 0xFFFFFFFF
+        k0 = (k0 + _WEYL_0) & _LOW
+        k1 = (k1 + _WEYL_1) & _LOW
     return c0, c1, c2, c3
 
 
@@ -70,8 +75,35 @@ def uniform(
     seed: int, purpose: str, epoch: int, n: npt.ArrayLike, slot: npt.ArrayLike = 0
 ) -> npt.NDArray[np.float64]:
     """A uniform number in [0, 1) for each sample number in `n`; float64, same shape, 53 random bits."""
-    bits: npt.NDArray[np.uint64] = words(seed, purpose, epoch, n, slot) >> np.uint64(11)
-    return bits.astype(np.float64) * 2.0**-53
+    return _fraction(words(seed, purpose, epoch, n, slot))
+
+
+def _fraction(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    fraction: npt.NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return fraction
+
+
+def uniform_several(
+    seed: int, epoch: int, wanted: Sequence[tuple[str, npt.NDArray[np.int64], npt.ArrayLike]]
+) -> list[npt.NDArray[np.float64]]:
+    """uniform(seed, purpose, epoch, n, slot) for each (purpose, n, slot) of `wanted`.
+
+    In one pass: for the few hundred numbers of a batch the ten rounds cost by the call, not by the number.
+    """
+    shapes = [np.broadcast_shapes(n.shape, np.shape(slot)) for _, n, slot in wanted]
+    sizes = [math.prod(shape) for shape in shapes]
+    index, slots, second = (np.empty(sum(sizes), np.uint64) for _ in range(3))
+    ends = list(itertools.accumulate(sizes))
+    for (purpose, n, slot), shape, size, end in zip(wanted, shapes, sizes, ends, strict=True):
+        own = slice(end - size, end)
+        index[own].reshape(shape)[...] = n
+        slots[own].reshape(shape)[...] = slot
+        second[own] = stream_key(seed, purpose)[1]
+    w0, w1, _, _ = philox4x32((index & _LOW, index >> _32, epoch, slots), (seed, second))
+    shares = _fraction((w0 << _32) | w1)
+    return [
+        shares[end - size : end].reshape(shape) for shape, size, end in zip(shapes, sizes, ends, strict=True)
+    ]
 
 
 def integers(
@@ -82,8 +114,12 @@ def integers(
     `below` is a positive scalar or an array of n's shape, less than 2**40, so that
     the bias of scaling 53 bits stays under 2**-13 of one count.
     """
-    drawn = uniform(seed, purpose, epoch, n, slot) * np.asarray(below, dtype=np.float64)
-    return drawn.astype(np.int64)
+    return scaled(uniform(seed, purpose, epoch, n, slot), below)
+
+
+def scaled(share: npt.NDArray[np.float64], below: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Uniform numbers in [0, 1) as integers in [0, below), as `integers` makes them."""
+    return (share * np.asarray(below, dtype=np.float64)).astype(np.int64)
 
 
 def permutation(seed: int, purpose: str, epoch: int, count: int) -> npt.NDArray[np.int64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Literal, NoReturn
 
 import numpy as np
@@ -15,6 +17,10 @@ from shard_tools.integrity import VerifiedSource
 from shard_tools.ranged import RangedSource
 from shard_tools.shardwise import AnyCatalogue
 from shard_tools.sources import ByteSource, LocalSource, RangeError
+
+# Crops that `Reader.rows` reads together from local storage: 64 KB each for two seconds, so that they are
+# still in the core's cache when they are used.
+TOGETHER = 4
 
 
 class ReadError(UserError):
@@ -67,32 +73,103 @@ class Reader:
         (`audio.wrap`). Raises ReadError when a shard has vanished, was cut short, has not its
         checksums or does not decode, or its storage fails, and ValueError for a start outside its utterance.
         """
+        crops = np.empty((len(utterances), frames), np.int16)
+        for _ in self._pieces(utterances, starts, crops):
+            pass  # one piece, or none
+        return crops
+
+    def rows(
+        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
+    ) -> Iterator[npt.NDArray[np.int16]]:
+        """The rows of `crops` one after the other, int16 (frames,), each good until the next is asked for.
+
+        Shards of this machine's file system are read as the rows are asked for, a few at a time and
+        into the same memory, which stays in the processor's cache. Other storage is read
+        before this returns, since its requests should go out together.
+        """
+        if not isinstance(self.source, LocalSource):
+            return iter(self.crops(utterances, starts, frames))
+        room = np.empty((min(TOGETHER, len(utterances)), frames), np.int16)
+        return chain.from_iterable(self._pieces(utterances, starts, room))
+
+    def utterance(self, u: int) -> npt.NDArray[np.int16]:
+        """The whole of utterance `u`; int16 (frames,). Raises ReadError."""
+        return self.crops(np.array([u]), np.array([0]), int(self.catalogue.frames[u]))[0]
+
+    def _pieces(
+        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], room: npt.NDArray[np.int16]
+    ) -> Iterator[npt.NDArray[np.int16]]:
+        """The rows of `crops` in pieces that `room` (rows, frames) holds, each read into its first rows."""
         utterances, starts = np.asarray(utterances, np.int64), np.asarray(starts, np.int64)
+        frames = room.shape[1]
         available = self.catalogue.frames[utterances]
         counts = np.minimum(available, frames)
         if frames <= 0 or bool(np.any((starts < 0) | (starts + counts > available))):
             raise ValueError(f"crops of {frames} frames that do not lie within their utterances")
-        crops = np.empty((len(utterances), frames), np.int16)
+        if not len(utterances):
+            return
         flac = self.catalogue.codec[utterances] == FLAC
-        if len(crops) == 0:
-            return crops
         if not flac.any():
-            self._fill_pcm(crops, utterances, starts, counts)
-            return crops
+            yield from self._pcm(room, utterances, starts, counts)
+            return
+        for first in range(0, len(utterances), len(room)):
+            piece = slice(first, first + len(room))
+            part = room[: len(utterances[piece])]
+            try:
+                self._fill(part, flac[piece], utterances[piece], starts[piece], counts[piece])
+            except ReadError as error:
+                error.row += first
+                raise
+            yield part
+
+    def _fill(
+        self,
+        crops: npt.NDArray[np.int16],
+        flac: npt.NDArray[np.bool_],
+        utterances: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        counts: npt.NDArray[np.int64],
+    ) -> None:
+        """Fill crops (rows, frames) of utterances of which some, or all, are FLAC."""
         for rows, fill in ((np.flatnonzero(~flac), self._fill_pcm), (np.flatnonzero(flac), self._fill_flac)):
             if len(rows):
-                part = np.empty((len(rows), frames), np.int16)
+                part = np.empty((len(rows), crops.shape[1]), np.int16)
                 try:
                     fill(part, utterances[rows], starts[rows], counts[rows])
                 except ReadError as error:
                     error.row = int(rows[error.row])
                     raise
                 crops[rows] = part
-        return crops
 
-    def utterance(self, u: int) -> npt.NDArray[np.int16]:
-        """The whole of utterance `u`; int16 (frames,). Raises ReadError."""
-        return self.crops(np.array([u]), np.array([0]), int(self.catalogue.frames[u]))[0]
+    def _pcm(
+        self,
+        room: npt.NDArray[np.int16],
+        utterances: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        counts: npt.NDArray[np.int64],
+    ) -> Iterator[npt.NDArray[np.int16]]:
+        """`_pieces` of utterances that are all PCM."""
+        catalogue, (together, frames) = self.catalogue, room.shape
+        view = memoryview(room.data).cast("B")  # room is fresh, so its rows lie one after the other
+        width = 2 * frames
+        buffers = [view[first : first + width] for first in range(0, together * width, width)]
+        short = {int(row): int(counts[row]) for row in np.flatnonzero(counts < frames)}
+        shards = catalogue.shard[utterances].tolist()
+        offsets = (catalogue.pcm_offset[utterances] + 2 * starts).tolist()
+        for first in range(0, len(shards), together):
+            last = min(first + together, len(shards))
+            into = buffers[: last - first]
+            wrapped = [row for row in range(first, last) if row in short] if short else []
+            for row in wrapped:
+                into[row - first] = into[row - first][: 2 * short[row]]
+            try:
+                self._checked.fill(shards[first:last], offsets[first:last], into)
+            except RangeError as error:
+                row = first + error.position
+                self._fail(utterances, row, offsets[row], error.reason, error)
+            for row in wrapped:
+                room[row - first] = audio.wrap(room[row - first, : short[row]], frames)
+            yield room[: last - first]
 
     def _fill_pcm(
         self,
@@ -101,21 +178,8 @@ class Reader:
         starts: npt.NDArray[np.int64],
         counts: npt.NDArray[np.int64],
     ) -> None:
-        catalogue, frames = self.catalogue, crops.shape[1]
-        view = memoryview(crops.data).cast("B")  # crops is fresh, so its rows lie one after the other
-        width = 2 * frames
-        buffers = [view[first : first + width] for first in range(0, len(crops) * width, width)]
-        short = np.flatnonzero(counts < frames).tolist()
-        for row in short:
-            buffers[row] = buffers[row][: 2 * int(counts[row])]
-        shards = catalogue.shard[utterances].tolist()
-        offsets = (catalogue.pcm_offset[utterances] + 2 * starts).tolist()
-        try:
-            self._checked.fill(shards, offsets, buffers)
-        except RangeError as error:
-            self._fail(utterances, error.position, offsets[error.position], error.reason, error)
-        for row in short:
-            crops[row] = audio.wrap(crops[row, : counts[row]], frames)
+        for _ in self._pcm(crops, utterances, starts, counts):
+            pass  # one piece
 
     def _fill_flac(
         self,

@@ -95,6 +95,22 @@ def test_an_epoch_from_s3_is_counted(bench, tiny):
     assert runs[0]["bytes_per_crop"] >= 2 * 32240
 
 
+@pytest.mark.s3
+def test_bytes_fetched_are_counted_by_epoch(bench, tiny, monkeypatch, tmp_path):
+    table = bench("tables.fetched")
+    monkeypatch.setattr(table, "ENTRIES", tuple(e for e in table.ENTRIES if "WAV" in e.name))
+    settings = bench("dataclasses").replace(tiny, start=bench("harness.contest").Process)
+    bench("run").run(["fetched"], settings, tmp_path, quick=True)
+    document, page = json.loads((tmp_path / "fetched.json").read_text()), (tmp_path / "README.md").read_text()
+    ranged, verified, cached, again = document["contestants"]
+    assert [result["status"] for result in document["contestants"]] == ["ok"] * 4
+    assert 1 <= ranged["of_crops"] < verified["of_crops"]
+    assert ranged["requests"] > cached["requests"]
+    assert cached["of_shards"] >= 1
+    assert (again["name"], again["requests"], again["bytes"]) == ("WAV, cached, second epoch", 0, 0)
+    assert f"| {again['name']} | 0 | 0 | 0 |" in page
+
+
 def test_a_failing_loader_is_reported_and_the_others_go_on(bench, tiny):
     entry, corpora = bench("harness.task").Entry, bench("harness.corpus")
     entries = [entry("bad", "webdataset_soundfile", {"read": "nothing"}), entry("good", "voxceleb_like")]

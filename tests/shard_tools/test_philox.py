@@ -52,6 +52,18 @@ def test_uniform_is_uniform():
     assert float(((counts - 10_000) ** 2 / 10_000).sum()) < 43.8
 
 
+def test_several_purposes_at_once_are_those_one_by_one():
+    n, few = np.array([0, 5, 2**40, 2**32 - 1]), np.array([[7], [2**33]])
+    wanted = [("clips", n, 0), ("snr", few, np.arange(3)), ("nothing", n[:0], 0), ("clips", n, 2)]
+    found = philox.uniform_several(11, 4, wanted)
+    assert len(found) == len(wanted)
+    for share, (purpose, of, slot) in zip(found, wanted, strict=True):
+        expected = philox.uniform(11, purpose, 4, of, slot)
+        assert share.shape == expected.shape
+        assert np.array_equal(share, expected)
+    assert philox.uniform_several(11, 4, []) == []
+
+
 def test_integers_reach_both_ends_and_take_bounds_by_row():
     below = np.array([1, 2, 5] * 400)
     drawn = philox.integers(0, "x", 0, np.arange(1200), below)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shard_tools import sources
 from shard_tools.catalogue import open_catalogue
 from shard_tools.pack import PackOptions, pack
-from shard_tools.reader import Reader, ReadError
+from shard_tools.reader import TOGETHER, Reader, ReadError
 
 
 @pytest.fixture
@@ -29,12 +29,48 @@ def test_crops_are_slices_of_the_audio(dataset, data):
     frames = data.draw(st.integers(1, 5000))
     utterances = data.draw(st.lists(st.integers(0, len(catalogue) - 1), max_size=12))
     starts = [data.draw(st.integers(0, max(len(truth[u]) - frames, 0))) for u in utterances]
-    crops = Reader(catalogue).crops(np.array(utterances, np.int64), np.array(starts, np.int64), frames)
+    wanted = np.array(utterances, np.int64), np.array(starts, np.int64), frames
+    crops = Reader(catalogue).crops(*wanted)
     assert crops.dtype == np.int16
     assert crops.shape == (len(utterances), frames)
     for crop, u, start in zip(crops, utterances, starts, strict=True):
         piece = truth[u][start : start + frames]
         assert np.array_equal(crop, np.pad(piece, (0, frames - len(piece)), mode="wrap"))
+    rows = [row.copy() for row in Reader(catalogue).rows(*wanted)]
+    assert len(rows) == len(crops)
+    assert all(np.array_equal(row, crop) for row, crop in zip(rows, crops, strict=True))
+
+
+@pytest.mark.parametrize("codec", [0, 1])
+def test_rows_are_read_as_they_are_asked_for(dataset, codec, monkeypatch):
+    catalogue, truth = dataset
+    reads = []
+    original = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *given: reads.append(given) or original(*given))
+    of_codec = np.flatnonzero(catalogue.codec == codec)
+    utterances = np.resize(of_codec, 3 * TOGETHER)
+    frames = min(len(truth[u]) for u in of_codec)
+    rows = Reader(catalogue).rows(utterances, np.zeros_like(utterances), frames)
+    assert not reads
+    for number, (row, u) in enumerate(zip(rows, utterances, strict=True)):
+        assert len(reads) == TOGETHER * (number // TOGETHER + 1)
+        assert np.array_equal(row, truth[u][:frames])
+
+
+@pytest.mark.parametrize("codec", [0, 1])
+def test_an_unreadable_row_is_known_by_its_number(dataset, codec):
+    catalogue, _ = dataset
+    shards = catalogue.shard[catalogue.codec == codec]
+    lost = int(shards[-1])
+    kept = np.flatnonzero((catalogue.codec == codec) & (catalogue.shard != lost))
+    gone = np.flatnonzero((catalogue.codec == codec) & (catalogue.shard == lost))[:1]
+    os.unlink(catalogue.shard_urls[lost])
+    utterances = np.concatenate([np.resize(kept, 2 * TOGETHER + 1), gone, kept[:1]])
+    reader = Reader(catalogue)
+    for read in (reader.crops, lambda *wanted: list(reader.rows(*wanted))):
+        with pytest.raises(ReadError) as caught:
+            read(utterances, np.zeros_like(utterances), 10)
+        assert caught.value.row == 2 * TOGETHER + 1
 
 
 def test_pcm_reads_the_bytes_of_the_crop_alone(dataset, monkeypatch):

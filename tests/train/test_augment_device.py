@@ -43,6 +43,9 @@ class Recordings:
         rows = [self.arrays[u][s : s + frames] for u, s in zip(utterances, starts, strict=True)]
         return np.stack([wrap(row, frames) for row in rows])
 
+    def rows(self, utterances, starts, frames):
+        return iter(self.crops(utterances, starts, frames))
+
     def utterance(self, u):
         self.read.append(u)
         return self.arrays[u]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +22,10 @@ class CropReader(Protocol):
     def crops(
         self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
     ) -> npt.NDArray[np.int16]: ...
+
+    def rows(
+        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
+    ) -> Iterator[npt.NDArray[np.int16]]: ...
 
     def utterance(self, u: int) -> npt.NDArray[np.int16]: ...
 
@@ -45,10 +50,17 @@ class Source:
 
     def crops(self, clips: Clips, frames: int) -> npt.NDArray[np.int16]:
         """The clips' audio, int16 (clips, frames); recordings shorter than that repeat from their start."""
-        room = np.maximum(self.frames[clips.recording] - frames, 0)
-        starts = (clips.position * (room + 1)).astype(np.int64)
         with self._reading:
-            return self.reader.crops(self.rows[clips.recording], starts, frames)
+            return self.reader.crops(self.rows[clips.recording], self._starts(clips, frames), frames)
+
+    def one_by_one(self, clips: Clips, frames: int) -> Iterator[npt.NDArray[np.int16]]:
+        """The rows of `crops`, each good until the next; from local storage they are read only then."""
+        with self._reading:
+            return self.reader.rows(self.rows[clips.recording], self._starts(clips, frames), frames)
+
+    def _starts(self, clips: Clips, frames: int) -> npt.NDArray[np.int64]:
+        room = np.maximum(self.frames[clips.recording] - frames, 0)
+        return (clips.position * (room + 1)).astype(np.int64)
 
     def recording(self, number: int) -> npt.NDArray[np.int16]:
         with self._reading:
@@ -57,10 +69,12 @@ class Source:
 
 @dataclass
 class Prepared:
-    """What a batch needs to be augmented: the draws, and the audio of the additive kinds' clips."""
+    """What a batch needs to be augmented, once: the draws, and the audio of the additive kinds' clips."""
 
     draws: Draws
-    sounds: dict[str, npt.NDArray[np.int16]]  # by kind, (clips, frames)
+    sounds: dict[
+        str, Iterator[npt.NDArray[np.int16]]
+    ]  # by kind: (frames,) of each clip, see Source.one_by_one
 
 
 class Augmenter:
@@ -90,10 +104,10 @@ class Augmenter:
         return draw(self.recipe, self._seed, epoch, n)
 
     def prepare(self, epoch: int, n: npt.NDArray[np.int64]) -> Prepared:
-        """Draw for the samples n (rows,) and read what the draws ask for: the part that waits for storage."""
+        """Draw for the samples n (rows,) and read what the draws ask for and would have to be waited for."""
         draws = self.draw(epoch, n)
         sounds = {
-            kind: self._sources[kind].crops(draws.clips[kind], self._frames)
+            kind: self._sources[kind].one_by_one(draws.clips[kind], self._frames)
             for kind in ADDITIVE
             if len(draws.clips[kind].row)
         }

@@ -188,4 +188,4 @@ def _add(
 
 def _mean_power(audio: torch.Tensor) -> torch.Tensor:
     """Mean square of each row plus POWER_FLOOR, (rows,); as train.augment.mix.mean_power."""
-    return torch.linalg.vector_norm(audio, dim=1).square() / audio.shape[1] + float(POWER_FLOOR)
+    return torch.linalg.vector_norm(audio, dim=1).square() / audio.shape[1] + POWER_FLOOR

@@ -7,6 +7,7 @@ sixth, "chained", is reverberation and then one of the additive three.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,9 @@ class Clips:
     snr: npt.NDArray[np.float64]  # dB; 0 for reverberation
 
 
+_NO_CLIPS = Clips(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
+
+
 @dataclass(frozen=True)
 class Draws:
     """The treatments of a batch."""
@@ -68,14 +72,22 @@ class Draws:
 
 def draw(recipe: Recipe, seed: int, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
     """The treatments of the samples `n` (rows,) of an epoch; no row depends on another."""
-    kind = _choose(recipe.probabilities(), philox.uniform(seed, "augment kind", epoch, n))
-    added = _choose(recipe.added_when_chained(), philox.uniform(seed, "chained kind", epoch, n))
+    kind_share, added_share = philox.uniform_several(
+        seed, epoch, [("augment kind", n, 0), ("chained kind", n, 0)]
+    )
+    kind = _choose(recipe.probabilities(), kind_share)
+    added = _choose(recipe.added_when_chained(), added_share)
     chained = kind == KINDS.index("chained")
-    clips = {}
+    rows = {}
     for name in SOURCES:
         own = kind == KINDS.index(name)
         own |= chained & (True if name == "reverberation" else added == ADDITIVE.index(name))
-        clips[name] = _clips(recipe, name, seed, epoch, n, np.flatnonzero(own))
+        rows[name] = np.flatnonzero(own)
+    used = [name for name in SOURCES if len(rows[name])]
+    wanted = [one for name in used for one in _wanted(recipe, name, n[rows[name]])]
+    shares = iter(philox.uniform_several(seed, epoch, wanted))
+    clips = dict.fromkeys(SOURCES, _NO_CLIPS)
+    clips.update({name: _clips(recipe, name, rows[name], shares) for name in used})
     return Draws(kind, clips)
 
 
@@ -86,44 +98,46 @@ def _choose(probabilities: npt.NDArray[np.float64], share: npt.NDArray[np.float6
     return np.searchsorted(edges, share, side="right")
 
 
+def _wanted(
+    recipe: Recipe, kind: str, n: npt.NDArray[np.int64]
+) -> list[tuple[str, npt.NDArray[np.int64], npt.ArrayLike]]:
+    """The uniform numbers that `_clips` takes for a kind's samples n: four arrays, by purpose."""
+    slots = np.arange(recipe.clips.get(kind, (1, 1))[1])
+    each = n[:, None]
+    return [
+        (f"{kind} clips", n, 0),
+        (f"{kind} recording", each, slots),
+        (f"{kind} position", each, slots),
+        (f"{kind} snr", each, slots),
+    ]
+
+
 def _clips(
-    recipe: Recipe, kind: str, seed: int, epoch: int, n: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+    recipe: Recipe, kind: str, rows: npt.NDArray[np.int64], shares: Iterator[npt.NDArray[np.float64]]
 ) -> Clips:
-    chosen = n[rows]
+    """The clips of a kind's rows, made of the next four of the shares that `_wanted` asked for."""
+    count_share, recording_share, position, snr_share = (next(shares) for _ in range(4))
     low, high = recipe.clips.get(kind, (1, 1))
-    if not len(rows):
-        empty = np.empty(0)
-        return Clips(rows, rows, empty, empty)
     slots = np.arange(high)
-    count = low + philox.integers(seed, f"{kind} clips", epoch, chosen, high - low + 1)
-    recording = _distinct(recipe.recordings[kind], slots, f"{kind} recording", seed, epoch, chosen)
-    position = philox.uniform(seed, f"{kind} position", epoch, chosen[:, None], slots)
+    count = low + philox.scaled(count_share, high - low + 1)
+    recording = _distinct(recipe.recordings[kind], recording_share)
     lowest, highest = recipe.snr.get(kind, (0.0, 0.0))
-    share = np.zeros_like(position)
-    if highest > lowest:
-        share = philox.uniform(seed, f"{kind} snr", epoch, chosen[:, None], slots)
     used = slots < count[:, None]
     return Clips(
         row=np.repeat(rows, count),
         recording=recording[used],
         position=position[used],
-        snr=(lowest + share * (highest - lowest))[used],
+        snr=(lowest + snr_share * (highest - lowest))[used],
     )
 
 
-def _distinct(
-    available: int,
-    slots: npt.NDArray[np.int64],
-    purpose: str,
-    seed: int,
-    epoch: int,
-    n: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
-    """Different numbers below `available` in the slots of each sample; int64 (len(n), len(slots)).
+def _distinct(available: int, share: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Different numbers below `available` in the slots of each sample; share, int64: (samples, slots).
 
     The i-th is drawn among the available - i that are left, and stepped over the earlier ones.
     """
-    picks = philox.integers(seed, purpose, epoch, n[:, None], available - slots, slots)
+    slots = np.arange(share.shape[1])
+    picks = philox.scaled(share, available - slots)
     for slot in slots[1:]:
         pick = picks[:, slot]
         for earlier in np.sort(picks[:, :slot], axis=1).T:

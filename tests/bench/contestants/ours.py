@@ -2,7 +2,7 @@
 
 What a training process with data.workers 0 does. Options: codec (wav, flac), augment,
 cache_mib (of impulse responses' spectra), access (direct, cached: whole shards by way of a
-folder on the local disk, which is empty at the start).
+folder on the local disk, which is empty at the start), verify (none, crops, shards).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ def make_stream(task: Task) -> Stream:
     arguments += ["--data.crop_frames", str((task.frames - 240) // 160)]
     if task.option("access") == "cached":
         arguments += ["--data.access", "cached", "--data.cache.folder", str(task.scratch)]
+    if task.option("verify"):
+        arguments += ["--data.verify", task.option("verify")]
     if task.option("augment"):
         noises = task.place(task.corpus.shards("noises"))
         for kind, category in (("noise", "noise"), ("music", "music"), ("babble", "speech")):

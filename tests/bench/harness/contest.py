@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,23 +173,29 @@ def contest(corpus: Corpus, entries: Sequence[Entry], settings: Settings) -> lis
     return results
 
 
-def cold_epoch(
-    corpus: Corpus, entry: Entry, settings: Settings, *, remote: str, environment: dict[str, str], crops: int
-) -> dict[str, Any]:
-    """One epoch by a fresh process with empty caches, from a bucket.
-
-    Returns what Runner.epoch does; raises ContestantError.
-    """
+@contextmanager
+def fresh_process(
+    corpus: Corpus, entry: Entry, settings: Settings, *, remote: str, environment: dict[str, str]
+) -> Iterator[Any]:
+    """A process of the entry's that reads from a bucket, with empty caches; answers as Process does."""
     scratch = Path(tempfile.mkdtemp(prefix="bench-", dir=settings.cache))
     process = None
     try:
         process = settings.start(Task(corpus, entry, scratch, remote), settings.cpu, environment)
         process.answer()
-        return dict(process.ask(f"epoch {crops}"))
+        yield process
     finally:
         if process is not None:
             process.close()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def cold_epoch(
+    corpus: Corpus, entry: Entry, settings: Settings, *, remote: str, environment: dict[str, str], crops: int
+) -> dict[str, Any]:
+    """One epoch by a fresh process. Returns what Runner.epoch does; raises ContestantError."""
+    with fresh_process(corpus, entry, settings, remote=remote, environment=environment) as process:
+        return dict(process.ask(f"epoch {crops}"))
 
 
 def _ready(corpus: Corpus, entry: Entry, settings: Settings, result: dict[str, Any]) -> bool:

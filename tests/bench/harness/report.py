@@ -89,6 +89,17 @@ def _planning(document: dict[str, Any]) -> str:
     return table(heads, rows)
 
 
+def _fetched(document: dict[str, Any]) -> str:
+    rows = []
+    for result in document["contestants"]:
+        if result["status"] == "ok":
+            figures = [_short(result[of]) for of in ("requests", "of_crops", "of_shards")]
+        else:
+            figures = [_absent(result), "", ""]
+        rows.append([result["name"], *figures])
+    return table(["reading", "requests", "bytes ÷ the crops' own", "bytes ÷ the shards'"], rows)
+
+
 def _stages(document: dict[str, Any]) -> str:
     result = document["contestants"][0]
     rows = [["the whole batch", f"{result['ms_per_batch']:.1f}", ""]]
@@ -98,7 +109,13 @@ def _stages(document: dict[str, Any]) -> str:
     return table(["function", "in all, ms", "own, ms"], rows)
 
 
-LAYOUTS = {"rates": _rates, "rates_and_s3": _rates_and_s3, "planning": _planning, "stages": _stages}
+LAYOUTS = {
+    "rates": _rates,
+    "rates_and_s3": _rates_and_s3,
+    "planning": _planning,
+    "fetched": _fetched,
+    "stages": _stages,
+}
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

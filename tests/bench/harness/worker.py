@@ -1,6 +1,6 @@
 """A contestant's process: does what its standard input says, on one core, and answers in JSON lines.
 
-python worker.py CPU TASK_JSON; then lines "prepare", "warm_up S", "measure S", "epoch CROPS".
+python worker.py CPU TASK_JSON; then lines "prepare", "warm_up S", "measure S", "epoch CROPS", "more CROPS".
 CPU is a core's number, or "all" for work that is not timed.
 """
 

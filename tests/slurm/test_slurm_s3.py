@@ -1,0 +1,74 @@
+"""The main job on a real SLURM: shards on S3, two nodes of two ranks, then one and two, to a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from jobs import attempts, finish, launched, printed, reach, records, slurm, until
+from small_corpus import Corpus
+from small_run import config
+
+from shard_tools.pack import PackOptions, pack
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.s3]
+
+STEPS = 120
+
+
+def stop(cluster: Cluster, job: str, run: Path) -> None:
+    stopped = slurm(cluster, "cancel", str(run))
+    assert stopped.returncode == 0, stopped.stderr
+    assert finish(cluster, job, run) == "CANCELLED"
+    until(lambda: not cluster.processes(job), "the end of the job's processes", run)
+
+
+def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
+    cluster: Cluster, corpus: Corpus, s3_bucket: str, tmp_path: Path
+) -> None:
+    for kind in ("wav", "noise", "rooms"):
+        options = PackOptions(utterances_per_shard=30)
+        pack(str(corpus.folder / kind), f"{s3_bucket}/{kind}", options=options)
+    run = tmp_path / "run"
+    given = config(corpus, tmp_path / "config.yaml", steps=STEPS)
+    where = [
+        *("--data.url", f"{s3_bucket}/wav"),
+        *("--augment.noise.url", f"{s3_bucket}/noise"),
+        *("--augment.reverberation.url", f"{s3_bucket}/rooms"),
+        *("--checkpoint.url", f"{s3_bucket}/checkpoints"),
+        *("--validation.trials", str(corpus.trials), "--validation.data", f"{s3_bucket}/wav"),
+        *("--validation.every", "60"),
+        *("--run.folder", str(run)),
+    ]
+    size = ("--nodes", "2", "--ranks-per-node", "2")
+    [job] = launched(slurm(cluster, "train", "--config", str(given), *size, "--", *where))
+    reach(run, 20)
+    listed = slurm(cluster, "status", str(run))
+    assert job in listed.stdout
+    assert "running" in listed.stdout
+    stop(cluster, job, run)
+
+    [job] = launched(slurm(cluster, "resume", str(run), "--nodes", "1"))
+    reach(run, 60)
+    stop(cluster, job, run)
+
+    training, evaluation = launched(slurm(cluster, "resume", str(run), "--nodes", "2", "--then-eval"))
+    assert finish(cluster, training, run) == "COMPLETED", printed(run)
+    assert finish(cluster, evaluation, run) == "COMPLETED", printed(run)
+
+    worlds = [len(attempt["nodes"]) for attempt in attempts(run)]
+    assert worlds == [2, 1, 2]
+    seen = [record["step"] for record in records(run / "metrics.jsonl") if record["group"] == "train"]
+    assert seen == list(range(1, STEPS + 1))
+    [report] = (run / "eval").glob("*/report.html")
+    metrics = json.loads(report.with_name("metrics.json").read_text())
+    assert metrics["checkpoint"].startswith(f"{s3_bucket}/checkpoints/")
+    assert 0 <= metrics["eer"] <= 50
+
+    done = slurm(cluster, "status", str(run))
+    assert "done" in done.stdout
+    said = slurm(cluster, "logs", str(run))
+    assert said.returncode == 0
+    assert f"step {STEPS} of {STEPS}" in said.stdout

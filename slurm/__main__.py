@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from slurm import train_command
+from slurm import eval_command, shards_command, sweep_command, train_command
 from slurm.errors import SlurmError
 
-COMMANDS = (train_command,)
+COMMANDS = (train_command, eval_command, shards_command, sweep_command)
 
 _EPILOG = """\
 examples:

@@ -49,6 +49,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     resources = options.from_options(arguments)
     target = in_full(arguments.checkpoint)
+    if arguments.which and Path(target).is_file():
+        raise SlurmError(
+            f"--which chooses among the checkpoints of a folder, but {target} is a file: leave it out"
+        )
     folder = _records(target, rest)
     more = [*(["--which", arguments.which] if arguments.which else []), *rest]
     evaluation = Evaluation(folder, target, resources, resources.name, tuple(more))
@@ -148,7 +152,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _value(words: Sequence[str], option: str) -> str | None:
     """What follows the option, after a blank or a =."""
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip(words, [*words, None][1:], strict=True):
         name, equals, value = word.partition("=")
         if name == option:
             return value if equals else following

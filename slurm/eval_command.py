@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         print_files([("evaluation", evaluation.file())])
         return 0
     evaluation.submit()
+    print(f"next: python -m slurm logs -f {shlex.quote(short(folder.path))}")
     return 0
 
 

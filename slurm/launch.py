@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from slurm.job import TrainingJob
 from slurm.node import Training
 from slurm.resources import Resources
 from slurm.run_folder import Job, RunFolder
+from slurm.scheduler import Queued
 from slurm.submit import python_of
 
 
@@ -71,10 +72,15 @@ def with_cpus(resources: Resources, launches: Sequence[Launch]) -> Resources:
     return replace(resources, cpus_per_task=resources.ranks * (1 + reading))
 
 
+def in_queue(folders: Iterable[RunFolder], kinds: Sequence[str]) -> dict[str, Queued]:
+    """Jobs of these kinds that wait or run, by id."""
+    records = [job for folder in folders for job in folder.jobs()]
+    return scheduler.queued(job.job for job in records if job.kind in kinds and job.cluster == "slurm")
+
+
 def refuse_second(folder: RunFolder, kinds: Sequence[str], remedy: str) -> None:
     """Raise SlurmError where a job of these kinds is in the queue or running: two cannot share a folder."""
-    known = [job.job for job in folder.jobs() if job.kind in kinds and job.cluster == "slurm"]
-    for job in scheduler.queued(known).values():
+    for job in in_queue([folder], kinds).values():
         raise SlurmError(
             f"{folder.path} already has job {job.job} ({job.state}): python -m slurm cancel {folder.path}, "
             f"or {remedy}"

@@ -13,10 +13,10 @@ import yaml
 from tqdm import tqdm
 
 from slurm import resources as options
-from slurm import scheduler, sweep_summary
+from slurm import sweep_summary
 from slurm.errors import SlurmError
 from slurm.job import CommandJob
-from slurm.launch import Launch, prepare, print_files, short, with_cpus
+from slurm.launch import Launch, in_queue, prepare, print_files, short, with_cpus
 from slurm.resources import Resources
 from slurm.run_folder import Job, RunFolder
 from slurm.submit import After, array_of, check_chain, log_pattern, python_of, sbatch_file, submit
@@ -169,7 +169,7 @@ def _prepare_all(
 
 def _plan(runs: Sequence[SweepRun], launches: Sequence[Launch]) -> list[_Planned]:
     """What is to become of each run, by its records and by SLURM's queue."""
-    queued = scheduler.queued(job.job for launch in launches for job in launch.folder.jobs())
+    queued = in_queue([launch.folder for launch in launches], ["train"])
 
     def decide(launch: Launch) -> Decision:
         jobs = [job for job in launch.folder.jobs() if job.kind == "train"]

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from slurm import scheduler
+from slurm.launch import in_queue
 from slurm.run_folder import RunFolder
 from slurm.scheduler import Queued
 from slurm.sweep_folder import SweepFolder
@@ -34,8 +35,7 @@ class Row:
 def summarise(folder: SweepFolder) -> list[Row]:
     """The runs by their EER, lowest first; those without one last, by number."""
     runs = folder.runs()
-    jobs = [job.job for run in runs for job in folder.folder_of(run).jobs()]
-    queued = scheduler.queued(jobs)
+    queued = in_queue([folder.folder_of(run) for run in runs], ["train"])
     rows = []
     for run in runs:
         records = folder.folder_of(run)
@@ -56,7 +56,7 @@ def summarise(folder: SweepFolder) -> list[Row]:
 
 
 def state_of(folder: RunFolder, queued: dict[str, Queued]) -> str:
-    """queued: jobs that wait or run, as `scheduler.queued` finds them."""
+    """queued: jobs that wait or run, by id."""
     jobs = [job for job in folder.jobs() if job.kind == "train"]
     said = str(folder.state().get("state", "not started"))
     last = queued.get(jobs[-1].job) if jobs else None

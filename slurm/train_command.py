@@ -19,8 +19,7 @@ _TRAIN = """\
 examples:
   python -m slurm train --config configs/resnetse34l_aam.yaml --nodes 2 --gpus-per-node 8 --partition gpu \\
       --time 24:00:00 -- --data.url s3://bucket/voxceleb2 --run.folder runs/first
-  python -m slurm train --config configs/resnetse34l_aam.yaml --gpus-per-node 8 --then-eval -- \\
-      --data.url s3://bucket/voxceleb2 --validation.trials veri_test2.txt --validation.data s3://bucket/vox1-test
+  python -m slurm train --config configs/resnetse34l_aam.yaml --gpus-per-node 8 --then-eval
   python -m slurm train --config configs/demo.yaml --cluster local --ranks-per-node 2
   python -m slurm train --config configs/demo.yaml --nodes 2 --dry-run      # the sbatch file, not sent
 

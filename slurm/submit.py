@@ -147,11 +147,11 @@ def _slurm_parameters(
             more[name] = getattr(resources, name)
     if resources.mem is not None:
         more["mem"] = f"{round(resources.mem * 1024)}M"
-    if after is not None:
-        more |= {"dependency": str(after), "kill-on-invalid-dep": "yes"}
     for each in resources.sbatch:
         option, equals, value = each.partition("=")
         more[option] = value if equals else True
+    if after is not None:  # what the user's own dependency was for has held since the first job of the chain
+        more |= {"dependency": str(after), "kill-on-invalid-dep": "yes"}
     parameters = {
         "slurm_signal_delay_s": resources.signal_delay,
         "slurm_srun_args": srun,

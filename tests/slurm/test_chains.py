@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from fake_slurm import FakeSlurm
 
@@ -13,6 +18,8 @@ from slurm import train_config
 from slurm.__main__ import main
 from slurm.job import CommandJob
 from slurm.run_folder import RunFolder
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -156,6 +163,26 @@ def test_packing_in_parts_and_the_merging_after_all_of_them(fake, tmp_path, caps
     fake.queue({"17_1": "RUNNING"})
     assert main(words) == 1
     assert "already has job 17_1 (RUNNING)" in capsys.readouterr().err
+
+
+def test_what_the_first_job_is_to_wait_for_does_not_free_the_second(fake):
+    assert main(["shards", ".", "out", "--parts", "2", "--sbatch", "dependency=afterok:5"]) == 0
+    assert fake.options(17)["dependency"] == "afterok:5"
+    assert fake.options(18)["dependency"] == "afterok:17"
+
+
+@pytest.mark.slow
+def test_debug_runs_the_parts_and_the_merging_one_after_the_other(tmp_path):
+    for name in ("a/1.wav", "b/1.wav"):
+        path = tmp_path / "wav" / name
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, np.zeros(8000), 16000, subtype="PCM_16")
+    words = ["shards", str(tmp_path / "wav"), str(tmp_path / "out"), "--parts", "2", "--cluster", "debug"]
+    command = [sys.executable, "-m", "slurm", *words, "--folder", str(tmp_path / "records")]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["shardlist"]
+    assert [job.kind for job in RunFolder(tmp_path / "records").jobs()] == ["shards", "shards", "merge"]
 
 
 @pytest.mark.parametrize(

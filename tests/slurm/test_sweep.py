@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fake_slurm import FakeSlurm
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurm import train_config
@@ -69,6 +69,7 @@ def test_a_grid_and_its_names():
     assert run_name(0, clash) == "000-augment.music.weight=1_augment.noise.weight=2"
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.from_regex(r"[a-z]{1,9}(\.[a-z]{1,9}){0,2}", fullmatch=True), st.text(), min_size=1)
 )

@@ -14,6 +14,7 @@ import torch
 from eval.checkpoint_file import load_network, read_checkpoint
 from eval.evaluate import evaluate_network
 from eval.outputs import prepare_folder, write_outputs
+from eval.run_checkpoint import default_out, find_checkpoint, validation_of
 from eval.score import METHODS
 from eval.sources import open_source
 from eval.trials import read_trials
@@ -22,6 +23,9 @@ from shard_tools.errors import UserError, exit_status
 
 _EXAMPLES = """\
 Examples:
+  # a run's best checkpoint on the run's own validation trials, into runs/first/eval/step-XXXXXXXX
+  python -m eval runs/first
+
   # whole utterances, straight from shards
   python -m eval runs/demo/checkpoints/step-00002000.pt --trials veri_test.txt --data s3://bucket/vox1-test \\
       --out runs/demo/eval
@@ -47,18 +51,33 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint of a training run: path or URL")
     parser.add_argument(
-        "--trials", required=True, metavar="FILE", help="lines 'label path path', label 1 or 0"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a checkpoint file, a folder of checkpoints, or the folder of a run: path or URL",
+    )
+    parser.add_argument(
+        "--which",
+        choices=("best", "newest"),
+        help="of a folder's checkpoints: best (default) has the lowest validation EER; where none is noted, "
+        "the newest is taken",
+    )
+    parser.add_argument(
+        "--trials",
+        metavar="FILE",
+        help="lines 'label path path', label 1 or 0 (default: the run's validation.trials)",
     )
     parser.add_argument(
         "--data",
-        required=True,
         metavar="URL_OR_FOLDER",
         help="shards (a folder or URL with manifest.json), or a folder of 16 kHz mono WAV or FLAC files "
-        "from which the list's paths start",
+        "from which the list's paths start (default: the run's validation.data)",
     )
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where the results go; made if absent")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="where the results go; made if absent (default, for a run: RUN/eval/step-XXXXXXXX)",
+    )
     parser.add_argument(
         "--crops",
         type=_count,
@@ -107,12 +126,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    trials = read_trials(options.trials)
     device = _device(options.device)
-    checkpoint = read_checkpoint(options.checkpoint)
-    network = load_network(checkpoint, device, name=options.checkpoint)
-    source = open_source(options.data)
-    prepare_folder(options.out)
+    found = find_checkpoint(options.checkpoint, options.which, _say)
+    checkpoint = read_checkpoint(found.url)
+    trials = read_trials(options.trials or validation_of(checkpoint["config"], "trials", found.url))
+    source = open_source(options.data or validation_of(checkpoint["config"], "data", found.url))
+    out = options.out or default_out(found, checkpoint["step"])
+    network = load_network(checkpoint, device, name=found.url)
+    prepare_folder(out)
     result = evaluate_network(
         network,
         source,
@@ -128,7 +149,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     metrics = {
         **result.metrics,
-        "checkpoint": options.checkpoint,
+        "checkpoint": found.url,
         "step": checkpoint["step"],
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "versions": {
@@ -138,8 +159,12 @@ def _evaluate(options: argparse.Namespace) -> None:
             "python": platform.python_version(),
         },
     }
-    write_outputs(options.out, result.scores, trials, metrics, checkpoint["config"])
-    print(summary(metrics, storage.join(options.out, "report.html")))
+    write_outputs(out, result.scores, trials, metrics, checkpoint["config"])
+    print(summary(metrics, storage.join(out, "report.html")))
+
+
+def _say(text: str) -> None:
+    print(f"eval: {text}", file=sys.stderr)
 
 
 def summary(metrics: dict[str, Any], report: str) -> str:

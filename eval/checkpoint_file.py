@@ -1,10 +1,14 @@
-"""Reading a checkpoint that training has written, and building its network."""
+"""Checkpoints that training has written: their names in a folder, reading one, and building its network."""
 
 from __future__ import annotations
 
 import io
+import json
 import pickle
+import re
 import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,10 +20,44 @@ from shard_tools.errors import UserError
 
 FORMAT = "voxshard-checkpoint"
 VERSION = 1
+BEST = "best.json"
+_NAME = re.compile(r"step-(\d{8,})\.pt")
 
 
 class CheckpointError(UserError):
     """The file was read, and is not a whole checkpoint of ours or does not fit its network."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The checkpoint with the lowest validation EER so far."""
+
+    step: int
+    eer: float  # percent
+
+
+def checkpoint_name(step: int) -> str:
+    return f"step-{step:08d}.pt"
+
+
+def steps_among(names: Iterable[str]) -> list[int]:
+    """The steps of which there is a checkpoint among the names of files, oldest first."""
+    found = (_NAME.fullmatch(name) for name in names)
+    return sorted(int(match[1]) for match in found if match)
+
+
+def read_best(folder: str) -> Best | None:
+    """What best.json in a folder of checkpoints says; None without it. Raises CheckpointError."""
+    url = storage.join(folder, BEST)
+    if not storage.exists(url):
+        return None
+    try:
+        record = json.loads(storage.read_bytes(url))
+        return Best(int(record["step"]), float(record["eer"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{url}: not the note of a best checkpoint ({error}): delete it to start afresh"
+        ) from None
 
 
 def read_checkpoint(url: str) -> dict[str, Any]:

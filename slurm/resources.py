@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, get_type_hints
 
@@ -147,12 +147,19 @@ def read_site(path: str | None) -> tuple[Resources, str | None]:
     return Resources().updated(values, path), path
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Every option defaults to None here, so that a site's file can fill what was not typed."""
+ONE_TASK = ("--nodes", "--ranks-per-node", "--interface", "--tries")  # mean nothing to a job of one task
+
+
+def add_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Every option defaults to None here, so that a site's file can fill what was not typed.
+
+    without: options that the command has no use for.
+    """
     group = parser.add_argument_group("the job", "each may stand in the site's file, under its name here")
 
     def add(name: str, text: str, **more: Any) -> None:
-        group.add_argument(name, help=text, **more)
+        if name not in without:
+            group.add_argument(name, help=text, **more)
 
     add("--site", f"a site's defaults (or the environment's {SITE_VARIABLE})", metavar="YAML")
     add(
@@ -165,14 +172,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--ranks-per-node", "where there are no GPUs, or fewer ranks than GPUs", type=int, metavar="N")
     add(
         "--cpus-per-task",
-        "for all ranks of a node and their reading processes (training: ranks x (1 + data.workers))",
+        "of a node, for all that runs there (default: 4; of a training: ranks x (1 + data.workers))",
         type=int,
         metavar="N",
     )
     add("--mem", "memory of a node (default: the cluster's)", type=float, metavar="GIB")
     add(
         "--time",
-        "minutes, H:MM:SS or D-HH:MM:SS of one start, after which a training goes on by itself "
+        "minutes, H:MM:SS or D-HH:MM:SS of one start, after which the job goes back into the queue, and on "
         "(default: 1 hour)",
         metavar="TIME",
     )
@@ -191,7 +198,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--python", "the Python of the nodes (default: the one that runs this)", metavar="PATH")
     add(
         "--signal-delay",
-        "how long before the time limit the ranks are told to save and leave (default: 120)",
+        "how long before the time limit the job is told to save and leave (default: 120)",
         type=int,
         metavar="SECONDS",
     )
@@ -208,6 +215,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
     )
     add("--dry-run", "print the sbatch file instead of sending it", action="store_true")
+
+
+def of_one_task(resources: Resources, *, gpus: int = 0, cpus: int = 4) -> Resources:
+    """For a job of a single task: at most so many GPUs, and `cpus` CPUs unless it was said how many."""
+    return replace(
+        resources,
+        nodes=1,
+        gpus_per_node=min(gpus, resources.gpus_per_node or 0) or None,
+        ranks_per_node=None,
+        cpus_per_task=resources.cpus_per_task or cpus,
+    )
+
+
+def of_a_trifle(resources: Resources) -> Resources:
+    """For seconds of work on one CPU, in the same partition and for the same account."""
+    memory = None if resources.mem is None else min(resources.mem, 2.0)
+    small = replace(resources, cpus_per_task=1, mem=memory, time=10, signal_delay=60)
+    return of_one_task(small)
 
 
 def from_options(arguments: argparse.Namespace, before: Resources | None = None) -> Resources:

@@ -180,8 +180,7 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise SlurmError(
-                f"the run folder {self.path} cannot be written ({error.strerror}): free it, "
-                "or give another one with --run.folder"
+                f"the folder {self.path} cannot be written ({error.strerror}): free it, or give another one"
             ) from None
 
     def _append(self, name: str, fields: dict[str, Any]) -> None:

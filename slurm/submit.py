@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,48 @@ from slurm.resources import Resources
 Task = Callable[[], None]
 
 
+@dataclass(frozen=True)
+class After:
+    """What a job waits for: the end of another job, or of all elements of an array.
+
+    well: whether only a good end will do. A job that SLURM requeues has not ended.
+    """
+
+    job: str
+    well: bool = True
+
+    def __str__(self) -> str:
+        """As sbatch's --dependency takes it."""
+        return f"{'afterok' if self.well else 'afterany'}:{self.job}"
+
+
+def check_chain(resources: Resources) -> None:
+    """Raise SlurmError where one job cannot wait for another: to be asked before the first is submitted."""
+    if resources.cluster == "local":
+        raise SlurmError(
+            "--cluster local starts every job at once, and none can wait for another: give --cluster debug, "
+            "which runs one after the other in this very process"
+        )
+
+
 def submit(
-    tasks: Sequence[Task], folder: Path, resources: Resources, *, name: str, after: str | None = None
+    tasks: Sequence[Task],
+    folder: Path,
+    resources: Resources,
+    *,
+    name: str,
+    after: After | None = None,
+    parallel: int | None = None,
 ) -> list[str]:
     """Submit one job, or with several tasks one array of jobs; returns the ids, as squeue shows them.
 
-    folder: for submitit's files and the logs, where every node sees it; after: a job id, or several
-    with colons between, that must end well before. With cluster debug, the job has been run when
+    folder: for submitit's files and the logs, where every node sees it; parallel: at most so many
+    elements of the array run at a time (default: all). With cluster debug, the job has been run when
     this returns. Raises SlurmError where it is refused.
     """
-    executor = _executor(folder, resources, name, after, len(tasks))
+    if after is not None:
+        check_chain(resources)
+    executor = _executor(folder, resources, name, after, len(tasks), parallel)
     try:
         with _clean_environment():
             if resources.cluster == "debug":
@@ -41,15 +74,27 @@ def submit(
         raise SlurmError(f"sbatch refused the job: {_last_line(str(error))}") from None
 
 
+def array_of(jobs: Sequence[str]) -> str:
+    """The id that stands for all jobs of one submission: 12 for 12_0, 12_1, …"""
+    array, _, element = jobs[0].partition("_")
+    return array if element.isdigit() and array.isdigit() else jobs[0]
+
+
 def sbatch_file(
-    tasks: Sequence[Task], folder: Path, resources: Resources, *, name: str, after: str | None = None
+    tasks: Sequence[Task],
+    folder: Path,
+    resources: Resources,
+    *,
+    name: str,
+    after: After | None = None,
+    parallel: int | None = None,
 ) -> str:
     """The text of the file that `submit` would hand to sbatch."""
     if resources.cluster != "slurm":
         raise SlurmError(
             f"--dry-run shows what sbatch would get; --cluster {resources.cluster} sends it nothing"
         )
-    executor: Any = _executor(folder, resources, name, after, len(tasks))._executor
+    executor: Any = _executor(folder, resources, name, after, len(tasks), parallel)._executor
     if len(tasks) > 1:
         executor.parameters["map_count"] = len(tasks)
     return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run")).strip() + "\n"
@@ -61,7 +106,7 @@ def log_pattern(folder: Path, job: str) -> str:
 
 
 def _executor(
-    folder: Path, resources: Resources, name: str, after: str | None, tasks: int
+    folder: Path, resources: Resources, name: str, after: After | None, tasks: int, parallel: int | None
 ) -> submitit.AutoExecutor:
     cluster = resources.cluster
     if cluster == "slurm" and (shutil.which("sbatch") is None or shutil.which("srun") is None):
@@ -82,11 +127,13 @@ def _executor(
     if resources.cpus_per_task:
         executor.update_parameters(cpus_per_task=resources.cpus_per_task)
     if cluster == "slurm":
-        executor.update_parameters(**_slurm_parameters(resources, after, tasks))
+        executor.update_parameters(**_slurm_parameters(resources, after, tasks, parallel))
     return executor
 
 
-def _slurm_parameters(resources: Resources, after: str | None, tasks: int) -> dict[str, Any]:
+def _slurm_parameters(
+    resources: Resources, after: After | None, tasks: int, parallel: int | None
+) -> dict[str, Any]:
     # --kill-on-bad-exit: when the task of one node fails, those of the others must not wait for it.
     srun = ["--kill-on-bad-exit=1"]
     if resources.cpus_per_task:
@@ -101,11 +148,11 @@ def _slurm_parameters(resources: Resources, after: str | None, tasks: int) -> di
             more[name] = getattr(resources, name)
     if resources.mem is not None:
         more["mem"] = f"{round(resources.mem * 1024)}M"
-    if after is not None:
-        more |= {"dependency": f"afterok:{after}", "kill-on-invalid-dep": "yes"}
     for each in resources.sbatch:
         option, equals, value = each.partition("=")
         more[option] = value if equals else True
+    if after is not None:  # what the user's own dependency was for has held since the first job of the chain
+        more |= {"dependency": str(after), "kill-on-invalid-dep": "yes"}
     parameters = {
         "slurm_signal_delay_s": resources.signal_delay,
         "slurm_srun_args": srun,
@@ -115,7 +162,7 @@ def _slurm_parameters(resources: Resources, after: str | None, tasks: int) -> di
     if resources.setup:
         parameters["slurm_setup"] = list(resources.setup)
     if tasks > 1:
-        parameters["slurm_array_parallelism"] = tasks
+        parameters["slurm_array_parallelism"] = min(parallel or tasks, tasks)
     return parameters
 
 

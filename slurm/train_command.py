@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from slurm import resources as options
-from slurm import scheduler, train_config
 from slurm.errors import SlurmError
-from slurm.job import TrainingJob
-from slurm.node import Training
+from slurm.eval_command import Evaluation, require_validation
+from slurm.launch import prepare, print_files, refuse_second, short, with_cpus
 from slurm.resources import Resources
-from slurm.run_folder import Job, RunFolder
-from slurm.submit import log_pattern, python_of, sbatch_file, submit
+from slurm.run_folder import RunFolder
+from slurm.submit import check_chain, log_pattern, sbatch_file, submit
 
 _TRAIN = """\
 examples:
   python -m slurm train --config configs/resnetse34l_aam.yaml --nodes 2 --gpus-per-node 8 --partition gpu \\
       --time 24:00:00 -- --data.url s3://bucket/voxceleb2 --run.folder runs/first
+  python -m slurm train --config configs/resnetse34l_aam.yaml --gpus-per-node 8 --then-eval
   python -m slurm train --config configs/demo.yaml --cluster local --ranks-per-node 2
   python -m slurm train --config configs/demo.yaml --nodes 2 --dry-run      # the sbatch file, not sent
 
@@ -93,57 +91,32 @@ def _resume(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
 def _launch(
     arguments: argparse.Namespace, config: str, overrides: Sequence[str], resources: Resources
 ) -> int:
-    text, values = train_config.complete(config, overrides)
-    folder = RunFolder(train_config.run_folder(values))
-    if resources.cpus_per_task is None:
-        processes = resources.ranks * (1 + train_config.reading_processes(values))
-        asked = replace(resources, cpus_per_task=processes)
-    else:
-        asked = resources
-    name = resources.name or folder.path.name
-    frozen = folder.jobs_path / f"{time.strftime('%Y%m%d-%H%M%S')}.yaml"
-    training = Training(
-        str(folder.path),
-        ("--config", str(frozen)),
-        resources.ranks,
-        interface=resources.interface,
-        signal_delay_s=resources.signal_delay,
-        tries=resources.tries,
-        python=python_of(resources),
-    )
-    if arguments.dry_run:
-        print(sbatch_file([TrainingJob(training)], folder.jobs_path, asked, name=name), end="")
-        return 0
-    _refuse_second(folder)
-    folder.make()
-    # A copy: what is edited while the job waits, or between two of its starts, is another run.
-    frozen.write_text(text)
-    [job] = submit([TrainingJob(training)], folder.jobs_path, asked, name=name)
-    logs = log_pattern(folder.jobs_path, job)
-    folder.add_job(
-        Job(
-            job, "train", resources.nodes, resources.ranks, logs, resources.cluster, str(frozen),
-            tuple(overrides), resources.as_fields(),
+    launch = prepare(config, overrides)
+    folder = launch.folder
+    if arguments.then_eval:
+        check_chain(resources)
+        require_validation(
+            launch.values, config, "set validation.trials and validation.data, or leave out --then-eval"
         )
-    )  # fmt: skip
+    asked = with_cpus(resources, [launch])
+    name = resources.name or folder.path.name
+    task = launch.job(resources)
+    evaluation = Evaluation(folder, str(folder.path), resources, f"{name}-eval", after="JOB")
+    if arguments.dry_run:
+        files = [("training", sbatch_file([task], folder.jobs_path, asked, name=name))]
+        if arguments.then_eval:
+            files.append(("evaluation, when JOB, the training, is done", evaluation.file()))
+        print_files(files)
+        return 0
+    refuse_second(folder, ["train"], "give another --run.folder")
+    launch.make_folder()
+    [job] = submit([task], folder.jobs_path, asked, name=name)
+    logs = log_pattern(folder.jobs_path, job)
+    launch.note(job, logs, resources)
     print(f"job {job}: {name} on {resources.nodes} x {resources.ranks} ranks, run folder {folder.path}")
     print(f"logs: {logs}")
-    shown = shlex.quote(_short(folder.path))
+    if arguments.then_eval:
+        replace(evaluation, after=job).submit()
+    shown = shlex.quote(short(folder.path))
     print(f"next: python -m slurm status {shown}   |   python -m slurm logs -f {shown}")
     return 0
-
-
-def _refuse_second(folder: RunFolder) -> None:
-    """Raise SlurmError where a job of the run is in the queue or running: two cannot share a folder."""
-    known = [job.job for job in folder.jobs() if job.kind == "train" and job.cluster == "slurm"]
-    for job in scheduler.queued(known).values():
-        raise SlurmError(
-            f"{folder.path} already has job {job.job} ({job.state}): python -m slurm cancel {folder.path}, "
-            "or give another --run.folder"
-        )
-
-
-def _short(path: Path) -> str:
-    """As the user would type it from here."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

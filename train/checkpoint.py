@@ -9,30 +9,23 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from eval.checkpoint_file import FORMAT, VERSION, CheckpointError, read_checkpoint
+from eval.checkpoint_file import (
+    BEST,
+    FORMAT,
+    VERSION,
+    Best,
+    CheckpointError,
+    checkpoint_name,
+    read_best,
+    read_checkpoint,
+    steps_among,
+)
 from shard_tools import storage
-
-_NAME = re.compile(r"step-(\d{8,})\.pt")
-BEST = "best.json"
-
-
-def checkpoint_name(step: int) -> str:
-    return f"step-{step:08d}.pt"
-
-
-@dataclass(frozen=True)
-class Best:
-    """The checkpoint with the lowest validation EER so far."""
-
-    step: int
-    eer: float  # percent
 
 
 class CheckpointFolder:
@@ -47,20 +40,10 @@ class CheckpointFolder:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, oldest first."""
-        found = (_NAME.fullmatch(name) for name in storage.list_names(self.url))
-        return sorted(int(match[1]) for match in found if match)
+        return steps_among(storage.list_names(self.url))
 
     def best(self) -> Best | None:
-        url = storage.join(self.url, BEST)
-        if not storage.exists(url):
-            return None
-        try:
-            record = json.loads(storage.read_bytes(url))
-            return Best(int(record["step"]), float(record["eer"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{url}: not the note of a best checkpoint ({error}): delete it to start afresh"
-            ) from None
+        return read_best(self.url)
 
     def save(self, state: dict[str, Any], eer: float | None = None) -> None:
         """Write the state of `state["step"]`, drop old ones; `eer` (percent) is noted if it is the best."""

@@ -1,0 +1,115 @@
+"""What became of a sweep's runs: a table, sorted by the error rate."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from slurm import scheduler
+from slurm.launch import in_queue
+from slurm.run_folder import RunFolder
+from slurm.scheduler import Queued
+from slurm.sweep_folder import SweepFolder
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run: state is done, running, waiting (in the queue), stopped, failed, killed or not started.
+
+    step: of the last line of metrics; loss: its; eer: the lowest of a validation, in percent;
+    failure: last line of why it failed.
+    """
+
+    name: str
+    values: dict[str, str]
+    state: str
+    step: int
+    loss: float | None
+    eer: float | None
+    failure: str | None = None
+
+
+def summarise(folder: SweepFolder) -> list[Row]:
+    """The runs by their EER, lowest first; those without one last, by number."""
+    runs = folder.runs()
+    queued = in_queue([folder.folder_of(run) for run in runs], ["train"])
+    rows = []
+    for run in runs:
+        records = folder.folder_of(run)
+        steps = records.metrics("train")
+        state = state_of(records, queued)
+        rows.append(
+            Row(
+                run.name,
+                run.values,
+                state,
+                int(steps[-1]["step"]) if steps else records.saved_step(),
+                _finite(steps[-1].get("loss")) if steps else None,
+                _best(records.metrics("validation")),
+                _failure(records) if state in ("failed", "killed") else None,
+            )
+        )
+    return sorted(rows, key=lambda row: (row.eer is None, row.eer or 0.0, row.name))
+
+
+def state_of(folder: RunFolder, queued: dict[str, Queued]) -> str:
+    """queued: jobs that wait or run, by id."""
+    jobs = [job for job in folder.jobs() if job.kind == "train"]
+    said = str(folder.state().get("state", "not started"))
+    last = queued.get(jobs[-1].job) if jobs else None
+    if last is not None and last.state == "PENDING":
+        return "waiting"
+    if last is not None and last.state == "RUNNING":
+        return "running"
+    known_to_slurm = bool(jobs) and jobs[-1].cluster == "slurm" and scheduler.available()
+    return "killed" if said == "running" and last is None and known_to_slurm else said
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown, which a terminal shows as a table too."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.values))
+    lines = [["run", *keys, "state", "step", "last loss", "best EER %"]]
+    for row in rows:
+        values = [row.values.get(key, "") for key in keys]
+        loss = "" if row.loss is None else f"{row.loss:.4f}"
+        eer = "" if row.eer is None else f"{row.eer:.3f}"
+        lines.append([row.name, *values, row.state, str(row.step), loss, eer])
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    lines.insert(1, ["-" * width for width in widths])
+    shown = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+    failures = [f"{row.name} {row.state}: {row.failure}" for row in rows if row.failure]
+    return "\n".join([*shown, *(["", *failures] if failures else [])])
+
+
+def write(folder: SweepFolder, rows: Sequence[Row]) -> None:
+    """SWEEP/summary.json and summary.md. Raises SlurmError."""
+    text = json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False, allow_nan=False)
+    folder.publish("summary.json", text + "\n")
+    folder.publish("summary.md", table(rows) + "\n")
+
+
+def _finite(value: Any) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _best(validations: Sequence[dict[str, Any]]) -> float | None:
+    found = [eer for line in validations if (eer := _finite(line.get("eer"))) is not None]
+    return min(found, default=None)
+
+
+def _failure(folder: RunFolder) -> str | None:
+    """Of the newest attempt that failed, the first cause."""
+    failures = folder.failures()
+    if not failures:
+        return None
+    newest = max(failures, key=lambda failure: failure.time).attempt
+    said = folder.failures(newest)[0].message.strip()
+    return said.splitlines()[-1] if said else None

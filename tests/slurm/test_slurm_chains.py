@@ -1,0 +1,56 @@
+"""Packing and sweeps as their users start them, on a real SLURM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster import Cluster
+from jobs import finish, launched, slurm
+from small_corpus import Corpus
+
+from shard_tools.pack import PackOptions, pack
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_array_packs_what_one_process_packs(cluster: Cluster, corpus: Corpus, tmp_path: Path) -> None:
+    audio, alone, together = corpus.folder / "wav", tmp_path / "alone", tmp_path / "together"
+    pack(str(audio), str(alone), options=PackOptions(utterances_per_shard=12))
+    records = tmp_path / "records"
+    words = ["shards", str(audio), str(together), "--parts", "3", "--cpus-per-task", "1"]
+    words += ["--folder", str(records), "--", "--utterances-per-shard", "12"]
+    _, merging = launched(slurm(cluster, *words))
+    assert finish(cluster, merging, records) == "COMPLETED"
+    assert len(list(alone.glob("*.tar"))) > 3
+    assert contents(together) == contents(alone)
+
+
+def test_a_sweep_ends_in_a_table(cluster: Cluster, corpus: Corpus, tmp_path: Path) -> None:
+    config, sweep = tmp_path / "config.yaml", tmp_path / "sweep"
+    sections = {
+        "data": {"url": corpus.wav, "crop_frames": 20, "workers": 0},
+        "batch": {"speakers": 8},
+        "model": {"name": "tdnn", "options": {"channels": 16, "embedding_size": 16}},
+        "train": {"steps": 4, "log_every": 1, "device": "cpu"},
+        "validation": {"trials": str(corpus.trials), "data": corpus.wav},
+    }
+    config.write_text(yaml.safe_dump(sections))
+    words = ["sweep", "--config", str(config), "--folder", str(sweep), "--vary", "optim.lr=0.01,0.001"]
+    trainings, summing = launched(slurm(cluster, *words))
+    assert finish(cluster, summing, sweep) == "COMPLETED"
+    assert cluster.state(f"{trainings}_1") == "COMPLETED"
+    lines = (sweep / "summary.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert rows[0] == ["run", "optim.lr", "state", "step", "last loss", "best EER %"]
+    assert sorted(row[:4] for row in rows[2:]) == [
+        ["000-lr=0.01", "0.01", "done", "4"],
+        ["001-lr=0.001", "0.001", "done", "4"],
+    ]
+    rates = [float(row[5]) for row in rows[2:]]
+    assert rates == sorted(rates)

@@ -81,16 +81,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--crops",
         type=_count,
-        default=0,
         metavar="N",
-        help="evenly spaced crops of each utterance; 0 (default) embeds it whole",
+        help="evenly spaced crops of each utterance; 0 embeds it whole (default: 0, and as in the run's "
+        "validation without --trials)",
     )
     parser.add_argument(
         "--crop-frames",
         type=_positive,
-        default=400,
         metavar="F",
-        help="feature frames of 10 ms in a crop, which has F*160+240 audio frames (default 400)",
+        help="feature frames of 10 ms in a crop, which has F*160+240 audio frames (default: 400, or the run's)",
     )
     parser.add_argument(
         "--scoring",
@@ -131,6 +130,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     checkpoint = read_checkpoint(found.url)
     trials = read_trials(options.trials or validation_of(checkpoint["config"], "trials", found.url))
     source = open_source(options.data or validation_of(checkpoint["config"], "data", found.url))
+    own = {} if options.trials else checkpoint["config"]["validation"]  # the run's trials, as the run took them
+    crops = own.get("crops", 0) if options.crops is None else options.crops
+    crop_frames = options.crop_frames or own.get("crop_frames", 400)
     out = options.out or default_out(found, checkpoint["step"])
     network = load_network(checkpoint, device, name=found.url)
     prepare_folder(out)
@@ -139,8 +141,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         source,
         trials,
         device=device,
-        crops=options.crops,
-        crop_feature_frames=options.crop_frames,
+        crops=crops,
+        crop_feature_frames=crop_frames,
         scoring=options.scoring,
         p_targets=options.p_target,
         batch_utterances=options.batch_utterances,

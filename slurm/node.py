@@ -108,11 +108,11 @@ def _begin(training: Training, place: Place, folder: RunFolder) -> str | None:
     folder.make()
     saved = folder.saved_step()
     idle = 0
-    for earlier in reversed([each for each in folder.attempts() if each.job == place.job]):
+    for earlier in reversed([each for each in folder.attempts() if each.job == place.shown]):
         if earlier.saved_before != saved:
             break
         idle += 1
-    folder.begin_attempt(Attempt(place.attempt, place.job, place.nodes, round(time.time(), 3), saved))
+    folder.begin_attempt(Attempt(place.attempt, place.shown, place.nodes, round(time.time(), 3), saved))
     if idle < training.tries:
         return None
     last = [failure for failure in folder.failures() if failure.kind != "peer"][-1:]

@@ -89,7 +89,7 @@ def _node(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _record(folder: RunFolder, place: Place, arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     """So that status, logs, cancel and resume know of a job that they did not submit."""
-    job = place.id_for_users()
+    job = place.shown
     if any(known.job == job for known in folder.jobs()):
         return  # of an earlier start
     resources = Resources(

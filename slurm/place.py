@@ -46,7 +46,8 @@ class Place:
         node = int(os.environ.get("SLURM_NODEID", 0))
         return cls(job, int(os.environ.get("SLURM_RESTART_COUNT") or 0), node, nodes)
 
-    def id_for_users(self) -> str:
-        """As squeue shows it: 12_3 for the third element of an array."""
+    @property
+    def shown(self) -> str:
+        """The job as squeue shows it: 12_3 for the third element of array 12."""
         array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
         return f"{array}_{element}" if array and element and self.on_slurm else self.job

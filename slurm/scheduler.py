@@ -78,6 +78,8 @@ def put_back(job: str) -> None:
     Raises SlurmError where it cannot be put back, or stays.
     """
     state = job_fields(job).get("JobState", "")
+    if state == "COMPLETING":
+        raise SlurmError(f"SLURM is ending job {job} already, and requeues it if nobody cancelled it")
     if state in ENDED:
         raise SlurmError(f"job {job} is {state}, and is not requeued")
     try:

@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from slurm import train_command
+from slurm import cancel_command, logs_command, status_command, train_command
 from slurm.errors import SlurmError
 
-COMMANDS = (train_command,)
+COMMANDS = (train_command, status_command, logs_command, cancel_command)
 
 _EPILOG = """\
 examples:

@@ -62,10 +62,10 @@ def _cancel_run(folder: RunFolder, jobs: Sequence[Job], queue: dict[str, Queued]
             local_jobs.stop(job)
             ended.append((job, True))
             print(f"{name}: told job {job.job} ({job.kind}, on this machine) to leave")
+    any_on_slurm = any(job.cluster == "slurm" for job, _ in ended)
     if not ended:
         print(f"{name}: nothing to cancel: none of its {len(jobs)} jobs waits or runs")
     elif any(job.kind == "train" and runs for job, runs in ended):
-        print(
-            f"{name}: its ranks save after their step if SLURM's KillWait leaves them the time; "
-            f"to go on from there: python -m slurm resume {shlex.quote(name)}"
-        )
+        patience = " if SLURM's KillWait leaves them the time" if any_on_slurm else ""
+        print(f"{name}: its ranks save after their step{patience}")
+        print(f"to go on from there: python -m slurm resume {shlex.quote(name)}")

@@ -228,21 +228,24 @@ def _lines_with(path: Path, part: bytes, last_bytes: int | None) -> list[dict[st
                 file.seek(0)
             rest = b""
             while chunk := file.read(_CHUNK):
-                whole, newline, rest = (rest + chunk).rpartition(b"\n")
-                found += _objects(_those_with(part, whole + newline))
-            return found + _objects(_those_with(part, rest))
+                text = rest + chunk
+                end = text.rfind(b"\n") + 1
+                found += _objects(_those_with(part, text, end))
+                rest = text[end:]
+            return found + _objects(_those_with(part, rest, len(rest)))
     except OSError:
         return found
 
 
-def _those_with(part: bytes, text: bytes) -> bytes:
+def _those_with(part: bytes, text: bytes, end: int) -> bytes:
+    """The lines of text[:end] with `part` in them."""
     kept = []
-    at = text.find(part)
+    at = text.find(part, 0, end)
     while at >= 0:
-        begin, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
-        end = len(text) if end < 0 else end + 1
-        kept.append(text[begin:end])
-        at = text.find(part, end)
+        begin, newline = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at, end)
+        after = end if newline < 0 else newline + 1
+        kept.append(text[begin:after])
+        at = text.find(part, after, end)
     return b"".join(kept)
 
 

@@ -18,7 +18,8 @@ _HEADS = (
 )  # fmt: skip
 _RIGHT = range(4, 14)  # columns of numbers
 
-_CAUSE_LINES = 12
+_CAUSE_LINES = 12  # of a traceback; `logs` shows all
+_NOTE = 70  # characters
 
 
 def table(rows: Sequence[Row], width: int | None) -> str:
@@ -34,8 +35,12 @@ def table(rows: Sequence[Row], width: int | None) -> str:
         lines.append(line)
         if row is not None and row.note:
             below = f"    {row.note}"
-            lines.append(below if len(below) <= width else f"{below[: width - 1]}…")
+            lines.append(_cut(below, width))
     return "\n".join(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _lines(cells: Sequence[Sequence[str]], shown: Sequence[int]) -> list[str]:
@@ -177,7 +182,7 @@ def _attempts(attempts: Sequence[Attempt]) -> list[str]:
             else (f"steps {each.saved_before} to {each.saved_after}")
         )
         how = each.outcome or ("" if each is attempts[-1] else "ended without a word")
-        cause = last_line(each.cause)
+        cause = _cut(last_line(each.cause), _NOTE)
         hosts = (
             " ".join(each.nodes)
             if len(each.nodes) <= 4

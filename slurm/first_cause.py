@@ -18,7 +18,7 @@ _TELLING = tuple(
         r"oom.kill|DUE TO",
         r"^(?:slurm: )?(?!slurmstepd|srun).*\berror:",
         r"^[\w.]*(?:Error|Exception)\b",
-        r"slurmstepd: error",
+        r"slurmstepd\S*: error",  # slurmstepd-n1 where nodes share a machine
         r"srun: error",
     )
 )

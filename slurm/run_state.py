@@ -9,9 +9,9 @@ from typing import Literal
 
 from slurm import local_jobs
 from slurm.first_cause import first_cause, last_line, likely_cause
-from slurm.run_folder import Job
+from slurm.run_folder import Attempt, Job
 from slurm.scheduler import Queued
-from slurm.seen import Seen
+from slurm.seen import Seen, number
 
 State = Literal["pending", "running", "waiting", "stopped", "done", "failed", "lost", "unknown"]
 Queue = Mapping[str, Queued] | None  # the jobs that wait or run, by id; None where SLURM cannot be asked
@@ -53,10 +53,10 @@ def job_state(job: Job, queue: Queue) -> tuple[State, str]:
     found = likely_cause(job)
     if found is not None:
         return "failed", found.in_short()
-    return ("failed", "left no word") if job.log_paths() else ("lost", _GONE.format(job.job))
+    return ("failed", "left no word") if job.log_paths() else ("stopped", _GONE.format(job.job))
 
 
-_GONE = "job {} is not in the queue, and nothing of it ran: cancelled, or refused a node?"
+_GONE = "job {} left the queue before it began: cancelled?"
 
 
 def _in_progress(seen: Seen) -> tuple[State, str]:
@@ -87,8 +87,13 @@ def _ended(seen: Seen) -> str:
         return "was ended without a word"
     cause = last_line(attempt.cause)
     if attempt.outcome == "stopped":
-        return cause or "was stopped"
+        return f"was stopped ({_stopped(attempt)})" if cause else "was stopped"
     return f"failed: {cause}" if cause else attempt.outcome
+
+
+def _stopped(attempt: Attempt) -> str:
+    """by a signal, or why it had to be ended."""
+    return last_line(attempt.cause).removeprefix("stopped ")
 
 
 def _by_files(seen: Seen, queue: Queue, now: float, *, leaving: bool) -> tuple[State, str]:
@@ -100,7 +105,7 @@ def _by_files(seen: Seen, queue: Queue, now: float, *, leaving: bool) -> tuple[S
     if end == "failed":
         return "failed", _failure(seen)
     if end == "stopped":
-        return "stopped", last_line(attempt.cause) if attempt else ""
+        return "stopped", _stopped(attempt) if attempt else ""
     beating = seen.beat is not None and now - seen.beat < _STILL_S
     if beating or leaving or (job is not None and local_jobs.alive(job)):
         return "running", "" if said else "starting"
@@ -110,9 +115,10 @@ def _by_files(seen: Seen, queue: Queue, now: float, *, leaving: bool) -> tuple[S
         return "unknown", "no sign of life" if said or attempt else "submitted"
     found = _failure(seen)
     if attempt is None and said is None and job is not None:
-        return ("failed", found) if found else ("lost", _GONE.format(job.job))
-    last = max(filter(None, [seen.beat, seen.state.get("time"), attempt.started if attempt else None]))
-    since = f"no sign of life since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(last))}"
+        return ("failed", found) if found else ("stopped", _GONE.format(job.job))
+    signs = [seen.beat, number(seen.state.get("time")), attempt.started if attempt else None]
+    last = time.localtime(max((sign for sign in signs if sign is not None), default=0.0))
+    since = f"no sign of life since {time.strftime('%Y-%m-%d %H:%M:%S', last)}"
     return "lost", f"{since}; {found}" if found else since
 
 

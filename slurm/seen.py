@@ -55,6 +55,9 @@ class Seen:
 
     def said(self) -> str | None:
         """What the training says of itself, unless it did so before the newest job or attempt."""
+        own = self.state.get("attempt")  # it may not say: a start by hand has none
+        if own is not None and self.attempt is not None and own != self.attempt.attempt:
+            return None
         since = self.attempt.started if self.attempt else self.main.submitted if self.main else 0.0
         written = number(self.state.get("time"))
         if written is None or written < since:

@@ -21,7 +21,7 @@ from slurm.status_text import block, clock, table
 
 _EPILOG = """\
 states:
-  pending   in the queue for the first time     stopped  by a signal; resume goes on
+  pending   in the queue for the first time     stopped  or cancelled; resume goes on
   running                                       failed   see logs for the first cause
   waiting   requeued: goes on by itself         lost     said running; neither job nor sign of life is there
   done                                          unknown  SLURM cannot be asked, and the files do not tell

@@ -31,6 +31,9 @@ def test_the_jobs_that_wait_or_run_are_ended_dependents_first(
     slurm.queue("12|RUNNING|n1|1:00|None", "13|PENDING||1:00|Dependency", "14|RUNNING|n2|1:00|None")
     assert main(["cancel", "runs/first"]) == 0
     assert slurm.calls("scancel") == ["13", "12"]
+    # Before: what the ranks' launcher does when they have saved must find the way back closed.
+    assert slurm.calls("scontrol") == ["update JobId=13 Requeue=0", "update JobId=12 Requeue=0"]
+    assert slurm.order().index("scontrol") < slurm.order().index("scancel")
     out = capsys.readouterr().out
     assert "cancelled job 12 (train, RUNNING)" in out
     assert "cancelled job 13 (eval, PENDING)" in out

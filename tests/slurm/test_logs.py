@@ -120,7 +120,7 @@ def test_where_nobody_left_a_record_the_logs_are_searched(
             ["srun: error: n1", "slurmstepd: error: *** JOB 12 CANCELLED AT 5 DUE TO TIME LIMIT ***"],
             "slurmstepd: error: *** JOB 12 CANCELLED AT 5 DUE TO TIME LIMIT ***",
         ),
-        (["x", "slurmstepd: error: Detected 1 oom_kill"], "slurmstepd: error: Detected 1 oom_kill"),
+        (["slurmstepd-n1: error: y", "slurmstepd: error: 1 oom_kill"], "slurmstepd: error: 1 oom_kill"),
         (["train: error: run.folder is full", "srun: error: n1"], "train: error: run.folder is full"),
         (["KeyError: 'x'", "slurmstepd: error: STEP CANCELLED"], "KeyError: 'x'"),
         (["old: error: x", "Starting with JobEnvironment(1)", "srun: error: new"], "srun: error: new"),

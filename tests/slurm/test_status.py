@@ -130,7 +130,8 @@ def test_what_the_training_said_before_the_newest_job_is_not_of_it(run: FakeRun)
     run.state("done", ago=2000)
     run.job("13", ago=100)
     assert look(run, in_queue("13", "PENDING", "Priority")).state == "pending"
-    assert look(run, {}).state == "lost"
+    gone = look(run, {})
+    assert (gone.state, gone.note) == ("stopped", "job 13 left the queue before it began: cancelled?")
 
 
 def test_a_job_that_never_came_to_our_code_failed_for_what_its_log_says(run: FakeRun) -> None:
@@ -248,7 +249,7 @@ def test_many_runs_are_a_table_and_one_squeue(
         ["runs/plain", "done"],
         ["runs/sweep/lr-0", "running"],
         ["runs/sweep/lr-1", "pending"],
-        ["runs/sweep/lr-2", "lost"],
+        ["runs/sweep/lr-2", "stopped"],
     ]
     assert "Resources" in lines[2]
     assert "1000/1000" in lines[0]
@@ -362,4 +363,4 @@ def test_watch_shows_it_again_until_ctrl_c(
     monkeypatch.setattr("slurm.status_command.time", clock)
     assert main(["status", "--watch", "30"]) == 0
     assert naps == [30, 30]
-    assert re.findall(r"first: (\w+)", capsys.readouterr().out) == ["lost", "pending"]
+    assert re.findall(r"first: (\w+)", capsys.readouterr().out) == ["stopped", "pending"]

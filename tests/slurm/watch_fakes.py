@@ -43,6 +43,10 @@ class FakeSlurm:
         lines = [line.split(" ", 1) for line in text.splitlines()]
         return [line[1] if len(line) > 1 else "" for line in lines if line[0] == program]
 
+    def order(self) -> list[str]:
+        """The programs called, first to last."""
+        return [line.split()[0] for line in self._calls.read_text().splitlines()]
+
     def _command(self, path: Path, script: str) -> None:
         path.write_text(f'#!/bin/sh\necho "{path.name} $*" >> "{self._calls}"\n{script}\n')
         path.chmod(0o755)

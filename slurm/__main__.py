@@ -6,10 +6,28 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from slurm import eval_command, node_command, shards_command, sweep_command, train_command
+from slurm import (
+    cancel_command,
+    eval_command,
+    logs_command,
+    node_command,
+    shards_command,
+    status_command,
+    sweep_command,
+    train_command,
+)
 from slurm.errors import SlurmError
 
-COMMANDS = (train_command, eval_command, shards_command, sweep_command, node_command)
+COMMANDS = (
+    train_command,
+    eval_command,
+    shards_command,
+    sweep_command,
+    status_command,
+    logs_command,
+    cancel_command,
+    node_command,
+)
 
 _EPILOG = """\
 examples:

@@ -19,6 +19,8 @@ from typing import Any, Literal
 
 from slurm.errors import SlurmError
 
+_CHUNK = 1 << 20  # bytes
+
 
 @dataclass(frozen=True)
 class Job:
@@ -101,9 +103,19 @@ class RunFolder:
     def saved_step(self) -> int:
         return int(self.state().get("saved_step", 0))
 
-    def metrics(self, group: str) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl of a group (train, validation), oldest first."""
-        return [line for line in _lines(self.path / "metrics.jsonl") if line.get("group") == group]
+    def metrics(self, group: str, last_bytes: int | None = None) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl of a group (train, validation), oldest first; of the file's end alone
+        where `last_bytes` says how much of it to read.
+        """
+        found = _lines_with(self.path / "metrics.jsonl", f'"{group}"'.encode(), last_bytes)
+        return [line for line in found if line.get("group") == group]
+
+    def beat(self) -> float | None:
+        """When the training gave its last sign of life: its lock, renewed every 10 s; None without."""
+        try:
+            return (self.path / "lock").stat().st_mtime
+        except OSError:
+            return None
 
     def failures(self, attempt: str | None = None) -> list[Failure]:
         """Of one attempt or of all: first causes before ranks that only lost another, then by time."""
@@ -197,12 +209,48 @@ class RunFolder:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file of lines; the last one may have been cut by a kill."""
-    found = []
     try:
-        text = path.read_text(encoding="utf-8")
+        return _objects(path.read_bytes())
     except OSError:
         return []
-    for line in text.splitlines():
+
+
+def _lines_with(path: Path, part: bytes, last_bytes: int | None) -> list[dict[str, Any]]:
+    """Those with `part` in them. Only these are decoded: a long run's file has hundreds of thousands."""
+    found: list[dict[str, Any]] = []
+    try:
+        with open(path, "rb") as file:
+            if last_bytes is not None and (begin := file.seek(0, os.SEEK_END) - last_bytes) > 0:
+                file.seek(begin - 1)
+                file.readline()  # the rest of a line that began before
+            else:
+                file.seek(0)
+            rest = b""
+            while chunk := file.read(_CHUNK):
+                text = rest + chunk
+                end = text.rfind(b"\n") + 1
+                found += _objects(_those_with(part, text, end))
+                rest = text[end:]
+            return found + _objects(_those_with(part, rest, len(rest)))
+    except OSError:
+        return found
+
+
+def _those_with(part: bytes, text: bytes, end: int) -> bytes:
+    """The lines of text[:end] with `part` in them."""
+    kept = []
+    at = text.find(part, 0, end)
+    while at >= 0:
+        begin, newline = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at, end)
+        after = end if newline < 0 else newline + 1
+        kept.append(text[begin:after])
+        at = text.find(part, after, end)
+    return b"".join(kept)
+
+
+def _objects(text: bytes) -> list[dict[str, Any]]:
+    found = []
+    for line in text.split(b"\n"):
         try:
             value = json.loads(line)
         except ValueError:

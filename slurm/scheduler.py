@@ -92,6 +92,9 @@ def put_back(job: str) -> None:
 
 
 def cancel(job: str) -> None:
+    """End a job for good. Raises SlurmError."""
+    # scancel gives the ranks time to save, after which the job's own tasks would put it back.
+    _ask("scontrol", "update", f"JobId={job}", "Requeue=0", allow_failure=True)
     _ask("scancel", job)
 
 

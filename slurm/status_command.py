@@ -1,0 +1,109 @@
+"""`python -m slurm status`: how runs stand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from slurm import scheduler
+from slurm.errors import SlurmError
+from slurm.first_cause import first_cause
+from slurm.run_state import Queue
+from slurm.runs import DEFAULT, find_runs
+from slurm.seen import Seen
+from slurm.status import Row, status_of
+from slurm.status_text import block, clock, table
+
+_EPILOG = """\
+states:
+  pending   in the queue for the first time     stopped  or cancelled; resume goes on
+  running                                       failed   see logs for the first cause
+  waiting   requeued: goes on by itself         lost     said running; neither job nor sign of life is there
+  done                                          unknown  SLURM cannot be asked, and the files do not tell
+
+examples:
+  python -m slurm status                        # all runs below runs/
+  python -m slurm status runs/first             # all about one: jobs, starts, cause of the last failure
+  python -m slurm status runs/sweep --watch 30
+  python -m slurm status --json | jq -r '.[] | select(.state == "failed") | .run'
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    status = commands.add_parser(
+        "status",
+        help="how runs stand: state, step, speed, error rates, time to the end",
+        description="How runs stand, by their folders and squeue: a table of several, all about one. "
+        "WAIT is the share of the time spent waiting for data; LEFT is the job's time to its limit, "
+        "TO END the training's to its last step.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    status.add_argument(
+        "runs", nargs="*", metavar="RUN", help=f"run folders, or folders of runs (default: {DEFAULT})"
+    )
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="a list of objects, with all there is")
+    form.add_argument("--watch", type=float, metavar="SECONDS", help="again every so often, until Ctrl-C")
+    status.set_defaults(run=_status)
+
+
+def _status(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    if rest:
+        raise SlurmError(f"status takes nothing after --, and was given {' '.join(rest)}")
+    if arguments.watch is None:
+        print(_shown(arguments))
+        return 0
+    if not arguments.watch >= 1:
+        raise SlurmError(f"--watch is {arguments.watch:g}: give at least 1 second")
+    try:
+        while True:
+            text = _shown(arguments)
+            clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+            print(f"{clear}{clock(time.time())}\n{text}\n", flush=True)
+            time.sleep(arguments.watch)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _shown(arguments: argparse.Namespace) -> str:
+    seen = [Seen.read(folder) for folder in find_runs(arguments.runs)]
+    queue, trouble = ask_queue(seen)
+    now = time.time()
+    rows = [status_of(each, queue, now) for each in seen]
+    if arguments.json:
+        if trouble:
+            print(f"slurm: {trouble}", file=sys.stderr)
+        return json.dumps([_fields(row) for row in rows], indent=2, allow_nan=False)
+    if len(rows) == 1:
+        cause = None
+        if rows[0].state in ("failed", "lost", "waiting"):
+            cause = first_cause(seen[0].folder, seen[0].main, seen[0].attempt)
+        text = block(rows[0], seen[0].attempts, cause, now)
+    else:
+        text = table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    return f"{text}\n\n{trouble}" if trouble else text
+
+
+def ask_queue(seen: Sequence[Seen]) -> tuple[Queue, str | None]:
+    """Those of the runs' jobs that wait or run, by one squeue; None, and what to say, where there is none."""
+    jobs = [job.job for each in seen for job in each.jobs if job.cluster == "slurm"]
+    if not jobs:
+        return {}, None
+    if not scheduler.available():
+        return None, "SLURM's commands are not in PATH here: states are as the runs' files tell"
+    try:
+        queue = scheduler.queued(jobs)
+    except SlurmError as error:
+        return None, f"SLURM does not answer ({error}): states are as the runs' files tell"
+    others = "squeue was asked for your own jobs: other users' runs are as their files tell"
+    return queue, None if all(each.own for each in seen) else others
+
+
+def _fields(row: Row) -> dict[str, object]:
+    return {**asdict(row), "share": row.share}

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--crop-frames",
         type=_positive,
         metavar="F",
-        help="feature frames of 10 ms in a crop, which has F*160+240 audio frames (default: 400, or the run's)",
+        help="feature frames of 10 ms in a crop, which has F*160+240 audio frames (default: 400 or as above)",
     )
     parser.add_argument(
         "--scoring",

@@ -166,9 +166,14 @@ def _slurm_parameters(
     return parameters
 
 
+# submitit names a debug job by its address in memory, which the next one must not be given.
+_debug_jobs: list[submitit.Job[Any]] = []
+
+
 def _run_here(executor: submitit.AutoExecutor, task: Task) -> str:
     """submitit's debug executor runs a job when it is asked for its result."""
     job = executor.submit(task)
+    _debug_jobs.append(job)
     try:
         job.result()
     except SystemExit as end:

@@ -153,4 +153,4 @@ def test_a_run_folder_that_cannot_be_written_is_refused_at_once(
     folder = tmp_path / "file" / "run"
     done = slurm(cluster, "train", "--config", str(given), "--", "--run.folder", str(folder))
     assert done.returncode == 1
-    assert done.stderr.startswith(f"slurm: error: the run folder {folder} cannot be written")
+    assert done.stderr.startswith(f"slurm: error: the folder {folder} cannot be written (Not a directory)")

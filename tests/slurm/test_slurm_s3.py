@@ -69,6 +69,7 @@ def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
 
     done = slurm(cluster, "status", str(run))
     assert "done" in done.stdout
-    said = slurm(cluster, "logs", str(run))
-    assert said.returncode == 0
+    said = slurm(cluster, "logs", str(run), "--job", training, "-n", "200")
+    assert said.returncode == 0, said.stderr
     assert f"step {STEPS} of {STEPS}" in said.stdout
+    assert "EER" in slurm(cluster, "logs", str(run), "--job", evaluation).stdout

@@ -128,8 +128,14 @@ def test_out_of_time_it_goes_on_in_the_next_start(
 ) -> None:
     # A minute is the least that SLURM knows, and its signal may come 20 s late.
     job, run = train(cluster, corpus, tmp_path, "--time", "1", "--signal-delay", "45")
+    reach(run, random.randint(10, 100))
+    slow = rank(cluster, job, random.choice(cluster.nodes))
+    os.kill(slow, signal.SIGSTOP)  # its step takes until SLURM's signal is there
+    until(lambda: "SIGUSR2: the ranks save" in printed(run), "the signal before the time limit", run)
+    os.kill(slow, signal.SIGCONT)
     assert finish(cluster, job, run, timeout=240) == "COMPLETED", printed(run)
-    first, *_, last = attempts(run)
-    assert (first["outcome"], last["outcome"]) == ("stopped", "done")
+    first, second = attempts(run)
+    assert (first["outcome"], second["outcome"]) == ("stopped", "done")
+    assert first["saved_after"] == second["saved_before"] < STEPS
     assert_same_weights(final_state(run), undisturbed)
     assert every_step_once(run)

@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/python -m shard_tools.demo $(if $(CORPUS),--corpus '$(CORPUS)')
 
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .

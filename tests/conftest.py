@@ -17,8 +17,21 @@ REAL_AUDIO = Path(__file__).parents[2] / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: a broken function is known before minutes of whole runs."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Fast tests first: a broken function is known before minutes of whole runs.
+
+    Those on SLURM spend much time waiting for it, and share one: they go to one process, beside which
+    another one runs the other slow ones.
+    """
+
+    def turn(item: pytest.Item) -> int:
+        if item.get_closest_marker("slow") is None:
+            return 0
+        return 1 if item.get_closest_marker("slurm") else 2
+
+    items.sort(key=turn)
+    for item in items:
+        if turn(item) == 1:
+            item.add_marker(pytest.mark.xdist_group("slurm"))
 
 
 @pytest.fixture(scope="session")

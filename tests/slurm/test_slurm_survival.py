@@ -134,8 +134,9 @@ def test_out_of_time_it_goes_on_in_the_next_start(
     until(lambda: "SIGUSR2: the ranks save" in printed(run), "the signal before the time limit", run)
     os.kill(slow, signal.SIGCONT)
     assert finish(cluster, job, run, timeout=240) == "COMPLETED", printed(run)
-    first, second = attempts(run)
-    assert (first["outcome"], second["outcome"]) == ("stopped", "done")
+    # The second start's signal may come before its end as well.
+    first, second, *_ = attempts(run)
+    assert (first["outcome"], attempts(run)[-1]["outcome"]) == ("stopped", "done")
     assert first["saved_after"] == second["saved_before"] < STEPS
     assert_same_weights(final_state(run), undisturbed)
     assert every_step_once(run)

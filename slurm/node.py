@@ -117,8 +117,9 @@ def _begin(training: Training, place: Place, folder: RunFolder) -> str | None:
         return None
     last = [failure for failure in folder.failures() if failure.kind != "peer"][-1:]
     said = f"; the last failure: {last[0].message.strip().splitlines()[-1]}" if last else ""
+    tried = "1 attempt" if idle == 1 else f"{idle} attempts"
     return (
-        f"{idle} attempt{'s' if idle > 1 else ''} in a row made no progress beyond step {saved}: not trying again{said}. "
+        f"{tried} in a row made no progress beyond step {saved}: not trying again{said}. "
         f"Mend the cause, then: python -m slurm resume {folder.path}"
     )
 

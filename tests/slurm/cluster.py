@@ -209,6 +209,8 @@ class Cluster:
         daemon = self._daemons.pop(name)
         daemon.kill()
         daemon.wait()
+        # Step daemons first, who would report the end of the processes they look after.
+        self._kill_all(lambda: self._step_daemons(name))
         self._kill_all(lambda: self._processes_of_node(name))
 
     def start_node(self, name: str) -> None:

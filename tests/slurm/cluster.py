@@ -318,10 +318,12 @@ class Cluster:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _processes_of_node(self, name: str) -> set[int]:
+        return self._step_daemons(name) | _having({"SLURM_CLUSTER_NAME": self.name, "SLURMD_NODENAME": name})
+
+    def _step_daemons(self, name: str) -> set[int]:
         """A step daemon rewrites its title over its environment, but it has its node's log open."""
         log = str(self.folder / f"slurmd.{name}.log")
-        daemons = {pid for pid in _pids() if _title(pid).startswith("slurm") and log in _open_files(pid)}
-        return daemons | _having({"SLURM_CLUSTER_NAME": self.name, "SLURMD_NODENAME": name})
+        return {pid for pid in _pids() if _title(pid).startswith("slurm") and log in _open_files(pid)}
 
     def _kill_all(self, find: Callable[[], Iterable[int]]) -> None:
         """Until none is found, since a process may start another one before it is reached."""

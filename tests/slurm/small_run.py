@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from small_corpus import Corpus
 
-STEPS = 400
+STEPS = 600
 
 
 def config(corpus: Corpus, path: Path, **train: Any) -> Path:

@@ -25,6 +25,7 @@ from jobs import (
     records,
     restarted,
     slurm,
+    step,
     until,
 )
 from small_corpus import Corpus
@@ -86,25 +87,30 @@ def rank(cluster: Cluster, job: str, node: str) -> int:
     raise AssertionError(f"no rank on {node}")
 
 
+def go_on(run: Path) -> None:
+    """Until some steps after those that were there before."""
+    reach(run, step(run) + random.randint(5, 40))
+
+
 def test_preempted_requeued_killed_and_short_of_a_node_it_ends_in_the_same_weights(
     cluster: Cluster, corpus: Corpus, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     job, run = train(cluster, corpus, tmp_path)
 
-    reach(run, random.randint(10, 60))
+    go_on(run)
     urgent = ("sbatch", "-p", "urgent", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "true")
     cluster.run(*urgent)
     restarted(cluster, job, run, 1)
 
-    reach(run, random.randint(90, 130))
+    go_on(run)
     cluster.run("scontrol", "requeue", job)
     restarted(cluster, job, run, 2)
 
-    reach(run, random.randint(160, 200))
+    go_on(run)
     os.kill(rank(cluster, job, random.choice(cluster.nodes)), signal.SIGKILL)
     restarted(cluster, job, run, 3)
 
-    reach(run, random.randint(230, 270))
+    go_on(run)
     cluster.stop_node("n1")  # the one that leads
     until(lambda: cluster.state(job) == "PENDING", "the requeue after a node's loss", run, timeout=150)
     cluster.start_node("n1")

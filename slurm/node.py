@@ -11,6 +11,7 @@ other one ends the job, with its cause in the run folder.
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -66,6 +67,10 @@ def run_node(training: Training, place: Place) -> int:
         refused = _begin(training, place, folder)
         if refused:
             return _give_up(place, folder, refused)
+    lacking = _lacking_interface(training.interface)
+    if lacking:
+        folder.add_failure(Failure(time.time(), "mistake", None, place.name, place.attempt, lacking))
+        return _after_failure(place, folder)
     address = scheduler.node_address(place.nodes[0]) if len(place.nodes) > 1 else "localhost"
     endpoint = f"{address}:{rendezvous.port_of(place.job, place.restart)}"
     ranks = Ranks(_command(training, place, endpoint), _environment(training, place))
@@ -76,6 +81,13 @@ def run_node(training: Training, place: Place) -> int:
         return _start_again(place, folder, "stopped", "the ranks had not left before the time limit")
     _note_failure(ranks, end, training, place, folder, endpoint)
     return _after_failure(place, folder)
+
+
+def _lacking_interface(name: str | None) -> str | None:
+    known = [interface for _, interface in socket.if_nameindex()]
+    if name is None or name in known:
+        return None
+    return f"there is no network interface {name} here: give --interface one of {', '.join(known)}"
 
 
 def _command(training: Training, place: Place, endpoint: str) -> list[str]:

@@ -22,11 +22,8 @@ def edited(name: str, folder: Path, **lines: str) -> Path:
     marked = re.findall(r"^.* # edit.*$", text, flags=re.M)
     assert len(marked) == 5
     for line in marked:
-        [new] = [
-            value
-            for key, value in lines.items()
-            if line.lstrip("#SBATCH -").startswith(key.replace("_", "-"))
-        ]
+        start = line.removeprefix("#SBATCH --")
+        [new] = [value for key, value in lines.items() if start.startswith(key)]
         text = text.replace(line, new)
     path = folder / name
     path.write_text(text)
@@ -47,7 +44,7 @@ def test_training_is_requeued_evaluated_and_watched_like_any_other(
     training = edited(
         "train.sbatch",
         tmp_path,
-        job_name="#SBATCH --job-name=first --time=30",
+        job="#SBATCH --job-name=first --time=30",
         nodes="#SBATCH --nodes=2 --cpus-per-task=2",
         RUN="RUN=runs/first",
         RANKS="RANKS_PER_NODE=1",
@@ -56,7 +53,7 @@ def test_training_is_requeued_evaluated_and_watched_like_any_other(
     evaluation = edited(
         "eval.sbatch",
         tmp_path,
-        job_name="#SBATCH --job-name=first-eval --time=10",
+        job="#SBATCH --job-name=first-eval --time=10",
         gpus="#SBATCH --cpus-per-task=2",
         RUN="RUN=runs/first",
         TRIALS=f"TRIALS={corpus.trials}",
@@ -82,7 +79,7 @@ def test_an_array_packs_and_a_merge_follows(cluster: Cluster, corpus: Corpus, tm
     packing = edited(
         "make_shards.sbatch",
         tmp_path,
-        job_name="#SBATCH --job-name=shards --time=10",
+        job="#SBATCH --job-name=shards --time=10",
         array="#SBATCH --array=1-2 --cpus-per-task=1",
         ROOT=f"ROOT={corpus.folder}/wav",
         URL=f"URL={tmp_path}/shards",

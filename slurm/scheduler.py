@@ -125,5 +125,6 @@ def _ask(*command: str, allow_failure: bool = False) -> str:
     except subprocess.TimeoutExpired:
         raise SlurmError(f"no answer to `{shown}` for {PATIENCE_S} s: is slurmctld well?") from None
     if answer.returncode and not allow_failure:
-        raise SlurmError(f"`{shown}` failed: {' '.join(answer.stderr.split()) or answer.returncode}")
+        said = answer.stderr.strip().splitlines()[-1:] or [f"status {answer.returncode}"]
+        raise SlurmError(f"`{shown}` failed: {said[0]}")
     return answer.stdout

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import submitit
 
 from slurm.command import run_command
+from slurm.errors import SlurmError
 from slurm.node import Training, run_node
 from slurm.place import Place
 
@@ -23,7 +25,7 @@ class TrainingJob:
     training: Training
 
     def __call__(self) -> None:
-        _leave(run_node(self.training, Place.of_this_process()))
+        _leave(lambda place: run_node(self.training, place))
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """For a signal that comes before the call: nothing was done, so that all is to be done again."""
@@ -37,15 +39,20 @@ class CommandJob:
     command: tuple[str, ...]
 
     def __call__(self) -> None:
-        _leave(run_command(self.command, Place.of_this_process()))
+        _leave(lambda place: run_command(self.command, place))
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """As above."""
         return submitit.helpers.DelayedSubmission(self)
 
 
-def _leave(status: int) -> None:
-    """End the task. Not by an exception, whose traceback would bury what was said before."""
+def _leave(task: Callable[[Place], int]) -> None:
+    """Run the task and end with its status; an exception's traceback would bury what was said."""
+    try:
+        status = task(Place.of_this_process())
+    except SlurmError as error:
+        print(f"slurm: error: {error}", file=sys.stderr)
+        status = 1
     sys.stdout.flush()
     sys.stderr.flush()
     if status:

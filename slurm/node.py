@@ -218,7 +218,7 @@ def _after_leaving(place: Place, folder: RunFolder) -> int:
     _until(lambda: said() is not None, RECORD_S)
     if said() == "done":
         if place.leads:
-            folder.end_attempt(place.attempt, "done")
+            _note_end(place, folder, "done")
         return 0
     if place.leads:
         return _start_again(place, folder, "stopped", "stopped by a signal")
@@ -260,7 +260,7 @@ def told(failure: Failure) -> str:
 
 def _start_again(place: Place, folder: RunFolder, outcome: Outcome, why: str) -> int:
     """Put the job back into the queue; SLURM then ends this task."""
-    folder.end_attempt(place.attempt, outcome, why)
+    _note_end(place, folder, outcome, why)
     step = folder.saved_step()
     again = f"to go on from step {step}: python -m slurm resume {folder.path}"
     if not place.on_slurm:
@@ -275,9 +275,17 @@ def _start_again(place: Place, folder: RunFolder, outcome: Outcome, why: str) ->
 
 
 def _give_up(place: Place, folder: RunFolder, why: str) -> int:
-    folder.end_attempt(place.attempt, "failed", why)
     _say(place, f"failed: {why}")
+    _note_end(place, folder, "failed", why)
     return 1
+
+
+def _note_end(place: Place, folder: RunFolder, outcome: Outcome, why: str | None = None) -> None:
+    """A record that cannot be written must not change what becomes of the job."""
+    try:
+        folder.end_attempt(place.attempt, outcome, why)
+    except SlurmError as error:
+        _say(place, str(error))
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from slurm import scheduler
+from submitit.slurm.slurm import SlurmJobEnvironment
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Place:
         if job is None:
             job = f"local-{os.environ.get('SUBMITIT_LOCAL_JOB_ID') or os.getpid()}"
             return cls(job, 0, 0, (socket.gethostname(),), on_slurm=False)
-        nodes = tuple(scheduler.hostnames(os.environ["SLURM_JOB_NODELIST"]))
+        nodes = tuple(SlurmJobEnvironment().hostnames)
         node = int(os.environ.get("SLURM_NODEID", 0))
         return cls(job, int(os.environ.get("SLURM_RESTART_COUNT") or 0), node, nodes)
 

@@ -192,7 +192,11 @@ def add_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) 
         action="append",
         metavar="LINE",
     )
-    add("--container", "run in this image, by pyxis (srun --container-image)", metavar="IMAGE")
+    add(
+        "--container",
+        "run in this image, by pyxis; without scontrol in it, a job cannot requeue itself",
+        metavar="IMAGE",
+    )
     add("--container-mounts", "with --container", metavar="SRC:DST,...")
     add("--interface", "network interface of the ranks' traffic, such as ib0", metavar="NAME")
     add("--python", "the Python of the nodes (default: the one that runs this)", metavar="PATH")

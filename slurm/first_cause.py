@@ -49,17 +49,11 @@ def last_line(text: str | None) -> str:
     return lines[-1] if lines else ""
 
 
-def attempts_of(job: Job | None, jobs: list[Job], attempts: list[Attempt]) -> list[Attempt]:
-    """Oldest first. The task of an array records SLURM's number of it, which is not its id in the queue:
-    such attempts are those made after `job` was submitted that no other job owns.
-    """
+def attempts_of(job: Job | None, attempts: list[Attempt]) -> list[Attempt]:
+    """Oldest first; without a job, those of the newest one that left any."""
     if job is None:
         return [each for each in attempts if each.job == attempts[-1].job] if attempts else []
-    own = [each for each in attempts if each.job in (job.job, f"local-{job.job}")]
-    if own or "_" not in job.job:
-        return own
-    known = {each.job for each in jobs}
-    return [each for each in attempts if each.job not in known and each.started >= job.submitted]
+    return [each for each in attempts if each.job == job.job]
 
 
 def first_cause(folder: RunFolder, job: Job | None, attempt: Attempt | None) -> FirstCause | None:

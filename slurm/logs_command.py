@@ -112,7 +112,7 @@ def _look(folder: RunFolder, job: Job | None) -> _Look:
 
 def _cause(seen: Seen, job: Job | None, state: State | None) -> FirstCause | None:
     """Where the job's newest start failed: also while it waits to be tried again, not once it runs."""
-    attempts = attempts_of(job, seen.jobs, seen.folder.attempts())
+    attempts = attempts_of(job, seen.folder.attempts())
     newest = attempts[-1] if attempts else None
     if (newest is not None and newest.outcome == "failed") or state in ("failed", "lost"):
         return first_cause(seen.folder, job, newest)

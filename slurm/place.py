@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from submitit.slurm.slurm import SlurmJobEnvironment
 
+_LOCAL = "local-"  # before a number that is not one of SLURM's
+
 
 @dataclass(frozen=True)
 class Place:
@@ -40,7 +42,7 @@ class Place:
         """From SLURM's environment variables; without them, alone on this host."""
         job = os.environ.get("SLURM_JOB_ID")
         if job is None:
-            job = f"local-{os.environ.get('SUBMITIT_LOCAL_JOB_ID') or os.getpid()}"
+            job = f"{_LOCAL}{os.environ.get('SUBMITIT_LOCAL_JOB_ID') or os.getpid()}"
             return cls(job, 0, 0, (socket.gethostname(),), on_slurm=False)
         nodes = tuple(SlurmJobEnvironment().hostnames)
         node = int(os.environ.get("SLURM_NODEID", 0))
@@ -48,6 +50,8 @@ class Place:
 
     @property
     def shown(self) -> str:
-        """The job as squeue shows it: 12_3 for the third element of array 12."""
+        """The job as it was called at submission: 12_3 for the third element of array 12."""
+        if not self.on_slurm:
+            return self.job.removeprefix(_LOCAL)
         array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-        return f"{array}_{element}" if array and element and self.on_slurm else self.job
+        return f"{array}_{element}" if array and element else self.job

@@ -40,7 +40,7 @@ class Seen:
             folder=folder,
             jobs=jobs,
             main=main,
-            attempts=attempts_of(main, jobs, folder.attempts()),
+            attempts=attempts_of(main, folder.attempts()),
             state=folder.state(),
             beat=folder.beat(),
             own=_own(folder),

@@ -170,10 +170,10 @@ def test_jobs_after_the_training(run: FakeRun) -> None:
     assert rows[done.job].after == "12"
 
 
-def test_attempts_of_an_arrays_task_go_by_slurms_own_number(run: FakeRun) -> None:
+def test_attempts_of_an_arrays_element_have_slurms_own_number(run: FakeRun) -> None:
     run.job("12_1")
-    run.attempt("14.0", "failed", "first")
-    run.attempt("14.1", "failed", "again")
+    run.attempt("14.0", "failed", "first", job="12_1")
+    run.attempt("14.1", "failed", "again", job="12_1")
     row = look(run, {})
     assert (row.job, row.state, row.restarts) == ("12_1", "failed", 1)
 

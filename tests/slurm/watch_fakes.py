@@ -75,8 +75,9 @@ class FakeRun:
         *,
         ago: float = 500.0,
         saved: int = 0,
+        job: str | None = None,
     ) -> Attempt:
-        job = attempt.partition(".")[0]
+        job = job or attempt.partition(".")[0]
         made = Attempt(attempt, job, ("n1", "n2"), self._now - ago, saved)
         self.folder.begin_attempt(made)
         if outcome:

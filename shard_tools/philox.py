@@ -135,5 +135,7 @@ def raw(seed: int, purpose: str, epoch: int, count: int, part: int = 0) -> npt.N
     epoch and part: below 2**32.
     """
     k0, k1 = stream_key(seed, purpose)
-    bits: npt.NDArray[np.uint64] = np.random.Philox(key=[k0 | k1 << 32, epoch | part << 32]).random_raw(count)
+    # As uint64 at once: of a list with a word above 2**63 numpy makes floats, which drop the seed's bits.
+    key = np.array([k0 | k1 << 32, epoch | part << 32], dtype=np.uint64)
+    bits: npt.NDArray[np.uint64] = np.random.Philox(key=key).random_raw(count)
     return bits

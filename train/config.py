@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -58,14 +59,19 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
     values = made.instantiate(parsed)
     config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
     check(config)
-    if config.data.order == "auto":
-        config.data.order = "windows" if config.data.access == "cached" else "epoch"
+    config.data.order = _order(config)
     return config, _dump(made, parsed)
 
 
 def _dump(made: ArgumentParser, parsed: Namespace) -> str:
     text: str = made.dump(parsed, skip_unset=False)
     return text
+
+
+def _order(config: Config) -> Literal["epoch", "windows"]:
+    if config.data.order == "auto":
+        return "windows" if config.data.access == "cached" else "epoch"
+    return config.data.order
 
 
 def check(config: Config) -> None:
@@ -105,6 +111,13 @@ def check(config: Config) -> None:
         raise UserError(
             "data.verify is shards, which needs data.access cached: crops that are read where the shards lie "
             "are verified by data.verify crops"
+        )
+    if config.batch.leftover == "rollover" and _order(config) == "windows":
+        auto = ", which means windows for data.access cached" if config.data.order == "auto" else ""
+        raise UserError(
+            f"batch.leftover is rollover, and data.order is {config.data.order}{auto}: windows hold other "
+            "shards together each epoch, so that what one leaves out cannot come first in the next; set "
+            "batch.leftover drop, or data.order epoch"
         )
     for key in ("first_wait", "connect_timeout", "read_timeout"):
         if getattr(config.data.storage, key) <= 0:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from shard_tools.errors import UserError
-from train.sections import Config
+from train.sections import Config, DataConfig
 
 # What makes step n mean the same batch, and the weights fit. Everything else may change when a run goes on.
 FIXED = (
@@ -19,6 +19,7 @@ FIXED = (
     "batch.speakers",
     "batch.utterances_per_speaker",
     "batch.max_utterances_per_speaker",
+    "batch.leftover",
     "model.name",
     "model.options",
     "loss.name",
@@ -46,7 +47,9 @@ def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest
             f"{url} was trained on the manifest {checkpoint['manifest_digest']}, and data.url "
             f"{config.data.url} has {digest}: give the shards it was trained on, or another run.folder"
         )
-    old, new = _flat(checkpoint["config"]), _flat(asdict(config))
+    # An option younger than the checkpoint had its default: without it the same was done.
+    defaults = _flat(asdict(Config(DataConfig(config.data.url))))
+    old, new = defaults | _flat(checkpoint["config"]), _flat(asdict(config))
     for key in FIXED:
         before, now = _of(old, key), _of(new, key)
         unused = key.startswith("data.windows.") and config.data.order != "windows"

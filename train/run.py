@@ -189,18 +189,27 @@ def _describe(
         config.data.url, len(catalogue), len(catalogue.speakers), catalogue.hours, len(catalogue.shard_urls),
         catalogue.digest[:12],
     )  # fmt: skip
-    account = plan.account()
-    what = "a window of shards" if config.data.order == "windows" else "an epoch"
-    logger.info(
-        "%s: %d steps of %d speakers x %d utterances use %d of %d; each leaves out another %d "
-        "(%d over max_utterances_per_speaker, %d too few left for a group, %d not fitting a batch)",
-        what, account.used // plan.spec.size, config.batch.speakers, config.batch.utterances_per_speaker,
-        account.used, account.total, account.total - account.used,
-        account.over_cap, account.incomplete_group, account.unplaced,
-    )  # fmt: skip
+    logger.info("%s", _use(config, plan))
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
     logger.info(
         "%s, %d parameters, %s loss; %d processes on %s, %s; %d steps",
         config.model.name, parameters, config.loss.name, process.world, process.device.type,
         config.train.precision, last,
     )  # fmt: skip
+
+
+def _use(config: Config, plan: BatchPlan) -> str:
+    """What an epoch, or a window of it, makes of its utterances, and what becomes of the rest."""
+    account, spec = plan.account(), plan.spec
+    what = "a window of shards" if config.data.order == "windows" else "an epoch"
+    left_out = account.over_cap + account.incomplete_group + account.unplaced
+    rest = f"each leaves out another {left_out}"
+    if spec.leftover == "rollover":
+        rest = f"{left_out} wait for the next epoch"
+    never = f"; {account.unusable} are of speakers with too few for a group" if account.unusable else ""
+    return (
+        f"{what}: {account.used // spec.size} steps of {spec.speakers} speakers x "
+        f"{spec.utterances_per_speaker} utterances use {account.used} of {account.total}; {rest} "
+        f"({account.over_cap} over max_utterances_per_speaker, {account.incomplete_group} too few left for a "
+        f"group, {account.unplaced} not fitting a batch){never}"
+    )

@@ -110,11 +110,15 @@ class BatchConfig:
         speakers: Speakers in a global batch; every number of processes that divides it can train.
         utterances_per_speaker: 1 for classification losses, 2 or more for metric learning.
         max_utterances_per_speaker: At most so many utterances of a speaker an epoch (null: all).
+        leftover: What an epoch leaves out (over the maximum, too few for a group, or not filling a batch):
+            drop, another random choice each epoch; rollover, it comes first in the next, so that each of a
+            speaker's utterances is used equally often.
     """
 
     speakers: int = 200
     utterances_per_speaker: int = 1
     max_utterances_per_speaker: int | None = 500
+    leftover: Literal["drop", "rollover"] = "drop"
 
 
 @dataclass

@@ -94,6 +94,7 @@ def build_plan(catalogue: AnyCatalogue, config: Config, anchor: Anchor | None = 
         crop=crop_length(config.data.crop_frames),
         max_utterances_per_speaker=config.batch.max_utterances_per_speaker,
         seed=config.run.seed,
+        leftover=config.batch.leftover,
     )
     speakers = len(catalogue.speakers) * len(speeds.factors)
     if isinstance(catalogue, Catalogue):

@@ -43,6 +43,19 @@ def test_seed_purpose_epoch_and_slot_change_the_draw():
         assert not np.any(first == other)
 
 
+# CRC-32 of "lasting order" begins with a one bit, that of "group time" with a zero bit
+@pytest.mark.parametrize("purpose", ["lasting order", "group time"])
+def test_every_part_of_the_key_changes_the_words_of_a_row(purpose):
+    first = philox.raw(1, purpose, 0, 100)
+    for other in (
+        philox.raw(2, purpose, 0, 100),
+        philox.raw(1, purpose + "s", 0, 100),
+        philox.raw(1, purpose, 1, 100),
+        philox.raw(1, purpose, 0, 100, part=1),
+    ):
+        assert not np.any(first == other)
+
+
 def test_uniform_is_uniform():
     drawn = philox.uniform(0, "x", 0, np.arange(200_000))
     assert drawn.min() >= 0.0

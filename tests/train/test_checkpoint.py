@@ -104,6 +104,7 @@ def test_another_manifest_is_refused_with_both_digests():
     [
         (["--run.seed", "1"], "run.seed is 1, and c.pt was trained with 0"),
         (["--batch.speakers", "8"], "batch.speakers is 8"),
+        (["--batch.leftover", "rollover"], "batch.leftover is rollover, and c.pt was trained with drop"),
         (["--model.options.pooling", "asp"], "model.options is"),
         (["--loss.name", "angleproto"], "loss.name is angleproto"),
     ],
@@ -111,6 +112,14 @@ def test_another_manifest_is_refused_with_both_digests():
 def test_options_that_would_change_the_stream_or_the_network_are_refused(arguments, key):
     with pytest.raises(UserError, match=key):
         check_resumable(checkpoint_of(), "c.pt", parse([*BASE, *arguments])[0], "aaaa")
+
+
+def test_an_option_younger_than_the_checkpoint_counts_as_its_default():
+    before = checkpoint_of()
+    del before["config"]["batch"]["leftover"]
+    check_resumable(before, "c.pt", parse(BASE)[0], "aaaa")
+    with pytest.raises(UserError, match=r"batch\.leftover is rollover, and c\.pt was trained with drop"):
+        check_resumable(before, "c.pt", parse([*BASE, "--batch.leftover", "rollover"])[0], "aaaa")
 
 
 def test_other_options_may_change_and_are_named():

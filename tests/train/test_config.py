@@ -81,6 +81,14 @@ def test_a_missing_url_is_named(capsys):
         (["--augment.music.weight", "-1"], r"augment\.music\.weight is -1"),
         (["--augment.none.weight", "0"], r"augment\.none\.weight"),
         (["--batch.max_utterances_per_speaker", "0"], r"max_utterances_per_speaker is 0"),
+        (
+            ["--batch.leftover", "rollover", "--data.order", "windows"],
+            r"batch\.leftover is rollover, and data\.order is windows: .* set batch\.leftover drop, or",
+        ),
+        (
+            ["--batch.leftover", "rollover", "--data.access", "cached", "--data.cache.folder", "x"],
+            r"data\.order is auto, which means windows for data\.access cached",
+        ),
     ],
 )
 def test_values_that_no_run_can_use_are_named_with_a_remedy(arguments, message):

@@ -60,7 +60,9 @@ def test_an_epoch_keeps_every_promise(planned, epoch):
 
     account = plan.account()
     assert account.used == len(used)
-    assert account.total == account.used + account.over_cap + account.incomplete_group + account.unplaced
+    left_out = account.over_cap + account.incomplete_group + account.unplaced
+    assert account.total == account.used + left_out + account.unusable
+    assert account.unusable == counts[counts < spec.utterances_per_speaker].sum()
 
 
 @given(plans(), st.integers(0, 200))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ class BatchSpec:
     crop: int  # audio frames of a crop
     max_utterances_per_speaker: int | None = None
     seed: int = 0
+    leftover: Literal["drop", "rollover"] = "drop"  # rollover: first in the next, by epochs only
 
     def __post_init__(self) -> None:
         if self.speakers < 1 or self.utterances_per_speaker < 1:
@@ -73,6 +74,7 @@ class Account:
     over_cap: int  # beyond max_utterances_per_speaker
     incomplete_group: int  # fewer than K left of a speaker
     unplaced: int  # would have put a speaker twice into a batch, or did not fill the last batch
+    unusable: int = 0  # of speakers with fewer than K in all; a window counts them as incomplete_group
 
 
 class BatchPlan(Protocol):

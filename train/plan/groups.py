@@ -34,14 +34,19 @@ def groups_per_speaker(
 
 
 def shuffle_within_speakers(
-    labels: npt.NDArray[np.integer], counts: npt.NDArray[np.int64], seed: int, epoch: int, part: int = 0
+    labels: npt.NDArray[np.integer],
+    counts: npt.NDArray[np.int64],
+    seed: int,
+    epoch: int,
+    part: int = 0,
+    purpose: str = "utterance order",
 ) -> SpeakerUtterances:
     """Shuffle every speaker's utterances among themselves.
 
     labels: (utterances,) speaker of each utterance, below 2**24; counts: (speakers,) utterances of
-    each; part: which part of the epoch this is.
+    each; part: which part of the epoch this is; purpose: what the order is for.
     """
-    bits = philox.raw(seed, "utterance order", epoch, len(labels), part)
+    bits = philox.raw(seed, purpose, epoch, len(labels), part)
     keys = (labels.astype(np.uint64) << _RANDOM_BITS) | (bits >> (np.uint64(64) - _RANDOM_BITS))
     order = np.argsort(keys, kind="stable")
     return SpeakerUtterances(order, np.cumsum(counts) - counts)

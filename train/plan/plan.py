@@ -8,7 +8,8 @@ import numpy.typing as npt
 from shard_tools import philox
 from shard_tools.layout import occurrence
 from train.plan.base import Account, Batch, BatchSpec, PlanError
-from train.plan.groups import MAX_SPEAKERS, groups_per_speaker, shuffle_within_speakers
+from train.plan.groups import MAX_SPEAKERS, SpeakerUtterances, groups_per_speaker, shuffle_within_speakers
+from train.plan.rollover import Rollover
 from train.plan.spread import batches_that_fit, spread
 
 
@@ -19,7 +20,8 @@ class Plan:
     its audio frames; speakers: how many the manifest has.
 
     An epoch has `steps_per_epoch` full batches; nothing is padded or repeated, and
-    `account` says what an epoch leaves out (another random choice every epoch).
+    `account` says what an epoch leaves out: another random choice every epoch, or with
+    spec.leftover "rollover" what then comes first in the next.
 
     Raises PlanError when there are not enough speakers with enough utterances for one batch.
     """
@@ -46,6 +48,17 @@ class Plan:
                 f"manifest has {able} such of {speakers}: set batch.speakers to at most {able}, or lower "
                 "batch.utterances_per_speaker"
             )
+        self._rollover: Rollover | None = None
+        if spec.leftover == "rollover":
+            self._rollover = Rollover(
+                labels,
+                self._counts,
+                self._groups,
+                spec.utterances_per_speaker,
+                self.steps_per_epoch,
+                spec.speakers,
+                spec.seed,
+            )
         self._epoch: tuple[int, npt.NDArray[np.int64]] | None = None
 
     def check_world(self, world: int) -> None:
@@ -65,7 +78,8 @@ class Plan:
         capped = total if cap is None else int(np.minimum(self._counts, cap).sum())
         grouped = int(self._groups.sum()) * each
         used = self.steps_per_epoch * self.spec.size
-        return Account(total, used, total - capped, capped - grouped, grouped - used)
+        unusable = int(self._counts[self._groups == 0].sum())
+        return Account(total, used, total - capped, capped - grouped - unusable, grouped - used, unusable)
 
     def epoch_of(self, step: int) -> int:
         return step // self.steps_per_epoch
@@ -89,13 +103,24 @@ class Plan:
 
     def _plan_epoch(self, epoch: int) -> npt.NDArray[np.int64]:
         spec = self.spec
-        bits = philox.raw(spec.seed, "group time", epoch, int(self._groups.sum()))
-        speakers = spread(self._groups[None], spec.speakers, bits)[:, 0]
+        groups = self._groups if self._rollover is None else self._rollover.groups(epoch)
+        bits = philox.raw(spec.seed, "group time", epoch, int(groups.sum()))
+        speakers = spread(groups[None], spec.speakers, bits)[:, 0]
         # The place in the row decides the rank, so it is drawn too.
         places = philox.raw(spec.seed, "place in batch", epoch, speakers.size).reshape(speakers.shape)
         speakers = np.take_along_axis(speakers, np.argsort(places, axis=1, kind="stable"), axis=1)
-        own = shuffle_within_speakers(self._labels, self._counts, spec.seed, epoch)
+        own = self._in_order(epoch)
         turn = occurrence(speakers.reshape(-1), len(self._counts))
         first = own.first[speakers.reshape(-1)] + turn * spec.utterances_per_speaker
         rows = first[:, None] + np.arange(spec.utterances_per_speaker)
         return own.order[rows].reshape(len(speakers), spec.size)
+
+    def _in_order(self, epoch: int) -> SpeakerUtterances:
+        """What the epoch may use of every speaker, in the epoch's random order."""
+        spec = self.spec
+        if self._rollover is None:
+            return shuffle_within_speakers(self._labels, self._counts, spec.seed, epoch)
+        rows = self._rollover.utterances(epoch)
+        counts = self._rollover.groups(epoch) * spec.utterances_per_speaker
+        own = shuffle_within_speakers(self._labels[rows], counts, spec.seed, epoch)
+        return SpeakerUtterances(rows[own.order], own.first)

@@ -101,7 +101,9 @@ def _in_time(
     """
     count = groups.reshape(-1)
     cell = np.repeat(np.arange(len(count), dtype=np.uint64), count)
-    keys = np.sort((cell << np.uint64(40)) | np.minimum(bits >> _SPEAKER_BITS, _LATEST - np.uint64(1)))
+    # Not 0, which is the time of those who must go first.
+    drawn = np.clip(bits >> _SPEAKER_BITS, np.uint64(1), _LATEST - np.uint64(1))
+    keys = np.sort((cell << np.uint64(40)) | drawn)
     times = np.append(keys & _LATEST, _LATEST)
     first = (np.cumsum(count) - count).reshape(groups.shape)
     return times, first

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 # kind mistake: starting again cannot help.
 _PATTERNS = (
     (
+        r"^(?:.*\| )?(?:\[\w+\]:)?(?:train(?:\[rank \d+\])?: )?(error: .+)$",
+        "mistake",
+        "{0}",
+    ),
+    (
         r"ModuleNotFoundError: No module named '?([\w.]+)|/python\S*: No module named ([\w.]+)",
         "mistake",
         "the Python of node {node} ({python}) has no module {0}: install it there too, load what it needs "
@@ -26,12 +31,6 @@ _PATTERNS = (
         "crash",
         "a collective of NCCL timed out on node {node}: a rank stands still, or the network does; "
         "look at the ranks' logs just before, and name the right network with --interface",
-    ),
-    (
-        r"torch\.(?:cuda\.)?OutOfMemoryError|CUDA out of memory",
-        "mistake",
-        "a GPU of node {node} ran out of memory: use more ranks, a smaller batch.speakers, or "
-        "--train.precision bf16",
     ),
     (
         r"No space left on device",
@@ -74,7 +73,7 @@ def from_output(text: str, status: int, *, node: str, endpoint: str, python: str
     endpoint: HOST:PORT of the rendezvous; python: the interpreter, for messages.
     """
     for pattern, kind, words in _PATTERNS:
-        found = re.search(pattern, text)
+        found = re.search(pattern, text, flags=re.M)
         if found:
             groups = [group for group in found.groups() if group]
             return Cause(kind, None, words.format(*groups, node=node, endpoint=endpoint, python=python))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from slurm import scheduler
 from slurm.errors import SlurmError
 from slurm.place import Place
 from slurm.ranks import end_with_parent
-from slurm.signals import Signals
+from slurm.signals import STOP_SIGNALS, Signals
 
 STARTS = 20  # so often is a command begun that is never done in time
 
@@ -19,7 +22,8 @@ def run_command(command: Sequence[str], place: Place) -> int:
     """Run it to its end; returns its exit status. Does not return where SLURM ends the job to requeue it."""
     signals = Signals()
     signals.listen()
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
+    ending = functools.partial(end_with_parent, os.getpid())
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=ending)
     told = False
     while True:
         try:
@@ -29,14 +33,16 @@ def run_command(command: Sequence[str], place: Place) -> int:
             if signals.number is not None and not told:
                 told = True
                 process.terminate()
+    if -status in STOP_SIGNALS:
+        time.sleep(1)  # SLURM signals us and the command one after the other
     if status == 0 or signals.number is None or not place.on_slurm:
         return status
     if place.restart + 1 >= STARTS:
         print(f"slurm: error: not done after {STARTS} starts: ask for more --time", file=sys.stderr)
         return status
     try:
-        print(f"slurm: {signals.number.name}: requeueing job {place.job}", file=sys.stderr, flush=True)
-        scheduler.put_back(place.job)
+        print(f"slurm: {signals.number.name}: requeueing job {place.shown}", file=sys.stderr, flush=True)
+        scheduler.put_back(place.shown)
     except SlurmError as error:
         print(f"slurm: error: {error}", file=sys.stderr)
     return status

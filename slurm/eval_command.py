@@ -14,9 +14,10 @@ import yaml
 from slurm import resources as options
 from slurm.errors import SlurmError
 from slurm.job import CommandJob
-from slurm.launch import in_full, print_files, short
+from slurm.launch import in_full, print_files
 from slurm.resources import Resources
 from slurm.run_folder import Job, RunFolder
+from slurm.runs import shown_path
 from slurm.submit import After, log_pattern, python_of, sbatch_file, submit
 
 _EXAMPLES = """\
@@ -61,7 +62,7 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         print_files([("evaluation", evaluation.file())])
         return 0
     evaluation.submit()
-    print(f"next: python -m slurm logs -f {shlex.quote(short(folder.path))}")
+    print(f"next: python -m slurm logs -f {shlex.quote(shown_path(folder.path))}")
     return 0
 
 
@@ -93,7 +94,7 @@ class Evaluation:
                 after=self.after,
             )
         )  # fmt: skip
-        what = self.target if "://" in self.target else short(Path(self.target))
+        what = self.target if "://" in self.target else shown_path(Path(self.target))
         place = f"{asked.gpus_per_node or 'no'} GPU, {asked.cpus_per_task} CPUs"
         waiting = f", when job {self.after} is done" if self.after else ""
         print(f"job {job}: evaluation of {what}, {place}{waiting}")

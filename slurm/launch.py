@@ -25,7 +25,6 @@ class Launch:
     folder: RunFolder
     text: str
     values: dict[str, Any]
-    overrides: tuple[str, ...]
     frozen: Path
 
     def job(self, resources: Resources) -> TrainingJob:
@@ -51,7 +50,7 @@ class Launch:
         self.folder.add_job(
             Job(
                 job, "train", resources.nodes, resources.ranks, logs, resources.cluster, str(self.frozen),
-                self.overrides, resources.as_fields(),
+                resources=resources.as_fields(),
             )
         )  # fmt: skip
 
@@ -61,7 +60,7 @@ def prepare(config: str, overrides: Sequence[str]) -> Launch:
     text, values = train_config.complete(config, overrides)
     folder = RunFolder(train_config.run_folder(values))
     frozen = folder.jobs_path / f"{time.strftime('%Y%m%d-%H%M%S')}.yaml"
-    return Launch(folder, text, values, tuple(overrides), frozen)
+    return Launch(folder, text, values, frozen)
 
 
 def with_cpus(resources: Resources, launches: Sequence[Launch]) -> Resources:
@@ -85,12 +84,6 @@ def refuse_second(folder: RunFolder, kinds: Sequence[str], remedy: str) -> None:
             f"{folder.path} already has job {job.job} ({job.state}): python -m slurm cancel {folder.path}, "
             f"or {remedy}"
         )
-
-
-def short(path: Path) -> str:
-    """As the user would type it from here."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def in_full(place: str) -> str:

@@ -11,7 +11,8 @@ other one ends the job, with its cause in the run folder.
 
 from __future__ import annotations
 
-import socket
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from enum import Enum
 
 from slurm import cause, rendezvous, scheduler
 from slurm.errors import SlurmError
+from slurm.network import interface_towards, interfaces
 from slurm.place import Place
 from slurm.ranks import Ranks
 from slurm.run_folder import Attempt, Failure, Outcome, RunFolder
@@ -30,9 +32,14 @@ _POLL_S = 0.25
 _LOOK_S = 2.0  # between two looks into the run folder for failures of other nodes
 _RESEND_S = 2.0  # between two signals to the ranks
 LEAVING_S = 20.0  # from another node's failure to the end of our ranks
+ENDING_S = 45.0  # from a failure here; torchrun gives the other ranks 30 s
 DECISION_S = 30.0  # for the nodes before this one to decide what becomes of the job
+# For the node that decides to have its will with SLURM, which then ends this task: one that left earlier
+# would end the job.
+STAY_S = 3 * scheduler.PATIENCE_S + scheduler.ANSWER_S + scheduler.ENDING_S
 RECORD_S = 60.0  # for word of another node to be seen here
 ACCOUNT_S = 15.0  # for another node to write down why it failed
+GRACE_S = 600.0  # for SLURM to end a job that it preempts
 MARGIN_S = 15.0  # before the time limit
 
 
@@ -69,22 +76,22 @@ def run_node(training: Training, place: Place) -> int:
             return _give_up(place, folder, refused)
     lacking = _lacking_interface(training.interface)
     if lacking:
-        folder.add_failure(Failure(time.time(), "mistake", None, place.name, place.attempt, lacking))
-        return _after_failure(place, folder)
+        failure = Failure(time.time(), "mistake", None, place.name, place.attempt, lacking)
+        folder.add_failure(failure)
+        return _after_failure(place, folder, failure)
     address = scheduler.node_address(place.nodes[0]) if len(place.nodes) > 1 else "localhost"
     endpoint = f"{address}:{rendezvous.port_of(place.job, place.restart)}"
     ranks = Ranks(_command(training, place, endpoint), _environment(training, place))
     end = _wait(ranks, training, place, folder, signals)
     if end is End.LEFT:
-        return _after_leaving(place, folder)
+        return _after_leaving(place, folder, taken=signals.number == signal.SIGTERM)
     if end is End.LIMIT:
         return _start_again(place, folder, "stopped", "the ranks had not left before the time limit")
-    _note_failure(ranks, end, training, place, folder, endpoint)
-    return _after_failure(place, folder)
+    return _after_failure(place, folder, _note_failure(ranks, end, training, place, folder, endpoint))
 
 
 def _lacking_interface(name: str | None) -> str | None:
-    known = [interface for _, interface in socket.if_nameindex()]
+    known = interfaces()
     if name is None or name in known:
         return None
     return f"there is no network interface {name} here: give --interface one of {', '.join(known)}"
@@ -108,11 +115,19 @@ def _command(training: Training, place: Place, endpoint: str) -> list[str]:
 
 def _environment(training: Training, place: Place) -> dict[str, str]:
     return {
-        **rendezvous.network(training.interface),
+        **_network(training.interface, place),
         "VOXSHARD_ATTEMPT": place.attempt,
         "VOXSHARD_NODE": place.name,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _network(interface: str | None, place: Place) -> dict[str, str]:
+    """gloo, which also serves runs on GPUs, would take the address that this node's own name has here."""
+    if interface is not None or len(place.nodes) == 1:
+        return rendezvous.network(interface)
+    found = interface_towards(scheduler.node_address(place.nodes[1 if place.leads else 0]))
+    return {"GLOO_SOCKET_IFNAME": found} if found and "GLOO_SOCKET_IFNAME" not in os.environ else {}
 
 
 def _begin(training: Training, place: Place, folder: RunFolder) -> str | None:
@@ -147,16 +162,17 @@ class End(Enum):
 
 def _wait(ranks: Ranks, training: Training, place: Place, folder: RunFolder, signals: Signals) -> End:
     """Wait for the end of torchrun; tell the ranks to stop, or end them, when the job must leave."""
-    asked = looked = failed_at = 0.0
+    asked = looked = 0.0
+    failed_at: dict[bool, float] = {}  # when a failure was first seen: of this node, of another one
     deadline = float("inf")
     while (status := ranks.poll()) is None:
         time.sleep(_POLL_S)
         now = time.monotonic()
         if signals.number is not None and now - asked > _RESEND_S:
+            ranks.ask_to_stop()
             if not asked:
                 _say(place, f"{signals.number.name}: the ranks save after their step, and leave")
                 deadline = now + _patience(training, place, signals)
-            ranks.ask_to_stop()
             asked = now
         if now > deadline:
             _say(place, "the time limit is near, and the ranks have not left: ending them")
@@ -164,15 +180,14 @@ def _wait(ranks: Ranks, training: Training, place: Place, folder: RunFolder, sig
             return End.LIMIT
         if now - looked > _LOOK_S:
             looked = now
-            if not failed_at and any(failure.host != place.name for failure in _first_causes(place, folder)):
-                failed_at = now
-        if failed_at and now - failed_at > LEAVING_S:
-            _say(
-                place,
-                f"another node failed {LEAVING_S:.0f} s ago, and ranks here still wait for it: ending them",
-            )
-            ranks.kill()
-            return End.PEER
+            for failure in _first_causes(place, folder):
+                failed_at.setdefault(failure.host == place.name, now)
+        for own, limit, end in ((True, ENDING_S, End.FAILED), (False, LEAVING_S, End.PEER)):
+            if own in failed_at and now - failed_at[own] > limit:
+                whose = "this node" if own else "another node"
+                _say(place, f"{whose} failed {limit:.0f} s ago, and ranks here still wait: ending them")
+                ranks.kill()
+                return end
     return End.FAILED if status else End.LEFT
 
 
@@ -180,21 +195,21 @@ def _patience(training: Training, place: Place, signals: Signals) -> float:
     """Seconds that the ranks have to leave; SLURM's signal may come much later than it was asked for."""
     if not signals.limited:
         return float("inf")  # SLURM knows when it ends a job that it preempts or requeues, and brings it back
-    left = scheduler.seconds_left(place.job) if place.on_slurm else None
+    left = scheduler.seconds_left(place.shown) if place.on_slurm else None
     known = training.signal_delay_s if left is None else left
     return max(0.0, min(known, training.signal_delay_s) - MARGIN_S)
 
 
 def _note_failure(
     ranks: Ranks, end: End, training: Training, place: Place, folder: RunFolder, endpoint: str
-) -> None:
+) -> Failure | None:
     """Leave this node's account in the run folder, unless a rank of it has said what happened."""
     said = [failure for failure in folder.failures(place.attempt) if failure.host == place.name]
     if end is End.PEER or any(failure.kind != "peer" for failure in said):
-        return
+        return None
     found = cause.killed_rank(ranks.output(), node=place.name)
     if found is None and said:
-        return  # its ranks have lost another node's, no more
+        return None  # its ranks have lost another node's, no more
     if found is None:
         found = cause.from_output(
             ranks.output(),
@@ -203,10 +218,12 @@ def _note_failure(
             endpoint=endpoint,
             python=training.python,
         )
-    folder.add_failure(Failure(time.time(), found.kind, found.rank, place.name, place.attempt, found.text))
+    failure = Failure(time.time(), found.kind, found.rank, place.name, place.attempt, found.text)
+    folder.add_failure(failure)
+    return failure
 
 
-def _after_leaving(place: Place, folder: RunFolder) -> int:
+def _after_leaving(place: Place, folder: RunFolder, *, taken: bool) -> int:
     """All ranks of this node left content: the training is done, or was stopped."""
 
     def said() -> str | None:
@@ -221,23 +238,26 @@ def _after_leaving(place: Place, folder: RunFolder) -> int:
             _note_end(place, folder, "done")
         return 0
     if place.leads:
-        return _start_again(place, folder, "stopped", "stopped by a signal")
-    time.sleep(RECORD_S)  # SLURM ends this task when the first node has requeued the job
+        return _start_again(place, folder, "stopped", "stopped by a signal", taken=taken)
+    time.sleep(STAY_S)
     return STOPPED
 
 
-def _after_failure(place: Place, folder: RunFolder) -> int:
+def _after_failure(place: Place, folder: RunFolder, own: Failure | None) -> int:
+    """own: this node's, which the folder may be unable to hold."""
     if not place.leads:
         # Ending this task would end the job before the first node has decided what becomes of it; and
         # if it is the first node that was lost, the next one has to decide.
         decided = _until(lambda: _decided(place, folder), DECISION_S * place.node)
         if decided:
-            time.sleep(DECISION_S)
+            time.sleep(STAY_S)
             return 1
     # Another node may still be writing down what it knows: its loss is noticed here first.
-    _until(lambda: bool(_first_causes(place, folder)), ACCOUNT_S)
-    failures = _first_causes(place, folder) or folder.failures(place.attempt)
+    _until(lambda: own is not None or bool(_first_causes(place, folder)), ACCOUNT_S)
+    failures = _first_causes(place, folder) or ([own] if own else folder.failures(place.attempt))
     why = told(failures[0]) if failures else "lost another node, which left no word"
+    if all(failure.kind == "peer" for failure in failures) and folder.saved_step() == 0:
+        why += "; if it is so at every start, name the network that joins the nodes with --interface"
     if any(failure.kind == "mistake" for failure in failures) or not place.on_slurm:
         return _give_up(place, folder, why)
     return _start_again(place, folder, "failed", why)
@@ -258,8 +278,8 @@ def told(failure: Failure) -> str:
     return text if failure.host in text else f"{rank}{failure.host}: {text}"
 
 
-def _start_again(place: Place, folder: RunFolder, outcome: Outcome, why: str) -> int:
-    """Put the job back into the queue; SLURM then ends this task."""
+def _start_again(place: Place, folder: RunFolder, outcome: Outcome, why: str, *, taken: bool = False) -> int:
+    """Put the job back into the queue; SLURM then ends this task. taken: by SIGTERM, as in preemption."""
     _note_end(place, folder, outcome, why)
     step = folder.saved_step()
     again = f"to go on from step {step}: python -m slurm resume {folder.path}"
@@ -267,10 +287,12 @@ def _start_again(place: Place, folder: RunFolder, outcome: Outcome, why: str) ->
         _say(place, f"{why}; {again}")
         return STOPPED
     try:
-        _say(place, f"{why}; requeueing job {place.job}, which goes on from step {step}")
-        scheduler.put_back(place.job)
+        _say(place, f"{why}; requeueing job {place.shown}, which goes on from step {step}")
+        scheduler.put_back(place.shown)
     except SlurmError as error:
         _say(place, f"{error}; {again}")
+        if taken and not isinstance(error, scheduler.NotRequeued):
+            time.sleep(GRACE_S)  # SLURM requeues a preempted job by itself, if its tasks are there at the end
     return STOPPED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -29,7 +30,7 @@ class Ranks:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            preexec_fn=_before_exec,
+            preexec_fn=functools.partial(_before_exec, os.getpid()),
             text=True,
             errors="replace",
         )
@@ -67,7 +68,7 @@ class Ranks:
             sys.stderr.flush()
 
 
-def _before_exec() -> None:
+def _before_exec(parent: int) -> None:
     """In the child: end with the parent, and leave the signals to the ranks.
 
     An ignored signal stays ignored over exec until a program takes it in hand, as a rank does
@@ -75,14 +76,16 @@ def _before_exec() -> None:
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    end_with_parent()
+    end_with_parent(parent)
 
 
-def end_with_parent() -> None:
-    """Ask the kernel to end this process when its parent dies."""
+def end_with_parent(parent: int) -> None:
+    """In a child before it becomes another program: ask the kernel to end it when its parent dies."""
     if sys.platform.startswith("linux"):
         set_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _children(pid: int) -> list[int]:

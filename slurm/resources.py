@@ -61,6 +61,10 @@ class Resources:
             raise SlurmError(f"--cluster is {self.cluster!r}: give slurm, local or debug")
         if self.cluster != "slurm" and self.nodes > 1:
             raise SlurmError(f"--cluster {self.cluster} is one machine: --nodes {self.nodes} needs slurm")
+        if self.signal_delay < 30:
+            raise SlurmError(
+                f"--signal-delay is {self.signal_delay} s: give at least 30, for a step and a checkpoint"
+            )
         if self.signal_delay >= self.time * 60:
             raise SlurmError(
                 f"--signal-delay {self.signal_delay} s is not less than --time {self.time} min: "

@@ -27,7 +27,7 @@ class Job:
     """A job of the run.
 
     job: as squeue shows it, 12 or 12_3; kind: train, eval, …; nodes, ranks_per_node: its size;
-    config: the YAML it runs; overrides: further arguments of the command; resources: what was asked
+    config: the YAML it runs; overrides: the training's arguments besides; resources: what was asked
     of SLURM, for submitting it again; logs: a pattern of paths; after: the job it waits for.
     """
 
@@ -120,7 +120,7 @@ class RunFolder:
     def failures(self, attempt: str | None = None) -> list[Failure]:
         """Of one attempt or of all: first causes before ranks that only lost another, then by time."""
         found = []
-        for path in (self.path / "failures").glob("*.json"):
+        for path in (self.path / "failures").glob(f"{attempt or '*'}-*.json"):
             try:
                 record = json.loads(path.read_text())
                 failure = Failure(
@@ -176,8 +176,8 @@ class RunFolder:
         folder = self.path / "failures"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            name = folder / f"{failure.time:.3f}-{failure.host}.json"
-            draft = name.with_suffix(".new")
+            name = folder / f"{failure.attempt or 'hand'}-{failure.time:.3f}-{failure.host}.json"
+            draft = name.with_name(name.name + ".new")
             draft.write_text(json.dumps(asdict(failure)) + "\n")
             draft.replace(name)
         except OSError:
@@ -187,6 +187,8 @@ class RunFolder:
         """Raises SlurmError where the folder cannot be made or written."""
         try:
             self.jobs_path.mkdir(parents=True, exist_ok=True)
+            # Now, as a node that asked for it in vain might not see it for half a minute on NFS.
+            (self.path / "failures").mkdir(exist_ok=True)
             probe = self.jobs_path / f".probe-{os.getpid()}"
             probe.write_bytes(b"")
             probe.unlink()

@@ -13,7 +13,9 @@ from datetime import datetime
 
 from slurm.errors import SlurmError
 
+ANSWER_S = 120  # for a controller that is away to come back
 ENDING_S = 120  # for SLURM to end a job that it was told to requeue
+_AGAIN_S = 5  # between two tries
 PATIENCE_S = 60  # a controller under load answers late, and commands wait for it
 # The job is over or on its way there by somebody's will: bringing it back would be against that will.
 ENDED = ("CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL")
@@ -75,20 +77,37 @@ def requeue(job: str) -> None:
 def put_back(job: str) -> None:
     """Put this process's own job back into the queue, unless it is over by somebody's will; await the end.
 
-    Raises SlurmError where it cannot be put back, or stays.
+    job: as squeue shows it: the bare number of an array's element may stand for the whole array. Tries
+    again while the controller does not answer. Raises SlurmError where it cannot be put back, or stays.
     """
-    state = job_fields(job).get("JobState", "")
-    if state == "COMPLETING":
-        raise SlurmError(f"SLURM is ending job {job} already, and requeues it if nobody cancelled it")
-    if state in ENDED:
-        raise SlurmError(f"job {job} is {state}, and is not requeued")
-    try:
-        requeue(job)
-    except SlurmError as error:
-        if "pending execution" not in str(error):  # which says that somebody was quicker
-            raise SlurmError(f"could not requeue job {job} ({error})") from None
+    end = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            fields = job_fields(job)
+            _refuse_ended(job, fields.get("JobState", ""), fields.get("Reason", ""))
+            requeue(job)
+            break
+        except NotRequeued:
+            raise
+        except SlurmError as error:
+            if "pending execution" in str(error):  # somebody was quicker
+                break
+            if not available() or time.monotonic() > end or "disabled" in str(error):
+                raise SlurmError(f"could not requeue job {job} ({error})") from None
+            time.sleep(_AGAIN_S)
     time.sleep(ENDING_S)
     raise SlurmError(f"SLURM has not ended job {job} within {ENDING_S} s of requeueing it")
+
+
+class NotRequeued(SlurmError):
+    """The job is over by somebody's will."""
+
+
+def _refuse_ended(job: str, state: str, reason: str) -> None:
+    if state == "COMPLETING" and reason != "TimeLimit":
+        raise NotRequeued(f"SLURM is ending job {job} already, and requeues it if nobody cancelled it")
+    if state in ENDED:
+        raise NotRequeued(f"job {job} is {state}, and is not requeued")
 
 
 def cancel(job: str) -> None:

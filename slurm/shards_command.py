@@ -10,9 +10,10 @@ from pathlib import Path
 from slurm import resources as options
 from slurm.errors import SlurmError
 from slurm.job import CommandJob
-from slurm.launch import in_full, print_files, refuse_second, short
+from slurm.launch import in_full, print_files, refuse_second
 from slurm.resources import Resources
 from slurm.run_folder import Job, RunFolder
+from slurm.runs import shown_path
 from slurm.submit import After, array_of, check_chain, log_pattern, python_of, sbatch_file, submit
 
 _MAKE_SHARDS = ("-m", "shard_tools.cli")  # not the command's own name, which --python may not have in PATH
@@ -82,7 +83,7 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     _note(folder, job, "merge", (), merge_asked, after=array)
     print(f"job {job}: merging, when all parts are done; it does not start if one fails")
     print(f"logs: {folder.jobs_path}/{array}_*_log.out, {log_pattern(folder.jobs_path, job)}")
-    shown = shlex.quote(short(folder.path))
+    shown = shlex.quote(shown_path(folder.path))
     print(f"next: python -m slurm status {shown}   |   make-shards merge {shlex.quote(url)}", end="")
     print(" (names the parts that are missing)   |   the same command again packs them")
     return 0

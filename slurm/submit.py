@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -114,7 +115,7 @@ def _executor(
             "sbatch and srun are not in PATH here: log in where SLURM's commands are installed, or give "
             "--cluster local to run on this machine"
         )
-    extra = {"slurm_python": resources.python} if resources.python and cluster == "slurm" else {}
+    extra = {"slurm_python": _deaf_at_first(python_of(resources))} if cluster == "slurm" else {}
     try:
         executor = submitit.AutoExecutor(folder, cluster=cluster, **extra)
     except OSError as error:
@@ -185,6 +186,9 @@ def _run_here(executor: submitit.AutoExecutor, task: Task) -> str:
 @contextlib.contextmanager
 def _clean_environment() -> Iterator[None]:
     """A job that submits a job must not hand its own SLURM and submitit variables on."""
+    if "SLURM_JOB_ID" not in os.environ:  # a user's SBATCH_PARTITION and the like count
+        yield
+        return
     config = os.environ.get("SLURM_CONF")
     with submitit.helpers.clean_env():
         if config is not None:  # says where SLURM is, not which job this is
@@ -196,6 +200,11 @@ def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if "error" in line.lower() or "fatal" in line.lower()]
     return (told or lines or ["no reason given"])[-1]
+
+
+def _deaf_at_first(python: str) -> str:
+    """A signal while Python starts must not end the task before it can put its job back into the queue."""
+    return f"""bash -c 'trap "" TERM USR1 USR2; exec "$0" "$@"' {shlex.quote(python)}"""
 
 
 def python_of(resources: Resources) -> str:

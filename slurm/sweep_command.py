@@ -16,9 +16,10 @@ from slurm import resources as options
 from slurm import sweep_summary
 from slurm.errors import SlurmError
 from slurm.job import CommandJob
-from slurm.launch import Launch, in_queue, prepare, print_files, short, with_cpus
+from slurm.launch import Launch, in_queue, prepare, print_files, with_cpus
 from slurm.resources import Resources
 from slurm.run_folder import Job, RunFolder
+from slurm.runs import shown_path
 from slurm.submit import After, array_of, check_chain, log_pattern, python_of, sbatch_file, submit
 from slurm.sweep_folder import SweepFolder, SweepRun
 from slurm.sweep_grid import combinations, parse_vary
@@ -121,7 +122,7 @@ def _sweep(arguments: argparse.Namespace, overrides: Sequence[str], resources: R
     else:
         print("nothing to submit")
     if not arguments.dry_run:
-        print(f"next: python -m slurm sweep --summary {shlex.quote(short(folder.path))}")
+        print(f"next: python -m slurm sweep --summary {shlex.quote(shown_path(folder.path))}")
     return 0
 
 

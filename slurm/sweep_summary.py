@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from slurm import scheduler
 from slurm.launch import in_queue
-from slurm.run_folder import RunFolder
-from slurm.scheduler import Queued
+from slurm.run_state import run_state
+from slurm.seen import Seen
 from slurm.sweep_folder import SweepFolder
 
 
 @dataclass(frozen=True)
 class Row:
-    """A run: state is done, running, waiting (in the queue), stopped, failed, killed or not started.
-
-    step: of the last line of metrics; loss: its; eer: the lowest of a validation, in percent;
-    failure: last line of why it failed.
+    """A run: state as `status` calls it; step: of the last line of metrics; loss: its; eer: the lowest of a
+    validation, in percent; failure: why it failed, in a line.
     """
 
     name: str
@@ -35,37 +34,24 @@ class Row:
 def summarise(folder: SweepFolder) -> list[Row]:
     """The runs by their EER, lowest first; those without one last, by number."""
     runs = folder.runs()
-    queued = in_queue([folder.folder_of(run) for run in runs], ["train"])
+    queue = in_queue([folder.folder_of(run) for run in runs], ["train"]) if scheduler.available() else None
     rows = []
     for run in runs:
-        records = folder.folder_of(run)
-        steps = records.metrics("train")
-        state = state_of(records, queued)
+        seen = Seen.read(folder.folder_of(run))
+        state, why = run_state(seen, queue, time.time())
+        last = seen.trained[-1] if seen.trained else {}
         rows.append(
             Row(
                 run.name,
                 run.values,
                 state,
-                int(steps[-1]["step"]) if steps else records.saved_step(),
-                _finite(steps[-1].get("loss")) if steps else None,
-                _best(records.metrics("validation")),
-                _failure(records) if state in ("failed", "killed") else None,
+                int(last.get("step", seen.folder.saved_step())),
+                _finite(last.get("loss")),
+                _best(seen.validated),
+                why if state in ("failed", "lost") and why else None,
             )
         )
     return sorted(rows, key=lambda row: (row.eer is None, row.eer or 0.0, row.name))
-
-
-def state_of(folder: RunFolder, queued: dict[str, Queued]) -> str:
-    """queued: jobs that wait or run, by id."""
-    jobs = [job for job in folder.jobs() if job.kind == "train"]
-    said = str(folder.state().get("state", "not started"))
-    last = queued.get(jobs[-1].job) if jobs else None
-    if last is not None and last.state == "PENDING":
-        return "waiting"
-    if last is not None and last.state == "RUNNING":
-        return "running"
-    known_to_slurm = bool(jobs) and jobs[-1].cluster == "slurm" and scheduler.available()
-    return "killed" if said == "running" and last is None and known_to_slurm else said
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -103,13 +89,3 @@ def _finite(value: Any) -> float | None:
 def _best(validations: Sequence[dict[str, Any]]) -> float | None:
     found = [eer for line in validations if (eer := _finite(line.get("eer"))) is not None]
     return min(found, default=None)
-
-
-def _failure(folder: RunFolder) -> str | None:
-    """Of the newest attempt that failed, the first cause."""
-    failures = folder.failures()
-    if not failures:
-        return None
-    newest = max(failures, key=lambda failure: failure.time).attempt
-    said = folder.failures(newest)[0].message.strip()
-    return said.splitlines()[-1] if said else None

@@ -10,9 +10,10 @@ from dataclasses import replace
 from slurm import resources as options
 from slurm.errors import SlurmError
 from slurm.eval_command import Evaluation, require_validation
-from slurm.launch import prepare, print_files, refuse_second, short, with_cpus
+from slurm.launch import Launch, prepare, print_files, refuse_second, with_cpus
 from slurm.resources import Resources
 from slurm.run_folder import RunFolder
+from slurm.runs import shown_path
 from slurm.submit import check_chain, log_pattern, sbatch_file, submit
 
 _TRAIN = """\
@@ -71,7 +72,7 @@ def _add_then_eval(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     resources = options.from_options(arguments)
-    return _launch(arguments, arguments.config, overrides, resources)
+    return _launch(arguments, prepare(arguments.config, overrides), arguments.config, resources)
 
 
 def _resume(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -85,13 +86,16 @@ def _resume(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         Resources.from_fields(last.resources) if last.resources else options.read_site(arguments.site)[0]
     )
     resources = options.from_options(arguments, recorded)
-    return _launch(arguments, last.config, overrides, resources)
+    launch = prepare(last.config, (*last.overrides, *overrides))
+    if launch.folder.path.resolve() != folder.path.resolve():
+        raise SlurmError(
+            f"{last.config} is of the run {launch.folder.path}, not of {folder.path}: give "
+            f"-- --run.folder {arguments.folder}, or submit it with python -m slurm train"
+        )
+    return _launch(arguments, launch, last.config, resources)
 
 
-def _launch(
-    arguments: argparse.Namespace, config: str, overrides: Sequence[str], resources: Resources
-) -> int:
-    launch = prepare(config, overrides)
+def _launch(arguments: argparse.Namespace, launch: Launch, config: str, resources: Resources) -> int:
     folder = launch.folder
     if arguments.then_eval:
         check_chain(resources)
@@ -117,6 +121,6 @@ def _launch(
     print(f"logs: {logs}")
     if arguments.then_eval:
         replace(evaluation, after=job).submit()
-    shown = shlex.quote(short(folder.path))
+    shown = shlex.quote(shown_path(folder.path))
     print(f"next: python -m slurm status {shown}   |   python -m slurm logs -f {shown}")
     return 0

@@ -78,7 +78,7 @@ def tell_run_folder(folder: str, kind: Kind, text: str) -> None:
     path = os.path.join(folder, "failures")
     with contextlib.suppress(OSError):
         os.makedirs(path, exist_ok=True)
-        name = os.path.join(path, f"{now:.3f}-rank{rank}.json")
+        name = os.path.join(path, f"{record['attempt'] or 'hand'}-{now:.3f}-rank{rank}.json")
         with open(name + ".new", "w", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         os.replace(name + ".new", name)
@@ -86,7 +86,17 @@ def tell_run_folder(folder: str, kind: Kind, text: str) -> None:
 
 def explained(error: Exception) -> UserError | None:
     """What to say in place of a traceback; None where nothing says it better."""
-    return _lacking_module(error) or _lost_reader(error) or _lost_peer(error)
+    return _lacking_module(error) or _out_of_memory(error) or _lost_reader(error) or _lost_peer(error)
+
+
+def _out_of_memory(error: Exception) -> RankError | None:
+    if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be imported to tell
+        return None
+    said = str(error).splitlines()[0]
+    return RankError(
+        f"a GPU of {node_name()} ran out of memory ({said}): use more processes, a smaller batch.speakers, "
+        "or train.precision bf16"
+    )
 
 
 def _lacking_module(error: Exception) -> RankError | None:

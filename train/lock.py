@@ -187,7 +187,11 @@ def _remove(path: Path, content: str) -> None:
 def _keep(path: Path, owner: Owner, beat: float, done: threading.Event) -> None:
     beats = 0
     while not done.wait(beat):
-        found = _read(path)
+        try:
+            found = _read(path)
+        except OSError as error:  # a file system that is away for a while
+            logger.warning("%s cannot be read (%s)", path, error.strerror)
+            continue
         if found is not None and found[0] != owner:
             logger.error(
                 "%s is held by %s by now, who took this run for dead: ending, before two write to one folder",

@@ -252,8 +252,8 @@ class Trainer:
         """
         if step == self.saved_step and validated is None:
             return
-        self.saved_step = step
         if not self.process.leads:
+            self.saved_step = step
             return
         eer = None if validated is None else validated.metrics["eer"]
         plan = self.stream.plan
@@ -271,5 +271,6 @@ class Trainer:
             },
             eer,
         )
+        self.saved_step = step
         self.saved()
         logger.info("step %d: wrote %s", step, self.checkpoints.url_of(step))

@@ -74,10 +74,11 @@ def test_a_rank_that_gave_up_by_itself_was_not_killed(text: str) -> None:
             "collective of NCCL timed out",
         ),
         (
-            "torch.OutOfMemoryError: CUDA out of memory. Tried",
+            "usage: train\nerror: unrecognized arguments: --optim.lrr 1\nE1122 failed (exitcode: 2)",
             "mistake",
-            "a GPU of node n2 ran out of memory",
+            "error: unrecognized arguments: --optim.lrr 1",
         ),
+        ("train[rank 0]: error: no such shards", "mistake", "error: no such shards"),
         ("OSError: [Errno 28] No space left on device: '/tmp/x'", "mistake", "a disk of node n2 is full"),
         ("something\nelse\n\n", "crash", "torchrun on node n2 ended with status 1; its last line: else"),
         ("", "crash", "and said nothing"),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm import node
+from slurm import node, scheduler
+from slurm.errors import SlurmError
 from slurm.node import STOPPED, Training, run_node
 from slurm.place import Place
 from slurm.rendezvous import port_of, torchrun
@@ -20,7 +21,7 @@ SLURM = Path(__file__).parents[2] / "slurm"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DECISION_S", "ACCOUNT_S", "RECORD_S"):
+    for name in ("DECISION_S", "ACCOUNT_S", "RECORD_S", "STAY_S", "GRACE_S"):
         monkeypatch.setattr(node, name, 0.5)
     monkeypatch.setattr(node.Signals, "listen", lambda self: None)
 
@@ -119,3 +120,53 @@ def test_slurm_imports_none_of_the_other_packages() -> None:
             for name in names:
                 package = name.partition(".")[0]
                 assert package not in {"train", "eval", "models", "shard_tools", "torch"}, f"{path}: {name}"
+
+
+def fake_scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """A scontrol first on PATH that notes its arguments."""
+    notes = tmp_path / "scontrol.txt"
+    path = tmp_path / "bin" / "scontrol"
+    path.parent.mkdir()
+    path.write_text(f'#!/bin/bash\necho "$@" >> {notes}\n{script}\n')
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(path.parent), prepend=":")
+    for name in ("ENDING_S", "_AGAIN_S"):
+        monkeypatch.setattr(scheduler, name, 0.1)
+    return notes
+
+
+def test_an_element_of_an_array_requeues_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = fake_scontrol(tmp_path, monkeypatch, "echo JobState=RUNNING")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    run = tmp_path / "run"
+    training = Training(str(run), (), 1, python=stand_in(tmp_path, state(run, "stopped")))
+    assert run_node(training, Place("7", 0, 0, (HERE,))) == STOPPED
+    assert notes.read_text().splitlines()[-1] == "requeue 7_3"
+
+
+def test_a_controller_that_is_away_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = tmp_path / "count"
+    script = f"echo x >> {count}; [ $(wc -l < {count}) -gt 3 ] || {{ echo 'Unable to contact' >&2; exit 1; }}"
+    notes = fake_scontrol(tmp_path, monkeypatch, script)
+    with pytest.raises(SlurmError, match="has not ended job 7"):
+        scheduler.put_back("7")
+    assert notes.read_text().splitlines()[-1] == "requeue 7"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("JobState=COMPLETING", "SLURM is ending job 7 already"),
+        ("JobState=CANCELLED", "is CANCELLED, and is not"),
+    ],
+)
+def test_what_somebody_ended_stays_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str
+) -> None:
+    notes = fake_scontrol(tmp_path, monkeypatch, f"echo {said}")
+    with pytest.raises(scheduler.NotRequeued, match=words):
+        scheduler.put_back("7")
+    assert "requeue" not in notes.read_text()

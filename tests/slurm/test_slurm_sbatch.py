@@ -81,8 +81,8 @@ def test_an_array_packs_and_a_merge_follows(cluster: Cluster, corpus: Corpus, tm
         tmp_path,
         job="#SBATCH --job-name=shards --time=10",
         array="#SBATCH --array=1-2 --cpus-per-task=1",
-        ROOT=f"ROOT={corpus.folder}/wav",
-        URL=f"URL={tmp_path}/shards",
+        PARTS="PARTS=2",
+        WHAT=f"WHAT=({corpus.folder}/wav {tmp_path}/shards)",
         OPTIONS="OPTIONS=(--utterances-per-shard 30)",
     )
     chdir = f"--chdir={tmp_path}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from slurm import train_config
 from slurm.__main__ import main
 from slurm.errors import SlurmError
-from slurm.run_folder import Failure, RunFolder
+from slurm.run_folder import Attempt, Failure, RunFolder
 from slurm.sweep_folder import SweepFolder
 from slurm.sweep_grid import combinations, parse_vary, run_name
 
@@ -51,7 +52,8 @@ def finish(
     """Leave in a run's folder what a training would."""
     folder = Path("sw", name)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "state.json").write_text(json.dumps({"state": state, "saved_step": step}))
+    said = {"state": state, "saved_step": step, "time": time.time()}
+    (folder / "state.json").write_text(json.dumps(said))
     lines = [] if loss is None else [{"step": step, "group": "train", "loss": loss}]
     lines += [{"step": step, "group": "validation", "eer": eer} for eer in eers]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -181,6 +183,10 @@ def test_the_summary_is_sorted_and_tells_states_apart(fake, capsys):
     finish("003-lr=4", state="running", step=10)
     finish("004-lr=5", state="failed", step=10)
     failed = RunFolder("sw/004-lr=5")
+    failed.begin_attempt(Attempt("17.0", "17_4", ("n1", "n2"), time.time(), 0))
+    failed.end_attempt("17.0", "failed", "old")
+    failed.begin_attempt(Attempt("17.1", "17_4", ("n1", "n2"), time.time(), 0))
+    failed.end_attempt("17.1", "failed", "train: error: the loss is nan")
     failed.add_failure(Failure(1.0, "crash", 0, "n1", "17.0", "old"))
     failed.add_failure(Failure(3.0, "peer", 1, "n1", "17.1", "lost another rank"))
     failed.add_failure(Failure(2.0, "mistake", 0, "n2", "17.1", "Traceback\ntrain: error: the loss is nan"))
@@ -196,11 +202,11 @@ def test_the_summary_is_sorted_and_tells_states_apart(fake, capsys):
         ["002-lr=3", "3", "done", "30", "0.2500", "3.250"],
         ["000-lr=1", "1", "done", "30", "0.5000", "4.500"],
         ["001-lr=2", "2", "running", "20", "", ""],
-        ["003-lr=4", "4", "killed", "10", "", ""],
+        ["003-lr=4", "4", "lost", "10", "", ""],
         ["004-lr=5", "5", "failed", "10", "", ""],
-        ["005-lr=6", "6", "waiting", "0", "", ""],
+        ["005-lr=6", "6", "pending", "0", "", ""],
     ]
-    assert "004-lr=5 failed: train: error: the loss is nan" in shown
+    assert "004-lr=5 failed: rank 0 on n2: train: error: the loss is nan" in shown
     assert Path("sw/summary.md").read_text() == shown
     [first, *_] = json.loads(Path("sw/summary.json").read_text())
     assert (first["name"], first["values"], first["eer"]) == ("002-lr=3", {"optim.lr": "3"}, 3.25)

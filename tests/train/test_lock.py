@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from shard_tools.errors import UserError
+from train import lock
 from train.lock import NAME, Owner, hold
 
 QUICK = {"beat": 0.1, "still": 0.6}
@@ -156,3 +157,21 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(UserError, match=r"file cannot be written"), hold(str(path), **QUICK):
         pass
+
+
+def test_a_file_system_that_is_away_for_a_while_stops_no_beats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, failures = lock._read, []
+
+    def away(path: Path):
+        if len(failures) < 3:
+            failures.append(1)
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    with hold(str(tmp_path), **QUICK):
+        monkeypatch.setattr(lock, "_read", away)
+        time.sleep(1.0)
+        assert json.loads((tmp_path / NAME).read_text())["beats"] > 0
+    assert failures

@@ -1,0 +1,81 @@
+"""What a rank says of its failure, and what it means to whoever may start the run again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from shard_tools.errors import UserError
+from shard_tools.storage_errors import StorageError
+from train.failure import LostPeerError, RankError, explained, kind_of, tell_run_folder
+
+
+def overloaded() -> UserError:
+    try:
+        try:
+            raise TimeoutError("read timed out")
+        except TimeoutError as cause:
+            raise StorageError("s3://b/k: gave up after 8 tries") from cause
+    except StorageError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (UserError("lower optim.lr"), "mistake"),
+        (overloaded(), "crash"),
+        (RankError("a broken shard"), "mistake"),
+        (RankError("an overloaded store", passing=True), "crash"),
+        (LostPeerError("gone"), "peer"),
+        (RuntimeError("a defect"), "crash"),
+    ],
+)
+def test_kinds(error: Exception, kind: str) -> None:
+    assert kind_of(error) == kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (ModuleNotFoundError("No module named 'x'"), "mistake", "No module named 'x': "),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+            "mistake",
+            "smaller batch.speakers",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+            "crash",
+            "a reading process ended",
+        ),
+        (RuntimeError("[gloo] Connection closed by peer"), "peer", "lost the other processes"),
+    ],
+)
+def test_explained(error: Exception, kind: str, words: str) -> None:
+    told = explained(error)
+    assert told is not None
+    assert words in str(told)
+    assert kind_of(told) == kind
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    assert explained(ValueError("of ours")) is None
+
+
+def test_the_run_folder_gets_a_whole_record_named_by_the_start(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("VOXSHARD_ATTEMPT", "12.1")
+    monkeypatch.setenv("VOXSHARD_NODE", "n7")
+    monkeypatch.setenv("RANK", "3")
+    tell_run_folder(str(tmp_path), "crash", "words")
+    [path] = (tmp_path / "failures").iterdir()
+    assert path.name.startswith("12.1-")
+    record = json.loads(path.read_text())
+    assert (record["kind"], record["rank"], record["host"], record["message"]) == ("crash", 3, "n7", "words")
+
+
+def test_a_run_folder_that_cannot_be_written_is_no_second_failure(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    tell_run_folder(str(tmp_path / "file"), "crash", "words")

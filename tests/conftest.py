@@ -19,8 +19,8 @@ REAL_AUDIO = Path(__file__).parents[2] / "shared" / "data"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first: a broken function is known before minutes of whole runs.
 
-    Those on SLURM spend much time waiting for it, and share one: they go to one process, beside which
-    another one runs the other slow ones.
+    Then those on SLURM, which spend much time waiting for it, a file of them in one process, which
+    shares its SLURM and what it compares with.
     """
 
     def turn(item: pytest.Item) -> int:
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)
     for item in items:
         if turn(item) == 1:
-            item.add_marker(pytest.mark.xdist_group("slurm"))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -226,17 +226,10 @@ def _note_failure(
 def _after_leaving(place: Place, folder: RunFolder, *, taken: bool) -> int:
     """All ranks of this node left content: the training is done, or was stopped."""
 
-    def said() -> str | None:
-        """Rank 0's last word, which may be on another node, and take its time on a shared file system."""
-        state = folder.state()
-        word = str(state.get("state"))
-        return word if state.get("attempt") == place.attempt and word in ("done", "stopped") else None
-
-    _until(lambda: said() is not None, RECORD_S)
-    if said() == "done":
-        if place.leads:
-            _note_end(place, folder, "done")
-        return 0
+    # Rank 0 may be on another node, and its last word take its time on a shared file system.
+    _until(lambda: _last_word(place, folder) is not None, RECORD_S)
+    if _last_word(place, folder) == "done":
+        return _done(place, folder)
     if place.leads:
         return _start_again(place, folder, "stopped", "stopped by a signal", taken=taken)
     time.sleep(STAY_S)
@@ -245,6 +238,9 @@ def _after_leaving(place: Place, folder: RunFolder, *, taken: bool) -> int:
 
 def _after_failure(place: Place, folder: RunFolder, own: Failure | None) -> int:
     """own: this node's, which the folder may be unable to hold."""
+    if _last_word(place, folder) == "done":
+        _say(place, "the training is done; what failed after that is in the log")
+        return _done(place, folder)
     if not place.leads:
         # Ending this task would end the job before the first node has decided what becomes of it; and
         # if it is the first node that was lost, the next one has to decide.
@@ -261,6 +257,19 @@ def _after_failure(place: Place, folder: RunFolder, own: Failure | None) -> int:
     if any(failure.kind == "mistake" for failure in failures) or not place.on_slurm:
         return _give_up(place, folder, why)
     return _start_again(place, folder, "failed", why)
+
+
+def _last_word(place: Place, folder: RunFolder) -> str | None:
+    """Rank 0's: done or stopped, said by all ranks together after their last step; None before."""
+    state = folder.state()
+    word = str(state.get("state"))
+    return word if state.get("attempt") == place.attempt and word in ("done", "stopped") else None
+
+
+def _done(place: Place, folder: RunFolder) -> int:
+    if place.leads:
+        _note_end(place, folder, "done")
+    return 0
 
 
 def _decided(place: Place, folder: RunFolder) -> bool:

@@ -50,6 +50,14 @@ def test_done(tmp_path: Path) -> None:
     assert (attempt.outcome, attempt.saved_before, attempt.saved_after) == ("done", 0, 5)
 
 
+def test_a_failure_after_the_end_takes_nothing_from_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    training = Training(str(run), (), 1, python=stand_in(tmp_path, f"{state(run, 'done')}; exit 1"))
+    assert run_node(training, place()) == 0
+    [attempt] = RunFolder(run).attempts()
+    assert attempt.outcome == "done"
+
+
 def test_stopped_without_slurm_it_says_how_to_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

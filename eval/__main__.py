@@ -130,9 +130,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     checkpoint = read_checkpoint(found.url)
     trials = read_trials(options.trials or validation_of(checkpoint["config"], "trials", found.url))
     source = open_source(options.data or validation_of(checkpoint["config"], "data", found.url))
-    own = (
-        {} if options.trials else checkpoint["config"]["validation"]
-    )  # the run's trials, as the run took them
+    # The run's own trials are taken as the run took them.
+    own = {} if options.trials else checkpoint["config"]["validation"]
     crops = own.get("crops", 0) if options.crops is None else options.crops
     crop_frames = options.crop_frames or own.get("crop_frames", 400)
     out = options.out or default_out(found, checkpoint["step"])

@@ -72,9 +72,8 @@ class Prepared:
     """What a batch needs to be augmented, once: the draws, and the audio of the additive kinds' clips."""
 
     draws: Draws
-    sounds: dict[
-        str, Iterator[npt.NDArray[np.int16]]
-    ]  # by kind: (frames,) of each clip, see Source.one_by_one
+    # By kind: (frames,) of each clip, see Source.one_by_one.
+    sounds: dict[str, Iterator[npt.NDArray[np.int16]]]
 
 
 class Augmenter:

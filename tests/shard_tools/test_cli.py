@@ -232,3 +232,20 @@ def test_workers_do_not_outlive_their_parent(tmp_path, number):
     while not all(gone(int(path.read_text())) for path in started):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_reader_that_goes_away_is_no_failure() -> None:
+    """`make-shards … | head -1`: no traceback, not even when Python ends."""
+    code = (
+        "import sys\nfrom shard_tools.errors import exit_status\n"
+        "sys.exit(exit_status(lambda: [print('x' * 100) for _ in range(10**5)] and 0, program='p'))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141

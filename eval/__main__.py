@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from importlib.metadata import version
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from eval.sources import open_source
 from eval.trials import read_trials
 from shard_tools import storage
 from shard_tools.errors import UserError, exit_status
+from shard_tools.text import redacted, shown
+from shard_tools.version import add_version, version
 
 _EXAMPLES = """\
 Examples:
@@ -37,11 +39,13 @@ Examples:
 OUT then holds metrics.json, scores.txt (score path path), det.png and report.html.
 """
 
+# Of the crops of one utterance together: 1,000 s of audio, 32 MB, of which some dozens are in memory at once.
+CROP_FRAMES_OF_AN_UTTERANCE = 100_000
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's); returns the exit status."""
-    options = _parser().parse_args(argv)
-    return exit_status(lambda: _evaluate(options), program="eval")
+    return exit_status(lambda: _evaluate(_parser().parse_args(argv)), program="eval")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "checkpoint",
+        type=_place,
         metavar="CHECKPOINT",
         help="a checkpoint file, a folder of checkpoints, or the folder of a run: path or URL",
     )
@@ -64,30 +69,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--trials",
+        type=_place,
         metavar="FILE",
         help="lines 'label path path', label 1 or 0 (default: the run's validation.trials)",
     )
     parser.add_argument(
         "--data",
+        type=_place,
         metavar="URL_OR_FOLDER",
         help="shards (a folder or URL with manifest.json), or a folder of 16 kHz mono WAV or FLAC files "
         "from which the list's paths start (default: the run's validation.data)",
     )
     parser.add_argument(
         "--out",
+        type=_place,
         metavar="FOLDER",
         help="where the results go; made if absent (default, for a run: RUN/eval/step-XXXXXXXX)",
     )
     parser.add_argument(
         "--crops",
-        type=_count,
+        type=_whole(0, 1000),
         metavar="N",
         help="evenly spaced crops of each utterance; 0 embeds it whole (default: 0, and as in the run's "
         "validation without --trials)",
     )
     parser.add_argument(
         "--crop-frames",
-        type=_positive,
+        type=_whole(1, CROP_FRAMES_OF_AN_UTTERANCE),
         metavar="F",
         help="feature frames of 10 ms in a crop, which has F*160+240 audio frames (default: 400 or as above)",
     )
@@ -113,14 +121,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--batch-utterances",
-        type=_positive,
+        type=_whole(1, 4096),
         default=16,
         metavar="B",
         help="utterances to a batch, in which pieces of equal length are embedded at once (default 16)",
     )
     parser.add_argument(
-        "--threads", type=_positive, default=4, metavar="N", help="threads that read ahead (default 4)"
+        "--threads", type=_whole(1, 256), default=4, metavar="N", help="threads that read ahead (default 4)"
     )
+    add_version(parser)
     return parser
 
 
@@ -134,6 +143,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     own = {} if options.trials else checkpoint["config"]["validation"]
     crops = own.get("crops", 0) if options.crops is None else options.crops
     crop_frames = options.crop_frames or own.get("crop_frames", 400)
+    if crops * crop_frames > CROP_FRAMES_OF_AN_UTTERANCE:
+        raise UserError(
+            f"--crops {crops} of --crop-frames {crop_frames} are {crops * crop_frames} feature frames of "
+            f"each utterance; {CROP_FRAMES_OF_AN_UTTERANCE} (17 minutes) are allowed: lower one of them"
+        )
     out = options.out or default_out(found, checkpoint["step"])
     network = load_network(checkpoint, device, name=found.url)
     prepare_folder(out)
@@ -152,11 +166,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     metrics = {
         **result.metrics,
-        "checkpoint": found.url,
+        "checkpoint": redacted(found.url),
         "step": checkpoint["step"],
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "versions": {
-            "voxshard": version("voxshard"),
+            "voxshard": version(),
             "torch": str(torch.__version__),
             "numpy": np.__version__,
             "python": platform.python_version(),
@@ -167,7 +181,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"eval: {text}", file=sys.stderr)
+    print(f"eval: {shown(text)}", file=sys.stderr)
 
 
 def summary(metrics: dict[str, Any], report: str) -> str:
@@ -180,7 +194,7 @@ def summary(metrics: dict[str, Any], report: str) -> str:
     lines += [
         f"  {f'minDCF(p_target={p_target})':<22} {cost:7.4f}" for p_target, cost in metrics["min_dcf"].items()
     ]
-    return "\n".join([*lines, f"  report: {report}"])
+    return "\n".join([*lines, f"  report: {shown(report)}"])
 
 
 def _device(name: str) -> torch.device:
@@ -191,22 +205,32 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """An argument's type: a whole number from `low` to `high`."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
+        return value
+
+    return read
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
+def _place(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give a path or URL")
+    return text
 
 
 def _probability(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0.0 < value < 1.0:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value

@@ -20,7 +20,9 @@ from eval.metrics import equal_error_rate, error_rates, min_dcf
 from eval.score import score_trials
 from eval.sources import Source, require_all
 from eval.trials import Trials
+from shard_tools.text import redacted
 
+UNITS = {"eer": "percent", "min_dcf": "normalised cost from 0 to 1", "seconds": "seconds"}
 _GATHER_ROWS_BYTES = 32 << 20  # of one rank in one collective, so that a full GPU has room for it
 
 
@@ -28,7 +30,7 @@ _GATHER_ROWS_BYTES = 32 << 20  # of one rank in one collective, so that a full G
 class EvaluationResult:
     """scores: float64 (T,), one a trial, in the list's order; metrics: plain values, ready for JSON.
 
-    `metrics` holds eer (percent), eer_threshold, min_dcf and min_dcf_threshold (by
+    `metrics` holds eer (percent), eer_threshold, units, min_dcf and min_dcf_threshold (by
     p_target as text; a threshold is None where rejecting everything is best), trials,
     targets, nontargets, utterances, trial_list, trial_list_sha256, data, scoring,
     crops, crop_feature_frames (None for whole utterances) and seconds.
@@ -81,13 +83,14 @@ def evaluate_network(
     targets = int(np.count_nonzero(trials.label))
     metrics = {
         **detection_metrics(scores, trials.label, p_targets),
+        "units": dict(UNITS),
         "trials": len(trials),
         "targets": targets,
         "nontargets": len(trials) - targets,
         "utterances": len(trials.names),
         "trial_list": trials.name,
         "trial_list_sha256": trials.digest,
-        "data": source.url,
+        "data": redacted(source.url),
         "scoring": scoring,
         "crops": crops,
         "crop_feature_frames": crop_feature_frames if crops else None,

@@ -33,7 +33,11 @@ def write_outputs(
     metrics: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> None:
-    """Write the four files below `url` (a folder or any URL), each whole or absent; metrics.json last."""
+    """Write the four files below `url` (a folder or any URL), each whole or absent; metrics.json last.
+
+    Nothing is written unless all four can be made. Raises ValueError for metrics that are not finite.
+    """
+    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     rates = error_rates(scores, trials.label)
     points = operating_points(rates, metrics)
     title = f"Detection error trade-off: {trials.name}"
@@ -42,12 +46,15 @@ def write_outputs(
     storage.publish_bytes(storage.join(url, "scores.txt"), scores_text(scores, trials).encode())
     storage.publish_bytes(storage.join(url, "det.png"), det)
     storage.publish_bytes(storage.join(url, "report.html"), page.encode())
-    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     storage.publish_bytes(storage.join(url, "metrics.json"), text.encode())
 
 
 def scores_text(scores: npt.NDArray[np.float64], trials: Trials) -> str:
-    """Lines `score path path` in the list's order, with as many digits as give the same float64 back."""
+    """Lines `score path path` in the list's order, with as many digits as give the same float64 back.
+
+    Parted by blanks, or by tabs where paths hold blanks.
+    """
     names = trials.names
+    gap = "\t" if any(" " in name for name in names) else " "
     lines = zip(scores.tolist(), trials.left.tolist(), trials.right.tolist(), strict=True)
-    return "".join(f"{score!r} {names[left]} {names[right]}\n" for score, left, right in lines)
+    return "".join(f"{score!r}{gap}{names[left]}{gap}{names[right]}\n" for score, left, right in lines)

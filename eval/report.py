@@ -15,6 +15,7 @@ from eval import plots
 from eval.metrics import ErrorRates
 from eval.plots import OperatingPoint
 from eval.trials import Trials
+from shard_tools.text import redacted
 
 WORST = 20
 
@@ -101,7 +102,7 @@ def build_report(
     return _PAGE.format(
         title=html.escape(f"Speaker verification: {trials.name}"),
         style=_STYLE,
-        subtitle=html.escape(subtitle),
+        subtitle=html.escape(redacted(subtitle)),
         cards="\n".join(cards),
         det=_image(det, "DET curve"),
         histogram=_image(histogram, "Histograms of target and non-target scores"),
@@ -149,16 +150,15 @@ def _table(
     return (
         f"<section><h2>{title}</h2>"
         f'<p class="note">{meaning}; at the EER threshold, {WORST} at most</p>'
-        '<div class="scroll"><table>'
+        "<table>"
         "<thead><tr><th>score</th><th>utterance</th><th>utterance</th></tr></thead>"
-        f"<tbody>{rows or none}</tbody></table></div></section>"
+        f"<tbody>{rows or none}</tbody></table></section>"
     )
 
 
 def _yaml(values: Mapping[str, Any]) -> str:
-    return html.escape(
-        yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, default_flow_style=False)
-    )
+    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return html.escape(redacted(text))
 
 
 _STYLE = """
@@ -183,12 +183,13 @@ h2 { font-size: 16px; margin: 0 0 2px; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(480px, 100%), 1fr)); gap: 14px;
   margin-bottom: 14px; align-items: start; }
 img { display: block; width: 100%; height: auto; margin-top: 8px; }
-.scroll { overflow-x: auto; margin-top: 10px; }
-table { border-collapse: collapse; width: 100%; font-size: 13px; }
+table { border-collapse: collapse; width: 100%; font-size: 13px; margin-top: 10px; }
 th { text-align: left; color: var(--soft); font-weight: 600; }
-th, td { padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: anywhere; }
 tr:last-child td { border-bottom: 0; }
-td:first-child { font-variant-numeric: tabular-nums; }
+th:first-child, td:first-child { white-space: nowrap; overflow-wrap: normal;
+  font-variant-numeric: tabular-nums; }
 pre { margin: 10px 0 0; white-space: pre-wrap; overflow-wrap: anywhere;
   font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -94,5 +95,17 @@ def require_all(source: Source, names: Sequence[str], trial_list: str) -> None:
         few = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise UserError(
             f"{source.url}: {len(missing)} of the {len(names)} utterances in {trial_list} are not there: "
-            f"{few}; the list's paths start from the data folder (or the folder that was packed)"
+            f"{few}; {_remedy(source, missing[0])}"
         )
+
+
+def _remedy(source: Source, missing: str) -> str:
+    """What to do about a name that is not there; one character may be written in two ways in Unicode."""
+    for form in ("NFC", "NFD"):
+        written = unicodedata.normalize(form, missing)
+        if written != missing and not source.missing([written]):
+            return (
+                f"a name that differs from {missing!r} in its Unicode form only is there: write the list's "
+                f"names in the form {form}, as the data have them"
+            )
+    return "the list's paths start from the data folder (or the folder that was packed)"

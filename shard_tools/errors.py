@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
 
-from shard_tools.text import printable, redacted
+from shard_tools.text import SafeFormatter, printable, redacted
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 CLOSED_PIPE = 141  # 128 + SIGPIPE
@@ -31,6 +32,8 @@ def exit_status(command: Callable[[], int | None], *, program: str) -> int:
     130 after Ctrl-C, and 141, without a word, when whoever read the
     output has gone (`… | head`).
     """
+    if logging.lastResort is not None:  # what is logged where no log was set up
+        logging.lastResort.setFormatter(SafeFormatter())
     try:
         try:
             status = command() or 0

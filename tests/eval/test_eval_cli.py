@@ -86,6 +86,24 @@ def test_mistakes_cost_one_line(arguments, capsys, name, value, message):
     assert error.count("\n") == 1
 
 
+def test_crops_that_would_fill_the_memory(arguments, capsys):
+    assert run(arguments, "--crops", "1000", "--crop-frames", "400") == 1
+    assert "lower one of them" in capsys.readouterr().err
+
+
+def test_units_stand_beside_the_numbers(arguments, tmp_path):
+    assert run(arguments) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["units"]["eer"] == "percent"
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("voxshard ")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there(arguments, capsys):
     assert run(arguments | {"--device": "cuda"}) == 1
@@ -100,6 +118,14 @@ def test_a_gpu_that_is_not_there(arguments, capsys):
         ["--p-target", "1"],
         ["--scoring", "plda"],
         ["--threads", "0"],
+        ["--threads", "100000"],
+        ["--crops", "100000000"],
+        ["--crops", "1e8"],
+        ["--crop-frames", "100000000"],
+        ["--batch-utterances", "100000000"],
+        ["--p-target", "nan"],
+        ["--data", ""],
+        ["--out", " "],
     ],
 )
 def test_wrong_values_are_refused(arguments, capsys, wrong):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
@@ -77,3 +78,12 @@ def test_a_broken_manifest_is_not_taken_for_a_folder_of_audio(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(UserError, match=r"manifest\.json"):
         open_source(str(tmp_path))
+
+
+def test_a_name_in_the_other_unicode_form_is_told_apart(tmp_path):
+    composed = unicodedata.normalize("NFC", "Zoë/1.wav")
+    folder = tmp_path / composed.split("/")[0]
+    folder.mkdir()
+    (folder / "1.wav").write_bytes(b"")
+    with pytest.raises(UserError, match=r"Unicode form only is there: .*NFC"):
+        require_all(open_source(str(tmp_path)), [unicodedata.normalize("NFD", composed)], "list.txt")

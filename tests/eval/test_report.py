@@ -163,6 +163,28 @@ def test_files(tmp_path):
     assert scores_text(scores, trials).endswith("\n")
 
 
+def test_nothing_is_written_of_metrics_that_are_no_numbers(tmp_path):
+    scores, trials, metrics = evaluation()
+    with pytest.raises(ValueError, match="JSON"):
+        write_outputs(str(tmp_path), scores, trials, metrics | {"step": float("nan")}, CONFIG)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_of_paths_with_blanks_are_parted_by_tabs():
+    trials = Trials(np.array([1], np.int8), np.array([0]), np.array([1]), ["a b", "c"], "t", "")
+    assert scores_text(np.array([0.5]), trials) == "0.5\ta b\tc\n"
+
+
+def test_credentials_do_not_reach_the_page():
+    scores, trials, metrics = evaluation()
+    config = {"data": {"url": "https://user:secret@host/x?sig=hidden"}}
+    metrics = metrics | {"checkpoint": "https://user:secret@host/c.pt"}
+    page = build_report(scores, trials, error_rates(scores, trials.label), metrics, config)
+    assert "secret" not in page
+    assert "hidden" not in page
+    assert "https://***@host/x" in page
+
+
 def test_metrics_of_an_earlier_evaluation_do_not_outlive_it(tmp_path, monkeypatch):
     scores, trials, metrics = evaluation()
     write_outputs(str(tmp_path), scores, trials, metrics, CONFIG)

@@ -1,12 +1,24 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eval.trials import read_trials
 from shard_tools.errors import UserError
+
+NAMES = st.lists(
+    st.text(st.characters(categories=("L", "N", "Zs"), exclude_characters="\u2028\u2029"), min_size=1)
+    .map(str.strip)
+    .filter(lambda part: part and part.strip(" \t\r\n\v\f") == part),
+    min_size=1,
+    max_size=3,
+).map("/".join)
 
 
 def write(tmp_path, text, name="trials.txt"):
@@ -35,6 +47,31 @@ def test_any_url():
     assert (trials.name, trials.names) == ("t.txt", ["a", "b", "c"])
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_label(tmp_path):
+    text = b"\xef\xbb\xbf1 a b\n0 a c\n"
+    trials = read_trials(write(tmp_path, text))
+    assert (trials.names, trials.label.tolist()) == (["a", "b", "c"], [1, 0])
+    assert trials.digest == hashlib.sha256(text).hexdigest()
+
+
+def test_paths_with_blanks_in_a_list_of_tabs(tmp_path):
+    trials = read_trials(write(tmp_path, "1\ta/my file.wav\ta/1.wav\r\n0 \t a/1.wav\tb/2 3.wav\r\n"))
+    assert trials.names == ["a/my file.wav", "a/1.wav", "b/2 3.wav"]
+
+
+@given(st.lists(st.tuples(st.booleans(), NAMES, NAMES), min_size=1, max_size=8), st.booleans())
+def test_what_is_written_is_read_back(rows, mark):
+    rows = [*rows, (True, "a", "b"), (False, "a", "b")]
+    text = "".join(f"{int(same)}\t{left}\t{right}\n" for same, left, right in rows)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "t.txt")
+        path.write_bytes(b"\xef\xbb\xbf" * mark + text.encode())
+        trials = read_trials(str(path))
+    assert [bool(label) for label in trials.label] == [same for same, _, _ in rows]
+    assert [trials.names[place] for place in trials.left] == [left for _, left, _ in rows]
+    assert [trials.names[place] for place in trials.right] == [right for _, _, right in rows]
+
+
 def test_names_keep_blanks_that_are_not_ascii(tmp_path):
     assert read_trials(write(tmp_path, "1 a\u00a0b c\n0 é/1.wav c\n")).names == ["a\u00a0b", "c", "é/1.wav"]
 
@@ -53,7 +90,14 @@ def test_names_keep_blanks_that_are_not_ascii(tmp_path):
         ("1.0 a b\n0 a c\n", "line 1: the label"),
         ("1 a b\n1 a c\n", r"none of the 2 trials are non-target"),
         ("0 a b\n", r"none of the 1 trials are target"),
-        (b"1 a b\n0 a \xff\n", "not UTF-8"),
+        (b"1 a b\n0 a \xff\n", "line 2: .*not UTF-8"),
+        ("1 a/my file.wav a/1.wav\n0 a b\n", "line 1: .* found 4: .*; where paths hold blanks, .* tabs"),
+        ("1,a,b\n0,a,c\n", "line 1: .*not by commas"),
+        ("1 a b\n0 a /etc/c.wav\n", "line 2: the path '/etc/c.wav' does not start from the data folder"),
+        ("1 a b\n0 a x/../../c.wav\n", "line 2: .* does not start from the data folder"),
+        ("1 a b\n0 a c\0d\n", "line 2: .* holds control characters"),
+        ("1 a b\n0 a \x1b[31mc\n", "line 2: .* holds control characters"),
+        ("1 a b\n0 a c\n".encode("utf-16"), "UTF-16"),
     ],
 )
 def test_bad_lists_are_refused_in_one_line_that_names_them(tmp_path, text, message):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from tqdm import tqdm
 
 from shard_tools import audio
+from shard_tools.audio_info import Window
 from shard_tools.convert import check_convertible
 from shard_tools.listing import ProblemsError
+from shard_tools.regular_file import open_regular
 from shard_tools.workers import Report, run
 
 _FILES_PER_TASK = 500
+_HEAD_BYTES = 4096  # enough of a file for its header in all but freak cases
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,11 @@ def check_sources(
             problems.extend(bad)
             convertible |= other_format
     if problems:
-        hint = " (--convert makes other rates, channels and bit depths fit)" if convertible else ""
+        hint = (
+            " (--convert makes other rates, channels, bit depths and unknown lengths fit)"
+            if convertible
+            else ""
+        )
         raise ProblemsError([text for _, text in sorted(problems)], f"nothing was packed{hint}")
     return found
 
@@ -60,36 +68,37 @@ def _check(task: _Task, report: Report) -> tuple[list[tuple[int, int]], list[tup
         name = os.path.join(task.root, path)
         size = mtime = 0
         try:
-            with open(name, "rb") as file:
+            with open_regular(name, name) as file:
                 status = os.fstat(file.fileno())
                 size, mtime = status.st_size, status.st_mtime_ns
-                head = file.read(audio.HEADER_BYTES)
-                try:
-                    _check_header(head, size, name, task.convert)
-                except audio.AudioError:
-                    if size <= len(head):
-                        raise
-                    # a long chunk may come before the audio
-                    _check_header(head + file.read(), size, name, task.convert)
+                _check_header(_window(file), size, name, task.convert)
         except audio.AudioError as error:
             problems.append((row, str(error)))
             convertible |= isinstance(error, audio.FormatError)
         except OSError as error:
-            found = (
-                "does not exist"
-                if isinstance(error, FileNotFoundError)
-                else f"cannot be read ({error.strerror})"
-            )
-            problems.append((row, f"{name}: {found}"))
+            problems.append((row, f"{name}: cannot be read ({error.strerror})"))
         stats.append((size, mtime))
         report(1)
     return stats, problems, convertible
 
 
-def _check_header(head: bytes, size: int, name: str, convert: bool) -> None:
+def _window(file: BinaryIO) -> Window:
+    """What lies in the file: its beginning, read at once, and what is asked for beyond that."""
+    head = file.read(_HEAD_BYTES)
+
+    def at(start: int, count: int) -> bytes:
+        if start + count <= len(head):
+            return head[start : start + count]
+        file.seek(start)
+        return file.read(count)
+
+    return at
+
+
+def _check_header(at: Window, size: int, name: str, convert: bool) -> None:
     try:
-        audio.require_fit(audio.probe_header(head, size, name), name)
+        audio.require_fit(audio.probe_window(at, size, name), name)
     except audio.FormatError:
         if not convert:
             raise
-        check_convertible(name)
+        check_convertible(at, size, name)

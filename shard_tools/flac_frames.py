@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from shard_tools.audio import SAMPLE_RATE, AudioError, reason
+from shard_tools.audio_info import SAMPLE_RATE, AudioError
+from shard_tools.decoder import DECODER_ERRORS, reason
 
 HEAD_BYTES = 42  # of `stream_head`
 
@@ -192,7 +193,7 @@ def decode_piece(data: bytearray, piece: Piece, start: int, count: int, name: st
             # All of it: soundfile seeks after a read, and where the frames' numbers do not begin at 0
             # libsndfile can seek to the very end alone.
             samples: npt.NDArray[np.int16] = file.read(piece.samples, dtype="int16")
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except DECODER_ERRORS as error:
         raise AudioError(f"{name}: damaged FLAC ({reason(error)})") from error
     if len(samples) != piece.samples:
         raise AudioError(f"{name}: damaged FLAC: ends after {len(samples)} of {piece.samples} samples")

@@ -7,6 +7,7 @@ has the rules); the manifest comes last. `pack` makes all shards and the manifes
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from shard_tools.pack_parts import Part, Record, publish_record
 from shard_tools.pack_plan import PackOptions, PackPlan, dataset_inputs
 from shard_tools.scratch import scratch_folder
 from shard_tools.shard_writer import ShardTask, entry_of, write_shard
+from shard_tools.text import printable
 from shard_tools.workers import run
 
 
@@ -213,26 +215,43 @@ def _reusable(tasks: Sequence[ShardTask], names: Sequence[str]) -> dict[int, Sha
 def _make(
     tasks: Sequence[ShardTask], reused: dict[int, ShardEntry], workers: int, progress: bool
 ) -> Iterator[tuple[int, ShardEntry]]:
-    """Make shards and yield (number, entry) of each; afterwards raise ProblemsError if files were refused."""
+    """Make shards and yield (number, entry) of each; afterwards raise ProblemsError if files were refused.
+
+    What converting cut off is said on stderr, whatever the end.
+    """
     tasks = [task for task in tasks if task.number not in reused]
     if tasks and tasks[0].url.startswith("memory:"):
         workers = 1  # another process's memory is not ours
     problems: list[str] = []
+    clipped: dict[str, int] = {}
     total = sum(source.size for task in tasks for source in task.sources)
-    with tqdm(
-        total=total,
-        unit="B",
-        unit_scale=True,
-        desc="packing",
-        disable=None if progress else True,
-        smoothing=0.1,
-    ) as bar:
-        for task, result in run(write_shard, tasks, workers=workers, progress=bar.update):
-            problems.extend(result.problems)
-            if result.entry is not None:
-                yield task.number, result.entry
+    try:
+        with tqdm(
+            total=total,
+            unit="B",
+            unit_scale=True,
+            desc="packing",
+            disable=None if progress else True,
+            smoothing=0.1,
+        ) as bar:
+            for task, result in run(write_shard, tasks, workers=workers, progress=bar.update):
+                problems.extend(result.problems)
+                clipped |= result.clipped
+                if result.entry is not None:
+                    yield task.number, result.entry
+    finally:
+        if clipped:
+            print(_clipping(clipped), file=sys.stderr)
     if problems:
         raise ProblemsError(
             sorted(problems),
             "no manifest was written; mend or unlist the files and run again (whole shards are kept)",
         )
+
+
+def _clipping(clipped: dict[str, int]) -> str:
+    most = max(sorted(clipped), key=clipped.__getitem__)
+    return printable(
+        f"{len(clipped)} converted file{'s' * (len(clipped) != 1)} went beyond full scale:"
+        f" {sum(clipped.values())} samples were cut off there, {clipped[most]} of them in {most}"
+    )

@@ -17,6 +17,7 @@ from shard_tools.convert import convert
 from shard_tools.errors import UserError
 from shard_tools.flac_frames import FrameTable, find_frames
 from shard_tools.manifest import ShardEntry
+from shard_tools.regular_file import open_regular
 from shard_tools.storage_errors import explain
 from shard_tools.tar import TarBuilder
 from shard_tools.workers import Report
@@ -77,10 +78,14 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """entry is None when `problems` (one line each) kept the shard from being made."""
+    """entry is None when `problems` (one line each) kept the shard from being made.
+
+    clipped: by path, how many samples converting cut off at full scale, where it did.
+    """
 
     entry: ShardEntry | None
     problems: list[str]
+    clipped: dict[str, int]
 
 
 def shard_names(number: int) -> tuple[str, str]:
@@ -95,6 +100,7 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
     """
     temporary = os.path.join(task.scratch, task.tar_name)
     problems: list[str] = []
+    clipped: dict[str, int] = {}
     rows: list[tuple[int, int, int, int, int, int]] = []
     tables: list[FrameTable | None] = []
     try:
@@ -102,11 +108,13 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
             tar = TarBuilder(file)
             for source in task.sources:
                 try:
-                    data, info = _member(task, source)
+                    data, info, beyond = _member(task, source)
                 except UserError as error:
                     problems.append(str(error))
                     report(source.size)
                     continue
+                if beyond:
+                    clipped[source.path] = beyond
                 if not problems:
                     offset = tar.add(f"{source.key}.{info.codec}", data)
                     tar.add(
@@ -119,7 +127,7 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
                 report(source.size)
             tar.finish()
         if problems:
-            return ShardResult(None, problems)
+            return ShardResult(None, problems, clipped)
         index = _index(task, tar, rows, tables)
         index_data = index_file.to_bytes(index)
         pack_claim.require(task.url, task.plan)
@@ -130,7 +138,7 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
-    return ShardResult(entry_of(task.tar_name, task.index_name, index, index_data), [])
+    return ShardResult(entry_of(task.tar_name, task.index_name, index, index_data), [], clipped)
 
 
 def describe(speaker: str, label: int, path: str, frames: int) -> bytes:
@@ -158,30 +166,38 @@ def entry_of(tar_name: str, index_name: str, index: index_file.ShardIndex, index
     )
 
 
-def _member(task: ShardTask, source: Source) -> tuple[bytes, audio.AudioInfo]:
-    """A sample's audio member and what its header says; UserError names the file and what was found."""
+def _member(task: ShardTask, source: Source) -> tuple[bytes, audio.AudioInfo, int]:
+    """A sample's audio member, what its header says, and how many of its samples were clipped.
+
+    UserError names the file and what was found.
+    """
     name = os.path.join(task.root, source.path)
     try:
-        with open(name, "rb") as file:
+        with open_regular(name, name) as file:
             status = os.fstat(file.fileno())
-            data = file.read()
+            changed = (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns)
+            data = b"" if changed else file.read(source.size + 1)
+        if changed or len(data) != source.size:
+            raise UserError(f"{name}: changed while it was being packed; run again when it is at rest")
+        codec: audio.Codec = "flac" if source.path.lower().endswith(".flac") else "wav"
+        if task.format != "keep":
+            codec = task.format
+        clipped = 0
+        try:
+            samples = audio.decode(data, name)  # what its header hides shows only here
+        except audio.FormatError:
+            if not task.convert:
+                raise
+            converted = convert(data, name)
+            data, clipped = audio.encode(converted.samples, codec), converted.clipped
+        else:
+            if task.format != "keep":
+                data = audio.encode(samples, codec)
+        return data, audio.probe(data, name), clipped
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror})") from error
-    if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns) or len(data) != source.size:
-        raise UserError(f"{name}: changed while it was being packed; run again when it is at rest")
-    codec: audio.Codec = "flac" if source.path.lower().endswith(".flac") else "wav"
-    if task.format != "keep":
-        codec = task.format
-    try:
-        samples = audio.decode(data, name)  # a FLAC that is cut short shows only here
-    except audio.FormatError:
-        if not task.convert:
-            raise
-        data = audio.encode(convert(data, name), codec)
-    else:
-        if task.format != "keep":
-            data = audio.encode(samples, codec)
-    return data, audio.probe(data, name)
+    except MemoryError as error:
+        raise UserError(f"{name}: {source.size} bytes are more than this machine has memory for") from error
 
 
 def _index(

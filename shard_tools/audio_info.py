@@ -1,0 +1,77 @@
+"""What is known of an audio file before it is decoded, and the errors that speak of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from shard_tools.errors import UserError
+
+SAMPLE_RATE = 16000
+# What is resampled to 16 kHz: below telephone speech there is no speech, and sound cards end at 768 kHz.
+LOWEST_RATE, HIGHEST_RATE = 4000, 768_000
+# RIFF's own bound, and more than any utterance has.
+LARGEST_FILE = 1 << 32
+
+Codec = Literal["wav", "flac"]
+Window = Callable[
+    [int, int], bytes
+]  # (start, count) → those bytes of a file; fewer where they are not at hand
+
+
+class AudioError(UserError):
+    """A file or utterance is not the audio that it should be; the text names it and what was found."""
+
+
+class FormatError(AudioError):
+    """Not what shards hold as it is, but perhaps audio that can be converted."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of an audio file says.
+
+    frames: number of sample frames; subtype: "PCM_16", "PCM_24", "FLOAT" …;
+    pcm_offset: byte offset in the file of the first frame when it is 16-bit PCM WAV, else None.
+    """
+
+    frames: int
+    sample_rate: int
+    channels: int
+    subtype: str
+    codec: Codec
+    pcm_offset: int | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether shards can hold it as it is."""
+        known = self.codec == "flac" or self.pcm_offset is not None
+        return known and (self.sample_rate, self.channels, self.subtype) == (SAMPLE_RATE, 1, "PCM_16")
+
+    def describe(self) -> str:
+        """For example "8000 Hz, 2 channels, PCM_16"."""
+        return f"{self.sample_rate} Hz, {self.channels} channel{'s' * (self.channels != 1)}, {self.subtype}"
+
+
+def most_frames(size: int) -> int:
+    """The most frames that a file of `size` bytes is taken to hold.
+
+    Speech at the lowest bit rates has some 60 frames in a byte. A few bytes that say they hold hours, be it
+    by a false length or by compressed silence, would take all memory. An hour is always allowed.
+    """
+    return max(1 << 26, 128 * size)
+
+
+def require_rate(rate: int, name: str) -> None:
+    """Raise AudioError for a sample rate that no recording of speech has."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(
+            f"{name}: its header says {rate} Hz; sample rates from {LOWEST_RATE} to {HIGHEST_RATE} Hz can be"
+            " converted, and others are taken for damage"
+        )
+
+
+def bytes_window(data: bytes) -> Window:
+    """A window on bytes at hand."""
+    return lambda start, count: data[start : start + count]

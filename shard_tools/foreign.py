@@ -22,12 +22,13 @@ from shard_tools import manifest as manifest_file
 from shard_tools.errors import UserError
 from shard_tools.flac_frames import FrameTable, find_frames
 from shard_tools.keys import key_problem, split_member
-from shard_tools.listing import EXTENSIONS, ProblemsError
+from shard_tools.listing import ProblemsError
 from shard_tools.manifest import Manifest
 from shard_tools.pack import PackSummary
 from shard_tools.shard_writer import entry_of
 from shard_tools.tar import Member, checksums, members
 from shard_tools.verify import local_copy
+from shard_tools.walk import EXTENSIONS
 from shard_tools.workers import Report, run
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")

@@ -69,7 +69,7 @@ class FolderSource:
     def missing(self, names: Sequence[str]) -> list[str]:
         folder = storage.local_path(self.url)
         if folder is not None:
-            return [name for name in names if not os.path.isfile(os.path.join(folder, name))]
+            return [name for name in names if storage.kind(os.path.join(folder, name)) != "file"]
         with ThreadPoolExecutor(_LOOKUPS) as pool:
             there = pool.map(storage.exists, [storage.join(self.url, name) for name in names])
             return [name for name, found in zip(names, there, strict=True) if not found]
@@ -83,7 +83,7 @@ def open_source(url: str) -> Source:
     if storage.exists(storage.join(url, manifest.NAME)):
         return ShardSource(url, open_catalogue(url))
     folder = storage.local_path(url)
-    if folder is not None and not os.path.isdir(folder):
+    if folder is not None and storage.kind(folder) != "folder":
         raise UserError(f"{url}: no such folder; expected shards ({manifest.NAME}) or WAV or FLAC files")
     return FolderSource(url)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.keys import key_of, key_problem
-from shard_tools.storage_errors import explain
 from shard_tools.text import has_control
 from shard_tools.walk import audio_files
 
@@ -95,14 +93,10 @@ def read_listing(root: str, list_url: str | None) -> Listing:
 
 
 def _require_folder(root: str) -> None:
-    try:
-        found = None if stat.S_ISDIR(os.stat(root).st_mode) else "is not a folder"
-    except (FileNotFoundError, NotADirectoryError):
-        found = "does not exist"
-    except OSError as error:
-        raise storage.StorageError(explain(error, root)) from error
-    if found is not None:
-        raise UserError(f"{root}: {found}; ROOT is the folder below which the audio lies")
+    found = storage.kind(root)
+    if found != "folder":
+        state = "does not exist" if found is None else "is not a folder"
+        raise UserError(f"{root}: {state}; ROOT is the folder below which the audio lies")
 
 
 def _read_list(list_url: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:

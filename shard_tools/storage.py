@@ -273,8 +273,8 @@ def _open_filesystem(url: str) -> tuple[Any, str]:
         )
     if url.startswith(("s3://", "s3a://")) and "?versionId=" in url:
         raise StorageError(
-            f"{url}: names one version of an object, and the newest is what is read here; give the URL without"
-            " ?versionId=, or a copy of that version"
+            f"{url}: names one version of an object, and the newest is what is read here; give the URL"
+            " without ?versionId=, or a copy of that version"
         )
     if url.startswith(("s3://", "s3a://")):
         # Retrying is ours alone: botocore's and s3fs's own would multiply with it.

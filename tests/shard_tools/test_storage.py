@@ -120,7 +120,7 @@ def test_a_folder_may_have_colons_in_its_name(tmp_path):
     assert storage.exists(folder)
     assert storage.list_names(folder) == ["c"]
     assert (storage.size(f"{folder}/c"), storage.read_bytes(f"{folder}/c", 1, 3)) == (4, b"12")
-    with pytest.raises(StorageError, match="'::' chains .* '/a' is none"):
+    with pytest.raises(StorageError, match=r"'::' chains .* '/a' is none"):
         storage.exists("/a::b://c")
 
 

@@ -10,23 +10,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
 from shard_tools import audio, pack_claim, pack_state, storage
-from shard_tools import index as index_file
 from shard_tools import manifest as manifest_file
 from shard_tools.check_sources import check_sources
-from shard_tools.errors import UserError
 from shard_tools.listing import ProblemsError, read_listing
 from shard_tools.manifest import Manifest, ShardEntry
 from shard_tools.pack_claim import Claim
 from shard_tools.pack_parts import Part, Record, publish_record
 from shard_tools.pack_plan import PackOptions, PackPlan, dataset_inputs
+from shard_tools.pack_reuse import find_reusable
 from shard_tools.scratch import scratch_folder
-from shard_tools.shard_writer import ShardTask, entry_of, write_shard
+from shard_tools.shard_writer import ShardTask, write_shard
 from shard_tools.text import printable
 from shard_tools.workers import run
 
@@ -77,8 +75,9 @@ def pack(
     with scratch_folder(url, names) as scratch:
         tasks = plan.tasks(numbers, files, url, scratch)
         inputs = dataset_inputs([task.inputs() for task in tasks], plan.speakers, claim.options)
-        reused = _reusable(tasks, names)
-        pack_state.begin(url, names, inputs, tasks, reused, claim, overwrite=overwrite)
+        reuse = find_reusable(url, tasks, names, inputs, workers, progress)
+        reused = reuse.entries
+        pack_state.begin(url, names, inputs, tasks, reuse, claim, overwrite=overwrite)
         with pack_claim.given_up_on_failure(url, plan.digest):
             entries = dict(reused)
             for number, entry in _make(tasks, reused, workers, progress):
@@ -127,8 +126,8 @@ def pack_part(
     with scratch_folder(url, names, part) as scratch:
         tasks = plan.tasks(numbers, files, url, scratch)
         inputs = {task.number: task.inputs() for task in tasks}
-        reused = _reusable(tasks, names)
-        pack_state.begin_part(url, names, tasks, reused, claim, overwrite=overwrite)
+        reused = find_reusable(url, tasks, names, None, workers, progress).entries
+        pack_state.begin_part(url, names, part, tasks, reused, claim, overwrite=overwrite)
         entries |= reused
         refused: ProblemsError | None = None
         try:
@@ -174,7 +173,7 @@ def _check(
 
 def _is_ours(url: str, claim: Claim) -> bool:
     """Whether `url` is claimed for this plan, or is claimed now since nothing lies there."""
-    held = pack_claim.read(url)
+    held = pack_claim.understood(url)
     if held is None:
         names = storage.list_names(url)
         if manifest_file.NAME in names or any(name.endswith(".tar") for name in names):
@@ -182,34 +181,6 @@ def _is_ours(url: str, claim: Claim) -> bool:
         pack_claim.take(url, claim, overwrite=False)
         return True
     return held.plan == claim.plan
-
-
-def _reusable(tasks: Sequence[ShardTask], names: Sequence[str]) -> dict[int, ShardEntry]:
-    """Entries of the shards that an earlier run made from the same inputs and that are whole.
-
-    Like make: a shard older than one of its files is not reused.
-    """
-
-    def look(task: ShardTask) -> ShardEntry | None:
-        index_url = storage.join(task.url, task.index_name)
-        try:
-            data = storage.read_bytes(index_url)
-            index = index_file.from_bytes(data, index_url)
-            made = storage.modified(index_url)
-            shard_size = storage.size(storage.join(task.url, task.tar_name))
-        except UserError:
-            return None
-        if made == int(made):  # the store keeps whole seconds
-            made += 1
-        newest = max(source.mtime_ns for source in task.sources) / 1e9
-        same = index.inputs == task.inputs() and index.shard_size == shard_size and newest < made
-        return entry_of(task.tar_name, task.index_name, index, data) if same else None
-
-    listed = set(names)
-    there = [task for task in tasks if {task.tar_name, task.index_name} <= listed]
-    with ThreadPoolExecutor(storage.policy().connections) as threads:
-        found = threads.map(look, there)
-        return {task.number: entry for task, entry in zip(there, found, strict=True) if entry is not None}
 
 
 def _make(

@@ -12,44 +12,59 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated
 
 from shard_tools import storage
 from shard_tools.errors import UserError
+from shard_tools.records import RecordError, decode, within
 
 STATE_NAME = "packing.json"
+
+
+_MOST_SHARDS = 10**7  # what merging can count
+MOST_PARTS = 100_000  # more than any scheduler starts
 
 
 @dataclass(frozen=True)
 class Claim:
     """plan: digest of list and options; shards: how many there will be; speakers: in label order.
 
-    parts: how many share the work; root, list: as the first of them was told, for messages;
+    parts: how many share the work; root, list, speaker: as the first was told, for messages;
     running: false after an orderly end before the end, which leaves the place to whoever comes.
     """
 
     plan: str
-    shards: int
-    parts: int
+    shards: Annotated[int, within(1, _MOST_SHARDS)]
+    parts: Annotated[int, within(1, MOST_PARTS)]
     root: str
     list: str | None
-    options: Mapping[str, Any]
+    options: Mapping[str, bool | int | str]
     speakers: tuple[str, ...]
     running: bool = True
+    speaker: str | None = None
 
 
 def read(url: str) -> Claim | None:
-    """The claim on `url`; None when there is none, or none that this program understands."""
+    """The claim on `url`; None when there is none. Raises RecordError for one that cannot be read."""
+    name = storage.join(url, STATE_NAME)
     try:
-        document = json.loads(storage.read_bytes(storage.join(url, STATE_NAME)))
-        return Claim(**{**document, "speakers": tuple(document["speakers"])})
-    except (storage.MissingError, ValueError, TypeError, KeyError):
+        data = storage.read_bytes(name)
+    except storage.MissingError:
+        return None
+    return decode(data, Claim, name, "run make-shards pack again: whole shards are kept")
+
+
+def understood(url: str) -> Claim | None:
+    """As `read`; None also for a claim that cannot be read, which keeps nobody off."""
+    try:
+        return read(url)
+    except RecordError:
         return None
 
 
 def take(url: str, claim: Claim, *, overwrite: bool) -> None:
     """Claim `url`. UserError when another plan's claim stands, unless `overwrite`."""
-    held = read(url)
+    held = understood(url)
     if held is not None and held.running:
         if (held.plan, held.parts) == (claim.plan, claim.parts):
             return
@@ -86,5 +101,8 @@ def given_up_on_failure(url: str, plan: str) -> Iterator[None]:
 
 
 def _publish(url: str, claim: Claim) -> None:
-    document = json.dumps(asdict(claim), ensure_ascii=False)
-    storage.publish_bytes(storage.join(url, STATE_NAME), document.encode())
+    document = asdict(claim)
+    if claim.speaker is None:  # earlier versions know no such field
+        del document["speaker"]
+    data = json.dumps(document, ensure_ascii=False).encode()
+    storage.publish_bytes(storage.join(url, STATE_NAME), data)

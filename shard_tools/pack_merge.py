@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from shard_tools import audio, pack_claim, pack_state, storage
+from shard_tools import audio, pack_claim, pack_sources, pack_state, storage
 from shard_tools import manifest as manifest_file
 from shard_tools.errors import UserError
 from shard_tools.listing import ProblemsError
@@ -47,6 +47,7 @@ def merge(url: str) -> MergeSummary:
         name = storage.join(url, manifest_file.NAME)
         manifest = manifest_file.from_bytes(storage.read_bytes(name), name)
         drop_all_records(url, names)
+        pack_sources.drop_all(url, names)
         storage.remove(storage.join(url, pack_claim.STATE_NAME))
         return MergeSummary(manifest, len(manifest.shards), time.monotonic() - began, True)
     claim = pack_claim.read(url)
@@ -103,7 +104,7 @@ def _require_all(
         return
     ours = [part for part in records if records[part].plan == claim.plan]
     lacking = [
-        sorted({Part(count, number % count + 1) for number in missing})
+        [Part(count, index) for index in sorted({number % count + 1 for number in missing})]
         for count in [claim.parts, *(part.count for part in ours)]
     ]
     # Where parts of different n were packed, those of the n that leaves the fewest to do.

@@ -11,15 +11,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated
 
 from shard_tools import storage
-from shard_tools.errors import UserError
 from shard_tools.manifest import ShardEntry
+from shard_tools.pack_claim import MOST_PARTS
+from shard_tools.records import RecordError, at_least, decode
+from shard_tools.shard_writer import shard_names
 
-MOST_PARTS = 100_000  # more than any scheduler starts
-
-_RECORD = re.compile(r"packing-(\d+)-of-(\d+)\.json")
+_RECORD = re.compile(r"packing-([0-9]+)-of-([0-9]+)\.json")
 
 
 @dataclass(frozen=True, order=True)
@@ -69,7 +70,8 @@ class Record:
 def record_parts(names: Sequence[str]) -> list[Part]:
     """The parts of which there is a record among the files at a URL."""
     matches = (_RECORD.fullmatch(name) for name in names)
-    return sorted(Part(int(match[2]), int(match[1])) for match in matches if match)
+    parts = (Part(int(match[2]), int(match[1])) for match in matches if match)
+    return sorted(part for part in parts if 1 <= part.index <= part.count)
 
 
 def publish_record(url: str, part: Part, record: Record) -> None:
@@ -83,7 +85,7 @@ def publish_record(url: str, part: Part, record: Record) -> None:
 
 
 def read_records(url: str, parts: Sequence[Part]) -> dict[Part, Record]:
-    """UserError for a record that cannot be read."""
+    """RecordError for one that cannot be read."""
     urls = [storage.join(url, part.record_name) for part in parts]
     found = zip(parts, urls, storage.read_many(urls), strict=True)
     return {part: _from_bytes(data, name) for part, name, data in found}
@@ -101,16 +103,32 @@ def drop_all_records(url: str, names: Sequence[str]) -> None:
         storage.remove(storage.join(url, part.record_name))
 
 
+@dataclass(frozen=True, slots=True)
+class _Shard(ShardEntry):
+    """As it stands in the record's file."""
+
+    number: Annotated[int, at_least(0)]
+    inputs: str
+
+
+@dataclass(frozen=True)
+class _Document:
+    plan: str
+    reused: Annotated[int, at_least(0)]
+    problems: tuple[str, ...]
+    shards: tuple[_Shard, ...]
+
+
 def _from_bytes(data: bytes, name: str) -> Record:
-    try:
-        document = json.loads(data)
-        inputs, entries = {}, {}
-        for shard in document["shards"]:
-            number = int(shard.pop("number"))
-            inputs[number] = str(shard.pop("inputs"))
-            entries[number] = ShardEntry(**shard)
-        return Record(document["plan"], inputs, entries, document["reused"], tuple(document["problems"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{name}: a damaged record of a part ({type(error).__name__}: {error}); pack that part again"
-        ) from error
+    document = decode(data, _Document, name, "pack that part again")
+    entry_fields = [field.name for field in fields(ShardEntry)]
+    inputs, entries = {}, {}
+    for row, shard in enumerate(document.shards):
+        if (shard.url, shard.index) != shard_names(shard.number):
+            raise RecordError(
+                f"{name}: field shards[{row}].url: shard {shard.number} is not {shard.url!r};"
+                " pack that part again"
+            )
+        inputs[shard.number] = shard.inputs
+        entries[shard.number] = ShardEntry(**{field: getattr(shard, field) for field in entry_fields})
+    return Record(document.plan, inputs, entries, document.reused, document.problems)

@@ -19,11 +19,12 @@ import re
 from collections.abc import Sequence
 
 from shard_tools import manifest as manifest_file
-from shard_tools import pack_claim, storage
+from shard_tools import pack_claim, pack_sources, storage
 from shard_tools.errors import UserError
 from shard_tools.manifest import Manifest, ShardEntry
 from shard_tools.pack_claim import STATE_NAME, Claim
-from shard_tools.pack_parts import drop_all_records, drop_records
+from shard_tools.pack_parts import Part, drop_all_records, drop_records
+from shard_tools.pack_reuse import Reuse
 from shard_tools.shard_writer import ShardTask
 from shard_tools.text import counted
 
@@ -36,25 +37,26 @@ def begin(
     names: Sequence[str],
     inputs: str,
     tasks: Sequence[ShardTask],
-    reused: dict[int, ShardEntry],
+    reuse: Reuse,
     claim: Claim,
     *,
     overwrite: bool,
 ) -> None:
-    """Clear the way for making the shards that are not `reused`, or raise UserError when something must stay.
+    """Clear the way for making the shards that are not reused, or raise UserError when something must stay.
 
     names: what lies at `url`; inputs: the digest of the new pack.
     """
     if not overwrite:
-        _refuse(url, names, inputs, tasks, reused)
-    if manifest_file.NAME in names and not _same_manifest(url, inputs, tasks, reused):
+        _refuse(url, names, inputs, reuse)
+    if manifest_file.NAME in names and not _same_manifest(url, inputs, tasks, reuse.entries):
         storage.remove(storage.join(url, manifest_file.NAME))
-    _claim(url, names, tasks, reused, claim, overwrite)
+    _claim(url, names, None, tasks, reuse.entries, claim, overwrite)
 
 
 def begin_part(
     url: str,
     names: Sequence[str],
+    part: Part,
     tasks: Sequence[ShardTask],
     reused: dict[int, ShardEntry],
     claim: Claim,
@@ -71,7 +73,7 @@ def begin_part(
         storage.remove(manifest_url)
     if not overwrite:
         _refuse_foreign(url, names, reused)
-    _claim(url, names, tasks, reused, claim, overwrite)
+    _claim(url, names, part, tasks, reused, claim, overwrite)
 
 
 def complete(url: str, manifest: Manifest, plan: str) -> None:
@@ -84,24 +86,29 @@ def complete(url: str, manifest: Manifest, plan: str) -> None:
             storage.remove(storage.join(url, name))
     storage.publish_bytes(storage.join(url, manifest_file.NAME), manifest_file.to_bytes(manifest))
     drop_all_records(url, names)
+    pack_sources.drop_all(url, names)
     storage.remove(storage.join(url, STATE_NAME))
 
 
 def _claim(
     url: str,
     names: Sequence[str],
+    part: Part | None,
     tasks: Sequence[ShardTask],
     reused: dict[int, ShardEntry],
     claim: Claim,
     overwrite: bool,
 ) -> None:
     pack_claim.take(url, claim, overwrite=overwrite)
-    drop_records(url, names, [task.number for task in tasks if task.number not in reused])
+    again = [task for task in tasks if task.number not in reused]
+    drop_records(url, names, [task.number for task in again])
+    if again:  # else nothing is made, and what lies there needs no record
+        for name in {task.index_name for task in again} & set(names):
+            storage.remove(storage.join(url, name))
+        pack_sources.publish(url, names, part, tasks)
 
 
-def _refuse(
-    url: str, names: Sequence[str], inputs: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry]
-) -> None:
+def _refuse(url: str, names: Sequence[str], inputs: str, reuse: Reuse) -> None:
     manifest_url = storage.join(url, manifest_file.NAME)
     if manifest_file.NAME in names:
         old = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
@@ -110,17 +117,14 @@ def _refuse(
                 f"{manifest_url}: a complete dataset from another list or other options is there"
                 f" ({counted(old.utterances, 'utterance')} in {counted(len(old.shards), 'shard')}); {_ADVICE}"
             )
-        made = storage.modified(manifest_url)
-        made += made == int(made)  # the store keeps whole seconds
-        for task in tasks:
-            for source in task.sources if task.number not in reused else ():
-                if source.mtime_ns / 1e9 >= made:
-                    raise UserError(
-                        f"{manifest_url}: a complete dataset is there, but {task.root}/{source.path}"
-                        f" has changed since it was made; {_ADVICE}"
-                    )
+        if reuse.changed:
+            changed = reuse.changed[min(reuse.changed)]
+            raise UserError(
+                f"{manifest_url}: a complete dataset is there, but {changed} has changed since it was made;"
+                f" {_ADVICE}"
+            )
         return
-    _refuse_foreign(url, names, reused)
+    _refuse_foreign(url, names, reuse.entries)
 
 
 def _refuse_foreign(url: str, names: Sequence[str], reused: dict[int, ShardEntry]) -> None:

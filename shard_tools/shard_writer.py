@@ -99,12 +99,35 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
     Every source is looked at even after one was refused, so that all problems are known at once.
     """
     temporary = os.path.join(task.scratch, task.tar_name)
+    try:
+        index, problems, clipped = _build(task, temporary, report)
+        if index is None:
+            return ShardResult(None, problems, clipped)
+        index_data = index_file.to_bytes(index)
+        pack_claim.require(task.url, task.plan)
+        storage.publish_file(temporary, storage.join(task.url, task.tar_name))
+        storage.publish_bytes(storage.join(task.url, task.index_name), index_data)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+    return ShardResult(entry_of(task.tar_name, task.index_name, index, index_data), [], clipped)
+
+
+def rebuild(task: ShardTask, report: Report) -> tuple[index_file.ShardIndex | None, list[str]]:
+    """The index that the shard would have if it were made now, or None and the problems. Nothing is kept."""
+    return _build(task, os.devnull, report)[:2]
+
+
+def _build(
+    task: ShardTask, place: str, report: Report
+) -> tuple[index_file.ShardIndex | None, list[str], dict[str, int]]:
+    """Write the tar to the file `place`: (index, None with problems; problems; samples clipped by path)."""
     problems: list[str] = []
     clipped: dict[str, int] = {}
     rows: list[tuple[int, int, int, int, int, int]] = []
     tables: list[FrameTable | None] = []
     try:
-        with open(temporary, "wb") as file:
+        with open(place, "wb") as file:
             tar = TarBuilder(file)
             for source in task.sources:
                 try:
@@ -126,19 +149,9 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
                     tables.append(find_frames(data) if info.codec == "flac" else None)
                 report(source.size)
             tar.finish()
-        if problems:
-            return ShardResult(None, problems, clipped)
-        index = _index(task, tar, rows, tables)
-        index_data = index_file.to_bytes(index)
-        pack_claim.require(task.url, task.plan)
-        storage.publish_file(temporary, storage.join(task.url, task.tar_name))
-        storage.publish_bytes(storage.join(task.url, task.index_name), index_data)
     except OSError as error:
-        raise storage.StorageError(explain(error, temporary)) from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-    return ShardResult(entry_of(task.tar_name, task.index_name, index, index_data), [], clipped)
+        raise storage.StorageError(explain(error, place)) from error
+    return None if problems else _index(task, tar, rows, tables), problems, clipped
 
 
 def describe(speaker: str, label: int, path: str, frames: int) -> bytes:

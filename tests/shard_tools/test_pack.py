@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ import soundfile
 import webdataset as wds
 
 from shard_tools import audio, pack_state, shard_writer, storage
+from shard_tools import index as index_file
 from shard_tools.catalogue import open_catalogue
 from shard_tools.errors import UserError
 from shard_tools.listing import ProblemsError
-from shard_tools.pack import PackOptions, pack
+from shard_tools.pack import PackOptions, pack, pack_part
+from shard_tools.pack_merge import merge
+from shard_tools.pack_parts import Part
 from shard_tools.reader import Reader
 from shard_tools.verify import verify
 
@@ -224,6 +229,108 @@ def test_a_changed_source_is_not_reused(corpus, tmp_path):
     assert pack(str(corpus.root), str(out), options=SMALL, overwrite=True).reused == 3
     catalogue = open_catalogue(str(out))
     assert np.array_equal(Reader(catalogue).utterance(catalogue.find(path[:-4])), corpus.samples[path])
+
+
+class _Killed(BaseException):
+    """Ends a pack as a kill would, as far as shards are concerned."""
+
+
+def pack_some(corpus, out, shards):
+    """A pack that is killed when it is about to publish its next shard."""
+    publish, left = storage.publish_file, iter(range(shards))
+
+    def publish_or_die(file, url):
+        if next(left, None) is None:
+            raise _Killed
+        publish(file, url)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "publish_file", publish_or_die)
+        with pytest.raises(_Killed):
+            pack(str(corpus.root), str(out), options=SMALL)
+
+
+FUTURE, LONG_AGO = 2**31, 10**9
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_clock_that_is_ahead_costs_no_shard(corpus, tmp_path, recorded):
+    out = tmp_path / "out"
+    for path in corpus.samples:
+        os.utime(corpus.root / path, (FUTURE, FUTURE))
+    pack_some(corpus, out, 3)
+    if not recorded:  # as earlier versions left it
+        (out / "made-from.json").unlink()
+    assert pack(str(corpus.root), str(out), options=SMALL).reused == 3
+    before = contents(out)
+    assert pack(str(corpus.root), str(out), options=SMALL).reused == 4
+    assert pack_part(str(corpus.root), str(out), Part(2, 1), options=SMALL).reused == 2
+    (out / "shard-000002.index.npz").unlink()
+    assert pack(str(corpus.root), str(out), options=SMALL).reused == 3
+    merge(str(out))
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    ("moment", "seconds"),
+    [
+        *itertools.product(("begun", "begun again"), (LONG_AGO, FUTURE, None)),
+        ("complete", FUTURE),
+        ("complete", None),
+    ],
+)
+def test_a_clock_hides_no_change(corpus, tmp_path, moment, seconds):
+    out, path = tmp_path / "out", "id2/video0/00002.wav"
+    if moment == "complete":
+        pack(str(corpus.root), str(out), options=SMALL)
+    else:
+        pack_some(corpus, out, 3)
+    corpus.add(path, len(corpus.samples[path]))  # other samples, as many bytes
+    seconds = seconds or time.time() - 3600  # by a clock that is late
+    os.utime(corpus.root / path, (seconds, seconds))
+    if moment == "complete":
+        with pytest.raises(UserError, match=r"00002\.wav has changed since"):
+            pack(str(corpus.root), str(out), options=SMALL)
+        return
+    if moment == "begun again":
+        pack_some(corpus, out, 0)
+    pack(str(corpus.root), str(out), options=SMALL)
+    pack(str(corpus.root), str(tmp_path / "fresh"), options=SMALL)
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("kind", ["tar", "index.npz"])
+def test_a_lost_shard_whose_file_has_changed_is_not_put_back(corpus, tmp_path, kind):
+    out = tmp_path / "out"
+    pack(str(corpus.root), str(out), options=SMALL)
+    path = "id2/video0/00002.wav"
+    corpus.add(path, len(corpus.samples[path]))
+    indexes = [
+        index_file.from_bytes((out / shard_writer.shard_names(n)[1]).read_bytes(), "") for n in range(4)
+    ]
+    [number] = [n for n, index in enumerate(indexes) if index.keys().count(path[:-4])]
+    (out / f"shard-{number:06d}.{kind}").unlink()
+    before = contents(out)
+    with pytest.raises(UserError, match=rf"a file of shard-{number:06d}\.tar has changed since"):
+        pack(str(corpus.root), str(out), options=SMALL)
+    assert contents(out) == before
+
+
+def test_a_store_that_fails_is_not_taken_for_an_empty_one(corpus, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    pack(str(corpus.root), str(out), options=SMALL)
+    before, read = contents(out), storage.read_bytes
+
+    def fail(url, *rest):
+        if url.endswith("1.index.npz"):
+            raise storage.StorageError(f"{url}: permission denied")
+        return read(url, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "read_bytes", fail)
+        with pytest.raises(UserError, match=r"shard-000001\.index\.npz: permission denied"):
+            pack(str(corpus.root), str(out), options=SMALL, overwrite=True)
+    assert contents(out) == before
 
 
 def test_tars_of_others_are_left_alone(corpus, tmp_path):

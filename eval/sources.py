@@ -17,6 +17,7 @@ from shard_tools.catalogue import Catalogue, open_catalogue
 from shard_tools.errors import UserError
 from shard_tools.keys import key_of
 from shard_tools.reader import Reader
+from shard_tools.regular_file import is_regular
 
 _LOOKUPS = 32  # concurrent questions whether a file exists, which a remote store answers one by one
 
@@ -31,7 +32,7 @@ class Source(Protocol):
         ...
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that are not there, in their order."""
+        """Those of `names` that are not there, in their order; UserError for what is no file."""
         ...
 
 
@@ -64,12 +65,21 @@ class FolderSource:
 
     def load(self, name: str) -> npt.NDArray[np.int16]:
         url = storage.join(self.url, name)
-        return audio.decode(storage.read_bytes(url), url)
+        path = storage.local_path(url)
+        if path is not None:
+            is_regular(path, url)  # a named pipe would be read for ever
+        try:
+            return audio.decode(storage.read_bytes(url), url)
+        except audio.FormatError as error:
+            raise UserError(
+                f"{error}; make-shards pack --convert makes shards of such audio, to be given as --data"
+            ) from error
 
     def missing(self, names: Sequence[str]) -> list[str]:
         folder = storage.local_path(self.url)
         if folder is not None:
-            return [name for name in names if not os.path.isfile(os.path.join(folder, name))]
+            paths = [os.path.join(folder, name) for name in names]
+            return [name for name, path in zip(names, paths, strict=True) if not is_regular(path, path)]
         with ThreadPoolExecutor(_LOOKUPS) as pool:
             there = pool.map(storage.exists, [storage.join(self.url, name) for name in names])
             return [name for name, found in zip(names, there, strict=True) if not found]

@@ -178,7 +178,7 @@ def _decode_wav(data: bytes, frames: int, pcm_offset: int, name: str) -> npt.NDA
             form = file.samplerate, file.channels, file.subtype
             samples: npt.NDArray[np.int16] = file.read(frames + 1, dtype="int16")
     except DECODER_ERRORS as error:
-        raise AudioError(f"{name}: a WAV that libsndfile does not read ({reason(error)})") from error
+        raise FormatError(f"{name}: a WAV that libsndfile does not read ({reason(error)})") from error
     if form != (SAMPLE_RATE, 1, "PCM_16") or not np.array_equal(samples, pcm):
         raise AudioError(
             f"{name}: a WAV header that can be read in two ways: the {frames} frames at byte {pcm_offset} are"

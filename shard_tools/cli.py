@@ -37,6 +37,11 @@ which is published last. Accepted is 16 kHz, mono, 16-bit WAV or FLAC; --convert
 The same list and options give the same bytes, whatever --workers. A pack that was interrupted is
 finished by running the same command again: shards that are whole are kept.
 
+--convert takes whatever libsndfile decodes, at 4 to 768 kHz, and reads streams that do not say how long
+they are to their end. Samples beyond full scale are cut off there, counted and said. Refused, with it or
+without, are files that are cut short, whose header contradicts itself, whose FLAC header has not the MD5 or
+the length of the audio, or whose float samples have another scale than 1.
+
 With --part I/N it makes one of N parts of the same shards and no manifest; each part reads its own
 files alone. Parts may run at the same time, on any machines that reach ROOT and URL; give all of them
 the same list and options, and afterwards run make-shards merge. With --list no part has to walk ROOT.

@@ -222,7 +222,7 @@ def _described(
         flaw = "the WAV header gives no length (written to a pipe, or never closed?)"
         length = rest
     elif order == ">" or magic != b"RIFF":
-        flaw = flaw or f"a WAV of the kind {magic.decode()}"
+        flaw = flaw or f"a WAV of the kind {magic.decode()}, not RIFF"
     frames = length // align
     exact = kind in _BY_SAMPLE
     if kind in _BY_BLOCK and len(form) >= 20:

@@ -6,11 +6,12 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shard_tools import audio
+from shard_tools.flac_header import without_length
 
 SAMPLES = hnp.arrays(np.int16, st.integers(1, 3000))
 
@@ -23,6 +24,10 @@ def written(samples: np.ndarray, rate: int = 16000, **options: str) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, rate, **{"format": "WAV", "subtype": "PCM_16", **options})
     return file.getvalue()
+
+
+WAV = written(tone())
+FLAC = written(tone(20000), format="FLAC")
 
 
 def stream_info(
@@ -70,6 +75,24 @@ def test_extensible_wav_is_pcm():
     assert np.array_equal(audio.decode(data, "x"), tone())
 
 
+@settings(deadline=None, max_examples=200)
+@given(at=st.integers(0, 200) | st.integers(0, len(FLAC) - 1), value=st.integers(1, 255), cut=st.booleans())
+def test_a_damaged_flac_is_refused_or_gives_the_right_samples(at, value, cut):
+    data = FLAC[: at + 1] if cut else FLAC[:at] + bytes([FLAC[at] ^ value]) + FLAC[at + 1 :]
+    try:
+        samples = audio.decode(data, "x")
+    except audio.AudioError:
+        return
+    assert np.array_equal(samples, tone(20000))
+
+
+def test_a_length_that_others_give_is_not_trusted_with_memory():
+    with pytest.raises(audio.AudioError, match="frame 20000 is missing"):
+        audio.decode_flac(FLAC, 2**50, "x")
+    with pytest.raises(audio.AudioError, match="missing"):
+        audio.decode_flac(without_length(FLAC), 2**50, "x")
+
+
 def test_flac_without_md5_is_taken_and_so_are_tags_behind_it():
     data = stream_info(written(tone(20000), format="FLAC"), md5=bytes(16)) + b"TAG" + bytes(range(125))
     assert np.array_equal(audio.decode(data, "x"), tone(20000))
@@ -81,10 +104,6 @@ def test_what_the_first_bytes_do_not_show_counts_as_right():
     assert audio.probe_header(FLAC[:100], len(FLAC), "x") == audio.probe(FLAC, "x")
     with pytest.raises(audio.AudioError, match="no audio within the first bytes"):
         audio.probe_header(cut[:1000], len(cut), "x")
-
-
-WAV = written(tone())
-FLAC = written(tone(20000), format="FLAC")
 
 
 @pytest.mark.parametrize(

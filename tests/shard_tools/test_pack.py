@@ -206,8 +206,8 @@ def test_what_converting_cut_off_is_said(empty_corpus, tmp_path, capsys):
     with pytest.raises(ProblemsError, match=r"bad\.flac"):
         pack(str(empty_corpus.root), str(tmp_path / "out"), options=PackOptions(convert=True))
     found = re.fullmatch(
-        r"2 converted files went beyond full scale: (\d+) samples were cut off there, (\d+) of them in"
-        r" a/louder\.wav\n",
+        r"converting cut off what went beyond full scale in 2 files;"
+        r" samples: (\d+), most of them \((\d+)\) in a/louder\.wav\n",
         capsys.readouterr().err,
     )
     assert found

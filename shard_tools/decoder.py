@@ -80,4 +80,6 @@ def require_no_more(data: bytes, frames: int, name: str) -> None:
 
 def reason(error: Exception) -> str:
     """libsndfile's words without "Error : " and the full stop."""
-    return str(error).rpartition(": ")[2].rstrip(".")
+    words = str(error).rpartition(": ")[2].rstrip(".")
+    # What it says of any file on which a decoder gives up at once.
+    return "damaged or cut short" if words.startswith("File does not exist") else words

@@ -92,6 +92,7 @@ def test_gsm_ends_with_its_last_block():
     ("data", "found"),
     [
         (b"text" * 30, "not audio"),
+        (b"\xff\xf3\x88\xc4" + bytes(700), "damaged or cut short"),
         (written(tone(0), 8000), "without any audio"),
         (half(FLAC), "lost sync|MD5"),
         (half(FLAC_24), "lost sync|MD5"),

@@ -146,13 +146,10 @@ def _known_length(
         unknown = unknown or (length == riff and length in (size, size - 8))
     if length == 0:
         unknown = not _only_chunks(at, size, order, body)
-    if length > rest or length == 0:
-        if unknown:
-            return None
-        if length > rest:
-            raise AudioError(
-                f"{name}: truncated: {length} bytes of audio in the WAV header, {rest} in the file"
-            )
+    if unknown and (length > rest or length == 0):
+        return None
+    if length > rest:
+        raise AudioError(f"{name}: truncated: {length} bytes of audio in the WAV header, {rest} in the file")
     _check_after(at, size, name, order, body + length + (length & 1))
     return length
 

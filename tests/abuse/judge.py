@@ -34,7 +34,7 @@ class Outcome:
 
 
 def in_child(command: Callable[[], int | None], folder: Path, seconds: float = SECONDS) -> Outcome:
-    """Run `command` in a fork of this process, whose process group ends with it; `folder` takes its output."""
+    """Run `command` in a fork of this process, whose group ends with it; `folder` takes its output."""
     out, err = folder / "stdout", folder / "stderr"
     began = time.monotonic()
     pid = os.fork()

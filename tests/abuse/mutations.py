@@ -50,6 +50,55 @@ def damage_bytes(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
+def damage_wav(data: bytes, rng: random.Random) -> bytes:
+    """A field of the header that says something else, a chunk that stands twice or is lost; or bytes."""
+    if rng.random() < 0.4:
+        return damage_bytes(data, rng)
+    fmt, body = data.find(b"fmt "), data.find(b"data")
+    fields = [(4, 4), (fmt + 4, 4), (body + 4, 4), *((fmt + 8 + at, 2) for at in (0, 2, 12, 14))]
+    fields += [(fmt + 8 + at, 4) for at in (4, 8)]
+    kind = rng.choice(("field", "field", "field", "double", "lost", "order", "cut", "tail"))
+    chunk = data[fmt:body] if rng.random() < 0.5 else data[body : body + 1008]
+    if kind == "field":
+        at, size = rng.choice(fields)
+        old = int.from_bytes(data[at : at + size], "little")
+        new = rng.choice((*WORDS, old + 1, old - 1, old * 2, old // 2, len(data))) % 2 ** (8 * size)
+        return data[:at] + new.to_bytes(size, "little") + data[at + size :]
+    if kind == "double":
+        return data[:fmt] + chunk + data[fmt:] if rng.random() < 0.5 else data + chunk
+    if kind == "lost":
+        return data.replace(chunk, b"", 1)
+    if kind == "order":
+        return data[:fmt] + data[body:] + data[fmt:body]
+    return (
+        data[: rng.randrange(body, len(data))]
+        if kind == "cut"
+        else data + rng.randbytes(rng.randrange(1, 999))
+    )
+
+
+def damage_flac(data: bytes, rng: random.Random) -> bytes:
+    """A field of STREAMINFO that says something else; or bytes."""
+    if rng.random() < 0.5:
+        return damage_bytes(data, rng)
+    out = bytearray(data)
+    kind = rng.choice(("total", "rate", "blocks", "sums"))
+    info = int.from_bytes(out[18:26], "big")  # rate: 20 bits, channels: 3, sample size: 5, samples: 36
+    total = info & (2**36 - 1)
+    if kind == "total":
+        other = rng.choice((0, 1, total - 1, total + 1, total // 2, total * 2, 2**36 - 1, 2**31))
+        out[18:26] = (info - total + other).to_bytes(8, "big")
+    elif kind == "rate":
+        out[18:26] = ((info & (2**44 - 1)) | (rng.choice((0, 1, 8000, 16001, 655350)) << 44)).to_bytes(
+            8, "big"
+        )
+    elif kind == "blocks":
+        out[8:12] = rng.choice((0, 16, 4608, 65535)).to_bytes(2, "big") * 2
+    else:
+        out[26:42] = rng.choice((bytes(16), rng.randbytes(16)))
+    return bytes(out)
+
+
 def damage_lines(data: bytes, rng: random.Random) -> bytes:
     """Lines that are lost, doubled, swapped, or hold a strange word; or another encoding; or bytes."""
     lines = data.decode().split("\n")
@@ -109,7 +158,7 @@ def damage_json_lines(data: bytes, rng: random.Random) -> bytes:
 
 
 def damage_columns(data: bytes, rng: random.Random) -> bytes:
-    """One column of an .npz whose numbers are shifted, doubled, negative, cut, or of another type; or bytes."""
+    """One column of an .npz whose numbers are shifted, negative, cut, or of another type; or bytes."""
     if rng.random() < 0.2:
         return damage_bytes(data, rng)
     with np.load(io.BytesIO(data), allow_pickle=False) as file:

@@ -28,9 +28,11 @@ from mutations import (
     STRANGE_VALUES,
     damage_bytes,
     damage_columns,
+    damage_flac,
     damage_json,
     damage_json_lines,
     damage_lines,
+    damage_wav,
 )
 
 import eval.__main__
@@ -100,6 +102,7 @@ class Audio:
     def __init__(self, folder: Path, codec: str) -> None:
         self.codec = codec
         self.name = codec
+        self.wound = damage_wav if codec == "wav" else damage_flac
         self.samples = sound(1, 9000)
         self.forms = [audio.encode(self.samples, codec)]
         if codec == "wav":
@@ -112,7 +115,7 @@ class Audio:
         folder = work / "in" / "spk"
         folder.mkdir(parents=True)
         (folder / f"good.{self.codec}").write_bytes(self.forms[0])
-        (folder / f"bad.{self.codec}").write_bytes(damage_bytes(rng.choice(self.forms), rng))
+        (folder / f"bad.{self.codec}").write_bytes(self.wound(rng.choice(self.forms), rng))
 
     def commands(self, work: Path) -> list[Command]:
         source, plain, converted = str(work / "in"), work / "plain", work / "converted"

@@ -1,4 +1,4 @@
-"""A small share of `tests/abuse/run.py`: damaged files of every kind are refused in one line, or read right."""
+"""A small share of `tests/abuse/run.py`: damaged files are refused in one line, or read right."""
 
 from __future__ import annotations
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import multiprocessing
 import os
-import signal
 import sys
 import traceback
 
@@ -50,7 +48,8 @@ def main() -> int:
         try:
             return command()
         except Exception as error:
-            _stop_noticing_readers()
+            if folder is None and isinstance(error, BrokenPipeError):
+                raise  # whoever read what was printed has gone
             told = error if isinstance(error, UserError) else explained(error)
             text = traceback.format_exc() if told is None else f"{name}: error: {told}"
             if folder is not None:
@@ -65,13 +64,7 @@ def main() -> int:
     try:
         return exit_status(told_command, program=name)
     finally:
-        _end_readers()
         ignore()  # Python drops its handlers before it ends: a late signal would look like a failure
-
-
-def _stop_noticing_readers() -> None:
-    """DataLoader raises out of a signal handler when a reading process dies: not into what follows here."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _hold_tongue() -> None:
@@ -79,13 +72,6 @@ def _hold_tongue() -> None:
     flag.wait(SILENCE_S)
     if flag.raised:
         raise SystemExit(1)
-
-
-def _end_readers() -> None:
-    """End the reading processes that did not end by themselves; they would not heed Python's own SIGTERM."""
-    _stop_noticing_readers()
-    for child in multiprocessing.active_children():
-        child.kill()
 
 
 def _parse(*, aloud: bool) -> tuple[Config, str]:

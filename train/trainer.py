@@ -21,10 +21,11 @@ from shard_tools.errors import UserError
 from train.augment.device import augment
 from train.checkpoint import CheckpointFolder
 from train.distributed import Process, mean_over_ranks
+from train.loader import NoBatchError, open_loader
 from train.log import RunLog
 from train.model import SpeakerModel, rehearse
 from train.optim import learning_rate
-from train.pipeline import Stream, batches, make_loader
+from train.pipeline import Stream
 from train.plan import WindowedPlan
 from train.sections import Config
 from train.signals import flag
@@ -90,21 +91,33 @@ class Trainer:
             first and not self.saved_validated and self._validation_due(first, last)
         ):  # it was ended in the midst of validating
             self._between_steps(first, last, log)
-        loader = make_loader(
+        with open_loader(
             self.stream,
             first,
             last,
             workers=self.config.data.workers,
             prefetch=self.config.data.prefetch,
             pin_memory=self.process.device.type == "cuda",
-        )
-        data = batches(loader) if first < last else iter(())
+        ) as data:
+            done = self._steps(first, last, data, vote, log)
+        vote.meet()
+        return done
+
+    def _steps(self, first: int, last: int, data: Iterator[dict[str, Any]], vote: Vote, log: RunLog) -> int:
+        """Run the steps with the batches of `data`; returns the steps done."""
         window, since = Window.empty(self.process.device), time.perf_counter()
         done = first
         stopping = False
         while done < last and not stopping:
             vote.begin()
-            self._step(done, data, window)
+            try:
+                self._step(done, data, window)
+            except NoBatchError as error:
+                self.save(done)
+                if not flag.raised or self.process.world > 1:  # the others are in the midst of the step
+                    raise
+                logger.warning("%s", error)
+                break
             log.advance()
             done += 1
             stopping = vote.end() and done < last
@@ -115,7 +128,6 @@ class Trainer:
                 self.save(done)
             elif self._between_steps(done, last, log):
                 since = time.perf_counter()
-        vote.meet()
         return done
 
     def _prepare(self) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from shard_tools.errors import UserError
 from train.config import parse
-from train.pipeline import batches, make_loader
+from train.loader import open_loader
 from train.sources import build_plan, build_stream, open_training_data
 
 
@@ -27,7 +27,7 @@ def make_stream(corpus, url, rank=0, world=1, *more):
 
 
 def fetch(stream, first, last, workers=0):
-    return list(batches(make_loader(stream, first, last, workers=workers, prefetch=2)))
+    return list(open_loader(stream, first, last, workers=workers, prefetch=2))
 
 
 def digest(parts):

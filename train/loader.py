@@ -98,9 +98,9 @@ def open_loader(
     prefetch: finished batches that each process holds at most; pin_memory: hand them over in pinned
     memory, for the current GPU. Raises UserError where there is no memory, or no process to be had.
     """
+    keep_freed_memory()
     workers = min(workers, last - first)
     if workers <= 0:
-        keep_freed_memory()
         made = stream.made(range(first, last))
         return Loader(lambda: _next(made), made.close)
     readers: list[ReadingProcess] = []

@@ -55,7 +55,7 @@ class ReadingProcess:
         self._room = Room(min(prefetch, len(steps)), stream.most_bytes)
         self._connection, theirs = multiprocessing.Pipe()
         inherited = [self._connection, *(each._connection for each in siblings)]
-        # By forking, the plan and the catalogue, megabytes for a million utterances, are shared as the room is.
+        # A fork shares the plan and the catalogue, megabytes for a million utterances, and the room.
         self._process = multiprocessing.get_context("fork").Process(
             target=_work, args=(stream, steps, self._room, theirs, inherited), daemon=True
         )
@@ -74,7 +74,7 @@ class ReadingProcess:
         return bool(wait([self._connection, self._process.sentinel], seconds))
 
     def take(self, *, pin_memory: bool) -> dict[str, Any]:
-        """The next batch. Raises RankError where the process met an error or ended; RuntimeError for a defect."""
+        """The next batch. Raises RankError where the process met an error or ended, else RuntimeError."""
         try:
             found: Note | _Failed = self._connection.recv()
         except (EOFError, ConnectionError):

@@ -51,6 +51,8 @@ def main() -> int:
             if folder is None and isinstance(error, BrokenPipeError):
                 raise  # whoever read what was printed has gone
             told = error if isinstance(error, UserError) else explained(error)
+            if told is None and isinstance(error, BrokenPipeError):  # for `exit_status` it would be stdout's
+                told = RankError(f"a connection of this process broke ({error})", passing=True)
             text = traceback.format_exc() if told is None else f"{name}: error: {told}"
             if folder is not None:
                 tell_run_folder(folder, kind_of(told or error), text)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from shard_tools import storage
 from shard_tools.errors import UserError
 from train.augment.draw import ADDITIVE, KINDS, SOURCES
 from train.augment.speed import check_speeds
@@ -103,6 +104,11 @@ def check(config: Config) -> None:
     for key, (value, lowest) in at_least.items():
         if value is not None and value < lowest:
             raise UserError(f"{key} is {value}; it must be at least {lowest}")
+    if storage.local_path(config.run.folder) != config.run.folder:
+        raise UserError(
+            f"run.folder is {config.run.folder}; it must be a path of a file system, for the run's log and "
+            f"lock: only its checkpoints can lie elsewhere (checkpoint.url {config.run.folder}/checkpoints)"
+        )
     if not 0 <= config.run.seed < 2**32:
         raise UserError(f"run.seed is {config.run.seed}; it must be from 0 to {2**32 - 1}")
     if config.data.access == "cached" and config.data.cache.folder is None:

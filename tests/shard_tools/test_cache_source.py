@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shard_tools.cache import CacheError, ShardCache
 from shard_tools.cache_source import CachedSource
 from shard_tools.sources import RangeError
+from shard_tools.storage import StorageError
 
 SIZE = 30_000
 
@@ -131,6 +132,14 @@ def test_a_shard_cut_while_it_is_read(log, shards, folder, open_source, damage):
     os.truncate(folder / f"{shards[0].sha256}.shard", {"cut": SIZE - 1, "emptied": 0}[damage])
     read(source, shards, [1, 0], [0, SIZE - 1000], 1000)
     assert source.cache.downloads == 3
+
+
+def test_a_shard_that_cannot_be_had_keeps_its_cause(log, shards, open_source):
+    source = open_source(4)
+    os.unlink(shards[1].url)
+    with pytest.raises(RangeError) as caught:
+        read(source, shards, [0, 1], [0, 0], 10)
+    assert isinstance(caught.value.__cause__, StorageError)
 
 
 def test_a_range_beyond_the_end(log, shards, open_source):

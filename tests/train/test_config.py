@@ -71,6 +71,11 @@ def test_a_missing_url_is_named(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["--run.folder", "s3://b/run"],
+            r"run.folder is s3://b/run; .* \(checkpoint.url s3://b/run/checkpoints\)",
+        ),
+        (["--run.folder", "file:///run"], "it must be a path of a file system"),
         (["--data.crop_frames", "0"], r"data\.crop_frames is 0; it must be at least 1"),
         (["--run.seed", "-1"], r"run\.seed is -1"),
         (["--optim.lr", "0"], r"optim\.lr is 0"),

@@ -65,7 +65,7 @@ class LocalSource:
             count += more
 
     def _open(self, shard: int) -> int:
-        share = min(OPEN_FILES, _most_open_files() // 2 // len(LocalSource._all))
+        share = min(OPEN_FILES, most_open_files() // 2 // len(LocalSource._all))
         while self._files and len(self._files) >= share:
             self._close_oldest()
         while True:
@@ -93,7 +93,7 @@ class LocalSource:
             os.close(file)
 
 
-def _most_open_files() -> int:
+def most_open_files() -> int:
     """How many files this process may have open, as far as is known."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return 2**31 if soft == resource.RLIM_INFINITY else soft
@@ -102,7 +102,7 @@ def _most_open_files() -> int:
 def _reason(error: OSError) -> str:
     words = error.strerror or str(error)
     if error.errno == errno.EMFILE:
-        return f"{words}: this process may have {_most_open_files()}; raise the limit (ulimit -n)"
+        return f"{words}: this process may have {most_open_files()}; raise the limit (ulimit -n)"
     return words
 
 

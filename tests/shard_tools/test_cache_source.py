@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,23 @@ def test_a_shard_that_cannot_be_had_keeps_its_cause(log, shards, open_source):
     with pytest.raises(RangeError) as caught:
         read(source, shards, [0, 1], [0, 0], 10)
     assert isinstance(caught.value.__cause__, StorageError)
+
+
+def test_few_open_files_are_named_with_the_remedy(log, shards, open_source):
+    source = open_source(8)
+    read(source, shards, [0], [0], 10)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [os.open(os.devnull, os.O_RDONLY) for _ in range(64)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, before[1]))
+    for file in free[-3:]:
+        os.close(file)
+    try:
+        with pytest.raises(CacheError, match=r"Too many open files: this process may have \d+, .*ulimit -n"):
+            source.keep(range(8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for file in free[:-3]:
+            os.close(file)
 
 
 def test_a_range_beyond_the_end(log, shards, open_source):

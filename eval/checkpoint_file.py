@@ -42,7 +42,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Rates:
-    """What the validation of a checkpoint found, kept beside it: step-XXXXXXXX.json beside step-XXXXXXXX.pt."""
+    """What the validation of a checkpoint found, kept beside it as step-XXXXXXXX.json."""
 
     step: Annotated[int, at_least(0)]
     eer: float  # percent
@@ -107,12 +107,12 @@ def read_best(folder: str) -> Best | None:
     return _read_note(
         storage.join(folder, BEST),
         Best,
-        "it notes the best checkpoint: delete it, and the newest counts as the best until the next validation",
+        "delete it, and the newest checkpoint counts as the best until the next validation",
     )
 
 
 def read_rates(folder: str, step: int) -> Rates | None:
-    """What the validation of the checkpoint of `step` found; None where there was none. Raises CheckpointError."""
+    """What the validation of a checkpoint found; None where there was none. Raises CheckpointError."""
     return _read_note(storage.join(folder, rates_name(step)), Rates, "delete it, to validate anew")
 
 
@@ -142,7 +142,7 @@ def read_checkpoint(url: str) -> dict[str, Any]:
         ) from None
     except Exception as error:  # whatever a damaged pickle may lead to
         raise CheckpointError(
-            f"{url}: not a voxshard checkpoint, or a damaged one ({_in_a_line(error)}); use another checkpoint"
+            f"{url}: not a voxshard checkpoint, or a damaged one ({_in_a_line(error)}); use another"
         ) from None
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         found = (
@@ -161,7 +161,7 @@ def read_checkpoint(url: str) -> dict[str, Any]:
 
 
 def _check_archive(data: bytes, url: str) -> None:
-    """Raise CheckpointError unless `data` is a whole archive as torch.save writes it, its members uncompressed."""
+    """Raise CheckpointError unless `data` is a whole archive as torch.save writes it, uncompressed."""
     if not data.startswith(b"PK"):
         raise CheckpointError(
             f"{url}: not a voxshard checkpoint ({len(data)} bytes that torch.save did not write)"
@@ -228,9 +228,10 @@ def load_network(
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor], name: str) -> None:
-    """Copy `weights` into `module`. Raises CheckpointError, beginning with `name`, unless all fit and are finite.
+    """Copy `weights` into `module`. Raises CheckpointError, beginning with `name`, unless all of them fit.
 
-    The error names the first difference, where torch would print a line for every tensor.
+    They must also be finite. The error names the first difference, where torch would print a line
+    for every tensor.
     """
     expected = module.state_dict()
     different = [key for key in expected if key not in weights or not like(weights[key], expected[key])]

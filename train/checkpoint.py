@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -35,6 +36,8 @@ from eval.checkpoint_file import (
     steps_among,
 )
 from shard_tools import storage
+
+logger = logging.getLogger("train")
 
 Say = Callable[[str], None]
 
@@ -62,7 +65,11 @@ class CheckpointFolder:
 
     def rates(self, step: int) -> Rates | None:
         """What the validation of the checkpoint of `step` found; None unless it was brought to its end."""
-        return read_rates(self.url, step)
+        try:
+            return read_rates(self.url, step)
+        except CheckpointError as error:
+            logger.warning("%s", error)
+            return None
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the state of `state["step"]`, and drop the old ones that are kept no longer."""
@@ -116,7 +123,9 @@ class CheckpointFolder:
             try:
                 checkpoint = read_checkpoint(url)
                 if checkpoint["step"] != step:
-                    raise CheckpointError(f"{url}: field step: it is {checkpoint['step']}, not as the name says")
+                    raise CheckpointError(
+                        f"{url}: field step: it is {checkpoint['step']}, not as the name says"
+                    )
                 accept(checkpoint, url)
                 return checkpoint
             except CheckpointError as error:

@@ -77,6 +77,10 @@ class _Resumed:
 def check_whole(checkpoint: dict[str, Any], url: str) -> None:
     """Raise CheckpointError, naming the field, unless training can go on from all that is there."""
     check_fields(checkpoint, _Resumed, url)
+    try:
+        _flat(_redacted(checkpoint["config"]))
+    except RecursionError:
+        raise CheckpointError(f"{url}: field config: nested too deeply; use another checkpoint") from None
 
 
 def kept_config(config: Config) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def _redacted(value: Any) -> Any:
 def restore(
     checkpoint: dict[str, Any], url: str, model: SpeakerModel, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Put the checkpoint's weights and moments into `model` and `optimizer`; CheckpointError unless all fit."""
+    """Put the checkpoint's weights and moments where they belong. Raises CheckpointError unless all fit."""
     load_weights(model.network, checkpoint["network"], f"{url}: field network")
     load_weights(model.loss, checkpoint["loss"], f"{url}: field loss")
     _load_moments(optimizer, checkpoint["optimizer"]["state"], checkpoint["step"], f"{url}: field optimizer")
@@ -119,7 +123,7 @@ def _load_moments(
         if moments.keys() != expected.keys():
             raise CheckpointError(f"{name}: parameter {number} has {sorted(moments)}, not {sorted(expected)}")
         for key, tensor in moments.items():
-            if not like(tensor, expected[key].detach().to("cpu")):
+            if not like(tensor, expected[key]):
                 raise CheckpointError(f"{name}: {key} of parameter {number} does not fit the parameter")
             if bool(tensor.isnan().any()):
                 raise CheckpointError(f"{name}: {key} of parameter {number} holds NaN")

@@ -35,7 +35,13 @@ _WITHOUT_DATA = frozenset(b"123456V")
 _LARGEST_EXTENSION = 1 << 20  # bytes of a long name or a pax header: far more than any file system's paths
 _CHUNK = 1 << 20
 _IF_WHOLE = "make it or fetch it again, or, if you know that it is whole, append 1,024 zero bytes"
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+# What a compressed file begins with, in bytes that no name has, or at a place where chance does not put it.
+_COMPRESSED = [
+    (0, b"\x1f\x8b\x08", "gzip"),
+    (4, b"1AY&SY", "bzip2"),
+    (0, b"\xfd7zXZ\0", "xz"),
+    (0, b"\x28\xb5\x2f\xfd", "zstd"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +81,13 @@ def _walk(file: BinaryIO, end: int) -> Iterator[Member]:
     own: dict[str, str] = {}  # for the next member alone
     extended_at: int | None = None
     while at < end:
-        block = _read(file, at, BLOCK)
-        if len(block) < BLOCK:
-            raise TarError(at, f"cut short: {len(block)} bytes of a header, of {BLOCK}")
+        block = _block(file, at)
         if not any(block):
             if extended_at is not None:
                 raise TarError(extended_at, "cut short: a long name or pax header, and no member to it")
             _check_end(file, at, end)
             return
-        header = _header(block, at)
+        header = parse(block, at)
         if header.type in (b"L", b"K", b"x", b"X", b"g"):
             data = _extension(file, header, at, end)
             if header.type == b"g":
@@ -104,12 +108,16 @@ def _walk(file: BinaryIO, end: int) -> Iterator[Member]:
     )
 
 
-def _header(block: bytes, at: int) -> Header:
+def _block(file: BinaryIO, at: int) -> bytes:
+    """The header block at `at`."""
+    block = _read(file, at, BLOCK)
     if at == 0:
-        for magic, name in _COMPRESSED.items():
-            if block.startswith(magic):
+        for place, magic, name in _COMPRESSED:
+            if block.startswith(magic, place):
                 raise TarError(0, f"compressed ({name}) inside, and cannot be read in part", "unpack it")
-    return parse(block, at)
+    if len(block) < BLOCK:
+        raise TarError(at, f"cut short: {len(block)} bytes of a header, of {BLOCK}")
+    return block
 
 
 def _extension(file: BinaryIO, header: Header, at: int, end: int) -> bytes:

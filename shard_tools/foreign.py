@@ -242,7 +242,7 @@ def _scan_file(path: str, tar_name: str, rule: SpeakerRule, report: Report) -> _
 
 def _audio(file: int, sample: Sample) -> tuple[bytes, audio.AudioInfo]:
     """A sample's audio member, and what its header says; UserError for what is unfit."""
-    name = sample.audio.name
+    name = sample.title
     data = read_member(file, sample.audio)
     info = audio.probe(data, name)
     audio.decode(data, name)  # what is cut short or of another kind is found now, not in training

@@ -26,7 +26,7 @@ FORMS = "folder, json:FIELD, member:EXTENSION, key:PATTERN or name:NAME"
 
 _FIELD, _EXTENSION = "speaker", "spk"
 # What other toolkits call the same; a sample that has one of them needs to be told about.
-_LIKE_SPEAKER = re.compile(r"(spk|spkr|speaker|client)(s|[_-]?(id|name|label))?", re.IGNORECASE)
+_LIKE_SPEAKER = re.compile(r"(spk|spkr|speaker|talker)(s|[_-]?(id|name|label))?|client[_-]?id", re.IGNORECASE)
 _LARGEST_JSON, _LARGEST_TEXT = 16 << 20, 4096  # bytes
 
 Read = Callable[[Member], bytes]
@@ -188,7 +188,7 @@ def _folder(sample: Sample) -> str:
     if sample.name.outside:
         inner = f"{re.escape(folder)}/" if "/" in sample.key.removeprefix(f"{folder}/") else ""
         raise UserError(
-            f"{shown(sample.audio.name)}: the first folder of a name that is absolute or leads out of the tar"
+            f"{sample.title}: the first folder of a name that is absolute or leads out of the tar"
             f" is no speaker{_told(f'key:^{inner}([^/]+)/')}"
         )
     if folder.startswith(".") or "\\" in folder:

@@ -133,7 +133,9 @@ def _member(file: BinaryIO, header: Header, pax: Mapping[str, str], at: int, end
     kind = _KINDS.get(header.type, f"member of type {header.type!r}")
     if header.type == b"\0" and name.endswith("/"):  # V7 had no type for directories
         kind = DIRECTORY
-    elif kind == FILE and any(keyword.startswith(("GNU.sparse.", "SCHILY.realsize")) for keyword in pax):
+    elif kind == FILE and any(
+        keyword.startswith(("GNU.sparse.", "SCHILY.realsize", "SUN.holesdata")) for keyword in pax
+    ):
         kind = SPARSE
     elif header.type == b"M":
         raise TarError(

@@ -32,6 +32,11 @@ class Sample:
     def key(self) -> str:
         return self.name.key
 
+    @property
+    def title(self) -> str:
+        """The audio member's name, fit for a message."""
+        return shown(self.audio.name)
+
 
 @dataclass
 class TarSamples:
@@ -128,11 +133,11 @@ def _add_sample(member: Member, name: MemberName, found: TarSamples) -> None:
         found.samples[name.key] = Sample(name, member)
     elif other.audio.name == member.name:
         found.problems.append(
-            f"{member.name} is in it more than once (bytes {other.audio.offset}, {member.offset})"
+            f"{other.title} is in it more than once (bytes {other.audio.offset}, {member.offset})"
         )
     else:
         found.problems.append(
-            f"{other.audio.name} and {member.name} would both have the key {name.key!r}; keep one"
+            f"{other.title} and {shown(member.name)} would both have the key {name.key!r}; keep one"
         )
 
 

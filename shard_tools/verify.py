@@ -204,7 +204,7 @@ def _check_samples(path: str, task: _Task, index: ShardIndex | None) -> list[str
                 continue
             indexed += 1
             problems += _check_sample(file.fileno(), tar, sample, task, index, row, tables)
-    problems += [f"{sample.audio.name} is in the tar but not in the index" for sample in left.values()]
+    problems += [f"{sample.title} is in the tar but not in the index" for sample in left.values()]
     if indexed != entry.nsamples:
         problems.append(f"{indexed} utterances found, the manifest says {entry.nsamples}")
     return [f"{entry.url}: {problem}" for problem in problems]
@@ -220,7 +220,7 @@ def _check_sample(
     tables: FrameTables,
 ) -> list[str]:
     """What is wrong with one utterance: with where it lies, its audio, or whose it is."""
-    member, name, problems = sample.audio, sample.audio.name, []
+    member, name, problems = sample.audio, sample.title, []
     if (member.offset, member.size) != (index.offset[row], index.size[row]):
         problems.append(
             f"{name} is {member.size} bytes at {member.offset} in the tar,"

@@ -186,6 +186,7 @@ def test_odd_names_are_read_the_same_way_by_all(tmp_path, name, key):
         (["s0/a.wav", "s0/a.WAV"], "would both have the key 's0/a'"),
         (["s0/a_b.wav", "s0/a.b.wav"], "would both have the key 's0/a_b'"),
         (["s0/a.wav", "s0/a.mp3"], "s0/a.mp3: shards hold"),
+        (["\x1b/../s0/a.wav", "s0/a.wav"], r"'.x1b/../s0/a.wav' and s0/a.wav would both"),
         (["README", "s0/._a.wav"], "holds no sample"),
     ],
 )

@@ -244,8 +244,11 @@ def _audio(file: int, sample: Sample) -> tuple[bytes, audio.AudioInfo]:
     """A sample's audio member, and what its header says; UserError for what is unfit."""
     name = sample.title
     data = read_member(file, sample.audio)
-    info = audio.probe(data, name)
-    audio.decode(data, name)  # what is cut short or of another kind is found now, not in training
+    try:
+        info = audio.probe(data, name)
+        audio.decode(data, name)  # what is cut short or of another kind is found now, not in training
+    except MemoryError as error:
+        raise UserError(f"{name}: no memory to decode its {len(data)} bytes") from error
     if info.codec != sample.name.extension:
         raise UserError(f"{name}: is {info.codec.upper()} inside; rename it")
     return data, info

@@ -14,7 +14,7 @@ from typing import Final
 from shard_tools.errors import UserError
 
 BLOCK: Final = 512
-_NUMBER = re.compile(rb"[ \0]*([0-7]+)[ \0]*")
+_NUMBER = re.compile(rb" *([0-7]+)[ \0]*")
 _RECORD = re.compile(rb"([1-9][0-9]{0,8}) ([^=]+)=")
 
 

@@ -92,6 +92,8 @@ def read_member(file: int, member: Member) -> bytes:
         data = os.pread(file, member.size, member.offset)
     except OSError as error:
         raise UserError(f"{shown(member.name)}: cannot be read ({error.strerror or error})") from error
+    except MemoryError as error:
+        raise UserError(f"{shown(member.name)}: no memory for its {member.size} bytes") from error
     if len(data) != member.size:
         raise UserError(
             f"{shown(member.name)}: {len(data)} of {member.size} bytes are left; the tar was changed"

@@ -105,6 +105,7 @@ def test_as_tarfile_writes_and_reads(tmp_path_factory, listed, form, mtime):
         (ONE + b"X" + TWO[1:] + END, f"byte {TWO_AT}: no tar header, or a damaged one .its checksum"),
         (ONE + with_size(TWO, b"\xff" * 12) + END, f"byte {TWO_AT}: .* its size is negative"),
         (ONE + with_size(TWO, b"-0000001000") + END, f"byte {TWO_AT}: no tar header, .* .its size reads"),
+        (ONE + with_size(TWO, b"\0\0\x001000") + END, f"byte {TWO_AT}: no tar header, .* .its size reads"),
         (ONE + with_size(TWO, b"1000 9") + END, f"byte {TWO_AT}: no tar header, .* .its size reads"),
         (ONE + with_size(TWO, b"\x80" + b"\x7f" * 11) + END, f"byte {TWO_AT}: cut short"),
         (member_bytes("x", b"12 path=a\n", type=tarfile.XHDTYPE) + ONE + END, "byte 0: a damaged pax header"),

@@ -258,13 +258,6 @@ def _part(text: str) -> Part:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _rule(text: str) -> SpeakerRule:
-    try:
-        return parse_rule(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**32:
@@ -299,6 +292,13 @@ def _merge(args: argparse.Namespace) -> int:
         _whole_line(summary.manifest, args.url) if summary.whole_before else summary_line(summary, args.url)
     )
     return 0
+
+
+def _rule(text: str) -> SpeakerRule:
+    try:
+        return parse_rule(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _index(args: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,13 +13,18 @@ from shard_tools.errors import exit_status
 from shard_tools.foreign import index_tars
 from shard_tools.info import as_text, describe
 from shard_tools.manifest import Manifest
+from shard_tools.options import MOST_WORKERS, local_path, place, whole_number
 from shard_tools.pack import PackOptions, PackSummary, PartSummary, pack, pack_part
 from shard_tools.pack_merge import MergeSummary, merge
 from shard_tools.pack_parts import Part, parse_part
 from shard_tools.speakers import FORMS, USUAL, SpeakerRule, parse_rule
+from shard_tools.text import counted
 from shard_tools.verify import verify
+from shard_tools.version import add_version
+from shard_tools.workers import processors
 
 PROGRAM = "make-shards"
+_MOST_TOGETHER = 10**9  # utterances of a shard or a group: all of any corpus
 
 _URL = "a path, s3://bucket/prefix (endpoint and credentials from AWS's environment), or what fsspec opens"
 
@@ -133,9 +137,13 @@ Examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `make-shards`; returns the exit status."""
-    args = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = args.command
-    return exit_status(lambda: command(args), program=PROGRAM)
+
+    def command() -> int:
+        args = _parser().parse_args(arguments)
+        status: int = args.command(args)
+        return status
+
+    return exit_status(command, program=PROGRAM)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[[argparse.Namespace], int], **texts: Any) -> argparse.ArgumentParser:
@@ -154,9 +163,11 @@ def _parser() -> argparse.ArgumentParser:
 
     defaults = PackOptions()
     sub = add("pack", _pack, help="pack audio into shards", description=_PACK, epilog=_PACK_EXAMPLES)
-    sub.add_argument("root", metavar="ROOT", help="folder below which the audio lies")
-    sub.add_argument("url", metavar="URL", help=f"where the shards go: {_URL}")
-    sub.add_argument("--list", metavar="LIST", help='"speaker relative/path.wav" lines; a path or URL')
+    sub.add_argument("root", metavar="ROOT", type=local_path, help="folder below which the audio lies")
+    sub.add_argument("url", metavar="URL", type=place, help=f"where the shards go: {_URL}")
+    sub.add_argument(
+        "--list", metavar="LIST", type=place, help='"speaker relative/path.wav" lines; a path or URL'
+    )
     sub.add_argument(
         "--format",
         choices=("keep", "wav", "flac"),
@@ -169,19 +180,23 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--utterances-per-shard",
         metavar="N",
-        type=_positive,
+        type=whole_number(1, _MOST_TOGETHER),
         default=defaults.utterances_per_shard,
         help="about so many (default %(default)s)",
     )
     sub.add_argument(
         "--group",
         metavar="N",
-        type=_positive,
+        type=whole_number(1, _MOST_TOGETHER),
         default=defaults.group,
         help="keep up to N utterances of a speaker in one shard (default %(default)s)",
     )
     sub.add_argument(
-        "--seed", metavar="N", type=_seed, default=defaults.seed, help="of the shuffle (default %(default)s)"
+        "--seed",
+        metavar="N",
+        type=whole_number(0, 2**32 - 1),
+        default=defaults.seed,
+        help="of the shuffle (default %(default)s)",
     )
     sub.add_argument(
         "--part",
@@ -201,11 +216,11 @@ def _parser() -> argparse.ArgumentParser:
         description=_MERGE,
         epilog=_MERGE_EXAMPLES,
     )
-    sub.add_argument("url", metavar="URL", help=f"where the parts were packed to: {_URL}")
+    sub.add_argument("url", metavar="URL", type=place, help=f"where the parts were packed to: {_URL}")
 
     about = "Describe the dataset at URL: how many, how long, how packed."
     sub = add("info", _info, help="describe shards", description=about, epilog=_INFO_EXAMPLES)
-    sub.add_argument("url", metavar="URL", help=_URL)
+    sub.add_argument("url", metavar="URL", type=place, help=_URL)
     sub.add_argument("--json", action="store_true", help="print JSON")
 
     sub = add(
@@ -215,13 +230,13 @@ def _parser() -> argparse.ArgumentParser:
         description=_VERIFY,
         epilog=_VERIFY_EXAMPLES,
     )
-    sub.add_argument("url", metavar="URL", help=_URL)
+    sub.add_argument("url", metavar="URL", type=place, help=_URL)
     _add_workers(sub)
 
     sub = add(
         "index", _index, help="index tars that someone else made", description=_INDEX, epilog=_INDEX_EXAMPLES
     )
-    sub.add_argument("url", metavar="URL", help=f"the folder of the tars: {_URL}")
+    sub.add_argument("url", metavar="URL", type=place, help=f"the folder of the tars: {_URL}")
     sub.add_argument(
         "--speaker-from",
         metavar="HOW",
@@ -238,17 +253,10 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=_positive,
-        default=min(len(os.sched_getaffinity(0)), 16),
+        type=whole_number(1, MOST_WORKERS),
+        default=min(processors(), 16),
         help="processes (default: one a CPU, %(default)s here)",
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
 
 
 def _part(text: str) -> Part:
@@ -256,13 +264,6 @@ def _part(text: str) -> Part:
         return parse_part(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{value} is not in [0, 2**32)")
-    return value
 
 
 def _pack(args: argparse.Namespace) -> int:
@@ -325,11 +326,12 @@ def _verify(args: argparse.Namespace) -> int:
         print(problem)
     manifest = summary.manifest
     checked = (
-        f"{manifest.utterances} utterances in {len(manifest.shards)} shards, {manifest.bytes / 1e6:.1f} MB"
+        f"{counted(manifest.utterances, 'utterance')} in {counted(len(manifest.shards), 'shard')},"
+        f" {manifest.bytes / 1e6:.1f} MB"
     )
-    count = len(summary.problems)
-    if count:
-        print(f"{args.url}: {count} problem{'s' * (count != 1)} ({checked})", file=sys.stderr)
+    if summary.problems:
+        problems = counted(len(summary.problems), "problem")
+        print(f"{args.url}: {problems} ({checked})", file=sys.stderr)
         return 1
     print(f"{args.url}: everything is as it should be ({checked})")
     return 0
@@ -349,18 +351,20 @@ def _part_line(summary: PartSummary, url: str) -> str:
     utterances = sum(entry.nsamples for entry in summary.shards)
     size = sum(entry.filesize for entry in summary.shards)
     return (
-        f"{url}: part {summary.part}: {utterances} utterances, {hours:.2f} h, in {len(summary.shards)} of"
-        f" {summary.all} shards, {size / 1e6:.1f} MB; took {summary.seconds:.1f} s, {summary.reused} reused;"
+        f"{url}: part {summary.part}: {counted(utterances, 'utterance')}, {hours:.2f} h,"
+        f" in {len(summary.shards)} of {counted(summary.all, 'shard')}, {size / 1e6:.1f} MB;"
+        f" took {summary.seconds:.1f} s, {summary.reused} reused;"
         f" after all parts: make-shards merge {url}"
     )
 
 
 def _counts(manifest: Manifest) -> str:
-    shards = f"{len(manifest.shards)} shard{'s' * (len(manifest.shards) != 1)}"
-    return (
-        f"{manifest.utterances} utterances of {len(manifest.speakers)} speakers,"
-        f" {manifest.hours:.2f} h, in {shards}, {manifest.bytes / 1e6:.1f} MB"
+    utterances, speakers = (
+        counted(manifest.utterances, "utterance"),
+        counted(len(manifest.speakers), "speaker"),
     )
+    shards = counted(len(manifest.shards), "shard")
+    return f"{utterances} of {speakers}, {manifest.hours:.2f} h, in {shards}, {manifest.bytes / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

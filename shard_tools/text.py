@@ -43,6 +43,11 @@ def shown(text: str) -> str:
     return printable(redacted(text))
 
 
+def counted(number: int, thing: str, form: str = "") -> str:
+    """ "1 shard", "0 shards": of things whose plural takes an "s"; form: the number's, as "," for 1,000."""
+    return f"{number:{form}} {thing}{'s' * (number != 1)}"
+
+
 class SafeFormatter(logging.Formatter):
     """Formats log records as `logging.Formatter` does, and makes the whole fit to be shown."""
 

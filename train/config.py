@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from shard_tools.errors import UserError
 from train.augment.draw import ADDITIVE, KINDS, SOURCES
 from train.augment.speed import check_speeds
+from train.check import check_for_ranks
 from train.sections import AugmentConfig, Config
 
 _EXAMPLES = """examples:
@@ -31,6 +32,12 @@ def parser() -> ArgumentParser:
     made.add_argument(
         "--config", action="config", help="A YAML file; options on the command line win over it."
     )
+    made.add_argument(
+        "--check",
+        type=int,
+        metavar="N",
+        help="Check whether N processes could start this run, say nothing if so, and train nothing.",
+    )
     made.add_class_arguments(Config, None)
     return made
 
@@ -51,15 +58,20 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
     """The run's configuration, and the same as complete YAML text.
 
     An unknown key or a value of the wrong type ends the program with a message that names it
-    (exit status 2, as argparse does). Raises UserError for values that no run can use.
+    (exit status 2, as argparse does). With --check it ends the program too, by status 0.
+    Raises UserError for values that no run can use.
     """
     made = parser()
     parsed = made.parse_args(arguments)
     del parsed["config"]
+    ranks = parsed.pop("check")
     values = made.instantiate(parsed)
     config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
     check(config)
     config.data.order = _order(config)
+    if ranks is not None:
+        check_for_ranks(config, ranks)
+        raise SystemExit(0)
     return config, _dump(made, parsed)
 
 

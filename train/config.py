@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
 from shard_tools.errors import UserError
+from shard_tools.places import expand
+from shard_tools.version import add_version
 from train.augment.draw import ADDITIVE, KINDS, SOURCES
 from train.augment.speed import check_speeds
 from train.check import check_for_ranks
@@ -19,6 +22,11 @@ _EXAMPLES = """examples:
       --data.url s3://bucket/voxceleb2 --run.folder runs/first --model.options.pooling asp
   python -m train --config configs/demo.yaml --print_config   # what would run, every default filled in
 """
+
+_PLACES = (
+    "run.folder", "data.url", "data.cache.folder", "validation.trials", "validation.data", "checkpoint.url",
+    *(f"augment.{source}.url" for source in SOURCES),
+)  # fmt: skip
 
 
 def parser() -> ArgumentParser:
@@ -38,6 +46,7 @@ def parser() -> ArgumentParser:
         metavar="N",
         help="Check whether N processes could start this run, say nothing if so, and train nothing.",
     )
+    add_version(made)
     made.add_class_arguments(Config, None)
     return made
 
@@ -65,6 +74,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
     parsed = made.parse_args(arguments)
     del parsed["config"]
     ranks = parsed.pop("check")
+    _let_the_command_line_win(parsed, sys.argv[1:] if arguments is None else arguments)
+    _expand_places(parsed)
     values = made.instantiate(parsed)
     config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
     check(config)
@@ -73,6 +84,28 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
         check_for_ranks(config, ranks)
         raise SystemExit(0)
     return config, _dump(made, parsed)
+
+
+def _let_the_command_line_win(parsed: Namespace, arguments: Sequence[str]) -> None:
+    """A length that is typed replaces the recipe's length in the other unit; two typed ones are refused."""
+    typed = {
+        unit for unit in ("steps", "epochs") if any(a.split("=")[0] == f"--train.{unit}" for a in arguments)
+    }
+    if len(typed) == 1 and parsed[f"train.{next(iter(typed))}"] is not None:
+        parsed["train.epochs" if "steps" in typed else "train.steps"] = None
+
+
+def _expand_places(parsed: Namespace) -> None:
+    for key in _PLACES:
+        place = parsed.get(key)
+        if place is None:
+            continue
+        if not place.strip():
+            raise UserError(f"{key} is empty; give it a path or a URL, or leave it out")
+        try:
+            parsed[key] = expand(place)
+        except UserError as error:
+            raise UserError(f"{key} is {error}") from error
 
 
 def _dump(made: ArgumentParser, parsed: Namespace) -> str:
@@ -117,6 +150,11 @@ def check(config: Config) -> None:
             raise UserError(f"{key} is {value}; it must be at least {lowest}")
     if not 0 <= config.run.seed < 2**32:
         raise UserError(f"run.seed is {config.run.seed}; it must be from 0 to {2**32 - 1}")
+    if "://" in config.run.folder:
+        raise UserError(
+            f"run.folder is {config.run.folder}; it must be a folder of this machine (checkpoints can go to "
+            "S3 by checkpoint.url)"
+        )
     if config.data.access == "cached" and config.data.cache.folder is None:
         raise UserError("data.access is cached: give data.cache.folder a folder on the node's own disk")
     if config.data.verify == "shards" and config.data.access != "cached":

@@ -141,3 +141,41 @@ def test_check_says_nothing_of_a_run_that_can_start(checkable, capsys):
 def test_check_names_what_a_run_would_fail_at(checkable, arguments, message):
     with pytest.raises(UserError, match=re.escape(message)):
         parse([*checkable, *arguments, "--check", "16"])
+
+
+def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    config, text = parse([*REQUIRED, "--run.folder=~/run", "--augment.noise.url", "$SCRATCH/noise"])
+    assert (config.run.folder, config.augment.noise.url) == ("/home/me/run", "/scratch/noise")
+    assert "~" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--run.folder", "s3://bucket/run"], "checkpoint.url"),
+        (["--data.cache.folder", ""], "data.cache.folder is empty"),
+        (
+            ["--checkpoint.url", "$ABSENT_HERE/x"],
+            "checkpoint.url is $ABSENT_HERE/x: the environment variable",
+        ),
+        (["--train.epochs", "3"], "give exactly one"),
+    ],
+)
+def test_places_and_lengths_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse([*REQUIRED, *arguments])
+
+
+def test_a_typed_length_replaces_the_recipes_in_the_other_unit(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("data: {url: there}\ntrain: {epochs: 3}\n")
+    config, _ = parse(["--config", str(file), "--train.steps", "60"])
+    assert (config.train.steps, config.train.epochs) == (60, None)
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--version"])
+    assert capsys.readouterr().out.startswith("voxshard ")

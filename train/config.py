@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from typing import Literal
@@ -11,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from shard_tools.errors import UserError
 from shard_tools.places import expand
 from shard_tools.version import add_version
+from shard_tools.yaml_file import check_yaml_file
 from train.augment.draw import ADDITIVE, KINDS, SOURCES
 from train.augment.speed import check_speeds
 from train.check import check_for_ranks
@@ -71,10 +73,13 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
     Raises UserError for values that no run can use.
     """
     made = parser()
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    for file in _configs(typed):
+        check_yaml_file(file)
     parsed = made.parse_args(arguments)
     del parsed["config"]
     ranks = parsed.pop("check")
-    _let_the_command_line_win(parsed, sys.argv[1:] if arguments is None else arguments)
+    _let_the_command_line_win(parsed, typed)
     _expand_places(parsed)
     values = made.instantiate(parsed)
     config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
@@ -84,6 +89,12 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
         check_for_ranks(config, ranks)
         raise SystemExit(0)
     return config, _dump(made, parsed)
+
+
+def _configs(typed: Sequence[str]) -> list[str]:
+    """The files that --config names, in either way of writing it."""
+    following = [file for option, file in itertools.pairwise(typed) if option == "--config"]
+    return following + [word.partition("=")[2] for word in typed if word.startswith("--config=")]
 
 
 def _let_the_command_line_win(parsed: Namespace, arguments: Sequence[str]) -> None:
@@ -172,6 +183,12 @@ def check(config: Config) -> None:
     for key in ("first_wait", "connect_timeout", "read_timeout"):
         if getattr(config.data.storage, key) <= 0:
             raise UserError(f"data.storage.{key} is {getattr(config.data.storage, key)}; it must be above 0")
+    if config.optim.weight_decay < 0:
+        raise UserError(f"optim.weight_decay is {config.optim.weight_decay}; it must not be negative")
+    if config.data.workers > 256:
+        raise UserError(f"data.workers is {config.data.workers}; it must be at most 256")
+    if config.validation.crops > 1000:
+        raise UserError(f"validation.crops is {config.validation.crops}; it must be at most 1000")
     if config.optim.lr <= 0:
         raise UserError(f"optim.lr is {config.optim.lr}; it must be above 0")
     if (config.train.steps is None) == (config.train.epochs is None):

@@ -161,6 +161,9 @@ def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
             "checkpoint.url is $ABSENT_HERE/x: the environment variable",
         ),
         (["--train.epochs", "3"], "give exactly one"),
+        (["--data.workers", "100000"], "data.workers is 100000; it must be at most 256"),
+        (["--validation.crops", "100000000"], "validation.crops is 100000000; it must be at most 1000"),
+        (["--optim.weight_decay", "-1"], "optim.weight_decay is -1.0; it must not be negative"),
     ],
 )
 def test_places_and_lengths_that_cannot_be_are_refused(arguments, message):

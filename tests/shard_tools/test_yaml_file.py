@@ -26,7 +26,8 @@ def test_what_is_refused(tmp_path, content, said):
     file.write_bytes(content)
     with pytest.raises(UserError) as raised:
         check_yaml_file(file)
-    assert said in str(raised.value) and str(file) in str(raised.value)
+    assert said in str(raised.value)
+    assert str(file) in str(raised.value)
     assert "\n" not in str(raised.value)
 
 

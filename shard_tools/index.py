@@ -149,7 +149,8 @@ def from_bytes(data: bytes, name: str) -> ShardIndex:
         raise UserError(f"{name}: {error}; {_REMEDY}") from None
     except Exception as error:  # zip and npy files can be damaged in more ways than their readers document
         raise UserError(
-            f"{name}: not a shard index, or a damaged one ({type(error).__name__}: {str(error)[:100]}); {_REMEDY}"
+            f"{name}: not a shard index, or a damaged one ({type(error).__name__}: {str(error)[:100]});"
+            f" {_REMEDY}"
         ) from error
     index = ShardIndex(**values)
     problem = problem_of(index)
@@ -182,7 +183,8 @@ def _array(data: bytes, name: str) -> npt.NDArray[Any]:
     dimensions = 0 if name in _SCALARS or name == "version" else 1
     if dtype != wanted or len(shape) != dimensions or fortran:
         raise UserError(
-            f"a damaged shard index ({name} is {dtype} of shape {str(shape)[:40]}, not {wanted} in {dimensions} dimensions)"
+            f"a damaged shard index ({name} is {dtype} of shape {str(shape)[:40]}, not {wanted} in"
+            f" {dimensions} dimensions)"
         )
     body = data[file.tell() :]
     if len(body) != wanted.itemsize * math.prod(shape):

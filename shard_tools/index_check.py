@@ -6,43 +6,25 @@ made for any index. All checks are on whole columns, so that a million utterance
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from shard_tools.flac_frames import HEAD_BYTES, table_lengths
 
+if TYPE_CHECKING:
+    from shard_tools.index import ShardIndex
+
 WAV, FLAC = 0, 1  # values of the codec column
 TAR_BLOCK = 512
 WAV_HEADER = 44  # bytes of the shortest header of 16-bit PCM
-_SHORTEST_FLAC_BLOCK = 16  # samples, RFC 9639
+_FLAC_BLOCKS = 16, 65535  # samples, RFC 9639
 
 Ints = npt.NDArray[np.int64]
 
 
-class Columns(Protocol):
-    """As in ShardIndex."""
-
-    key_bytes: npt.NDArray[np.uint8]
-    key_ends: Ints
-    label: npt.NDArray[np.int32]
-    turn: npt.NDArray[np.int32]
-    total: npt.NDArray[np.int32]
-    next_shard: npt.NDArray[np.int32]
-    frames: Ints
-    codec: npt.NDArray[np.uint8]
-    offset: Ints
-    size: Ints
-    pcm_offset: Ints
-    flac_block: npt.NDArray[np.int32]
-    flac_offset: npt.NDArray[np.uint32]
-
-    @property
-    def shard_size(self) -> int: ...
-
-
-def problem_of(index: Columns) -> str | None:
+def problem_of(index: ShardIndex) -> str | None:
     """The first thing in an index that cannot be, in words; None where there is none."""
     rows = len(index.label)
     per_row = {
@@ -63,7 +45,7 @@ def problem_of(index: Columns) -> str | None:
         if length != rows:
             return f"its columns differ in length: {rows} labels, {length} of {name}"
     if not rows:
-        return "it holds no utterance"
+        return "keys, but no utterances" if len(index.key_bytes) else None
     return _keys(index) or _places(index) or _members(index) or _wav(index) or _flac(index)
 
 
@@ -76,7 +58,7 @@ def has_plain_header(frames: Ints, offset: Ints, size: Ints, pcm_offset: Ints) -
     return same
 
 
-def _keys(index: Columns) -> str | None:
+def _keys(index: ShardIndex) -> str | None:
     ends = index.key_ends
     starts = np.concatenate([[0], ends[:-1]])
     if bool(np.any(ends <= starts)) or int(ends[-1]) != len(index.key_bytes):
@@ -90,7 +72,7 @@ def _keys(index: Columns) -> str | None:
     return None if text.isprintable() else "a key with characters that cannot be printed"
 
 
-def _places(index: Columns) -> str | None:
+def _places(index: ShardIndex) -> str | None:
     if bool(np.any(index.label < 0)):
         return _row(index.label < 0, "label", index.label)
     wrong = (index.turn < 0) | (index.turn >= index.total)
@@ -99,7 +81,7 @@ def _places(index: Columns) -> str | None:
     return _row(index.next_shard < 0, "next_shard", index.next_shard)
 
 
-def _members(index: Columns) -> str | None:
+def _members(index: ShardIndex) -> str | None:
     """Bounds and order of the audio members in the tar."""
     known = (index.codec == WAV) | (index.codec == FLAC)
     largest = index.shard_size
@@ -122,7 +104,7 @@ def _members(index: Columns) -> str | None:
     return None
 
 
-def _wav(index: Columns) -> str | None:
+def _wav(index: ShardIndex) -> str | None:
     wav = index.codec == WAV
     before = index.pcm_offset - index.offset
     wrong = wav & ((before < WAV_HEADER) | (before % 2 != 0) | (before > index.size))
@@ -135,14 +117,14 @@ def _wav(index: Columns) -> str | None:
     return _row(wav & (index.flac_block != 0), "flac_block", index.flac_block)
 
 
-def _flac(index: Columns) -> str | None:
+def _flac(index: ShardIndex) -> str | None:
     flac = index.codec == FLAC
     most = np.maximum(1 << 24, 64 * index.size)  # as for the files that are packed
     for wrong, name in (
         (flac & (index.pcm_offset != -1), "pcm_offset"),
         (flac & (index.size < HEAD_BYTES), "size"),
         (flac & (index.frames > most), "frames"),
-        (flac & (index.flac_block != 0) & (index.flac_block < _SHORTEST_FLAC_BLOCK), "flac_block"),
+        (flac & (index.flac_block != 0) & ~_within(index.flac_block, *_FLAC_BLOCKS), "flac_block"),
     ):
         if bool(np.any(wrong)):
             return _row(wrong, name, getattr(index, name))
@@ -156,6 +138,11 @@ def _flac(index: Columns) -> str | None:
     if bool(np.any(outside)) or bool(np.any(same & (np.diff(offsets) <= 0))):
         return "its FLAC frames lie outside their utterance, or not in order"
     return None
+
+
+def _within(column: npt.NDArray[np.int32], low: int, high: int) -> npt.NDArray[np.bool_]:
+    inside: npt.NDArray[np.bool_] = (column >= low) & (column <= high)
+    return inside
 
 
 def _row(wrong: npt.NDArray[np.bool_], name: str, column: npt.NDArray[np.generic]) -> str | None:

@@ -113,7 +113,7 @@ def from_bytes(data: bytes, name: str) -> Manifest:
         )
     if header.get("version") != VERSION:
         raise UserError(
-            f"{name}: manifest version {str(header.get('version'))[:40]!r}; this program reads version"
+            f"{name}: manifest version {str(header.get('version'))[:40]}; this program reads version"
             f" {VERSION}: pack again, or use the program that wrote it"
         )
     found = decode(data, _Document, name, _REMEDY)
@@ -138,13 +138,13 @@ def _problem(manifest: Manifest, found: _Document) -> str | None:
     for place in places:
         if not _lies_below(place):
             return f"{place[:120]!r} is no name of a file below the manifest's folder"
-    if len(set(places)) < len(places):
-        twice = next(place for place in places if places.count(place) > 1)
-        return f"it lists {twice} more than once"
+    urls = [shard.url for shard in manifest.shards]
+    if len(set(urls)) < len(urls):
+        return f"it lists {next(url for url in urls if urls.count(url) > 1)} twice"
     totals = {"utterances": manifest.utterances, "frames": manifest.frames, "bytes": manifest.bytes}
     for total, value in totals.items():
         if getattr(found, total) != value:
-            return f"{total} says {getattr(found, total)}, its shards make {value}"
+            return f"{total} says {str(getattr(found, total))[:40]}, its shards make {value}"
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -85,7 +84,7 @@ def _names(url: str) -> list[str] | None:
     """The names in the folder `url`; None for a file, and for what looks like one."""
     path = storage.local_path(url)
     if path is not None:
-        return storage.list_names(url) if os.path.isdir(path) else None
+        return storage.list_names(url) if storage.kind(path) == "folder" else None
     # S3 knows no folders: what holds nothing is taken for a file, which is then missing.
     return None if url.endswith(".pt") else storage.list_names(url) or None
 

@@ -93,7 +93,7 @@ def open_source(url: str) -> Source:
     if storage.exists(storage.join(url, manifest.NAME)):
         return ShardSource(url, open_catalogue(url))
     folder = storage.local_path(url)
-    if folder is not None and not os.path.isdir(folder):
+    if folder is not None and storage.kind(folder) != "folder":
         raise UserError(f"{url}: no such folder; expected shards ({manifest.NAME}) or WAV or FLAC files")
     return FolderSource(url)
 

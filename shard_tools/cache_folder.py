@@ -168,6 +168,13 @@ class CacheFolder:
         with contextlib.suppress(OSError):  # then others find out a little later
             os.utime(os.path.join(self.folder, ".lock"), ns=(0, 0))
 
+    def discard(self, file: LockFile, shard: CachedShard) -> None:
+        """Remove a held file that is not the shard; whoever else holds it keeps its bytes."""
+        with self._locked(), contextlib.suppress(FileNotFoundError):
+            if os.stat(self.path(shard)).st_ino == os.fstat(file.fd).st_ino:
+                os.unlink(self.path(shard))
+        self.let_go(file)
+
     def touch(self, file: LockFile) -> None:
         """Note that a held shard was used just now."""
         with contextlib.suppress(OSError):  # another user's file, say: it then looks older than it is

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,12 +13,18 @@ from shard_tools.errors import exit_status
 from shard_tools.foreign import index_tars
 from shard_tools.info import as_text, describe
 from shard_tools.manifest import Manifest
+from shard_tools.options import MOST_WORKERS, local_path, place, whole_number
 from shard_tools.pack import PackOptions, PackSummary, PartSummary, pack, pack_part
 from shard_tools.pack_merge import MergeSummary, merge
 from shard_tools.pack_parts import Part, parse_part
+from shard_tools.speakers import FORMS, USUAL, SpeakerRule, parse_rule
+from shard_tools.text import counted, shown
 from shard_tools.verify import verify
+from shard_tools.version import add_version
+from shard_tools.workers import processors
 
 PROGRAM = "make-shards"
+_MOST_TOGETHER = 10**9  # utterances of a shard or a group: all of any corpus
 
 _URL = "a path, s3://bucket/prefix (endpoint and credentials from AWS's environment), or what fsspec opens"
 
@@ -84,9 +89,21 @@ Examples:
 
 _INDEX = """\
 Index WebDataset tars that someone else made: write an index beside each .tar directly below URL, and a
-manifest.json. Samples are KEY.wav or KEY.flac (16 kHz, mono, 16-bit); the speaker is "speaker" in
-KEY.json, or else the first folder of KEY. The tars are not touched. What cannot be indexed is listed,
-and then nothing is written.
+manifest.json. Samples are KEY.wav or KEY.flac (16 kHz, mono, 16-bit). The tars are not touched. What
+cannot be indexed is listed, and then nothing is written: audio of another kind, links and sparse members
+instead of audio, two samples of one key, a tar that cannot be read from its first header to the blocks
+that end it. Members that are no audio (README, ._*, .DS_Store, .txt …) are passed over, and counted.
+
+The speaker is "speaker" in KEY.json (a text or a whole number), or the text of KEY.spk, or else the first
+folder of KEY. Where these disagree, or the speaker seems to stand elsewhere, the sample is refused, and
+--speaker-from HOW tells:
+  folder          the first folder of the key
+  json:FIELD      a field of KEY.json; a.b is field b of object a
+  member:EXT      the text of KEY.EXT, as in member:spk or member:cls
+  key:PATTERN     the group of a regular expression that is searched in the key
+  name:NAME       all are of this one, as in a tar of noise
+A key is a member's name without its extension; a leading "./", "/" or "../" is no part of it, and other
+dots in its last part become "_".
 """
 
 _VERIFY = """\
@@ -109,14 +126,24 @@ Examples:
 _INDEX_EXAMPLES = """\
 Examples:
   make-shards index s3://bucket/their-tars
+
+  # KEY.json holds {"meta": {"speaker_id": 17}}
+  make-shards index their-tars --speaker-from json:meta.speaker_id
+
+  # keys such as train/id00012/video/00001
+  make-shards index their-tars --speaker-from 'key:^train/([^/]+)/'
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `make-shards`; returns the exit status."""
-    args = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = args.command
-    return exit_status(lambda: command(args), program=PROGRAM)
+
+    def command() -> int:
+        args = _parser().parse_args(arguments)
+        status: int = args.command(args)
+        return status
+
+    return exit_status(command, program=PROGRAM)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[[argparse.Namespace], int], **texts: Any) -> argparse.ArgumentParser:
@@ -135,9 +163,11 @@ def _parser() -> argparse.ArgumentParser:
 
     defaults = PackOptions()
     sub = add("pack", _pack, help="pack audio into shards", description=_PACK, epilog=_PACK_EXAMPLES)
-    sub.add_argument("root", metavar="ROOT", help="folder below which the audio lies")
-    sub.add_argument("url", metavar="URL", help=f"where the shards go: {_URL}")
-    sub.add_argument("--list", metavar="LIST", help='"speaker relative/path.wav" lines; a path or URL')
+    sub.add_argument("root", metavar="ROOT", type=local_path, help="folder below which the audio lies")
+    sub.add_argument("url", metavar="URL", type=place, help=f"where the shards go: {_URL}")
+    sub.add_argument(
+        "--list", metavar="LIST", type=place, help='"speaker relative/path.wav" lines; a path or URL'
+    )
     sub.add_argument(
         "--format",
         choices=("keep", "wav", "flac"),
@@ -150,19 +180,23 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--utterances-per-shard",
         metavar="N",
-        type=_positive,
+        type=whole_number(1, _MOST_TOGETHER),
         default=defaults.utterances_per_shard,
         help="about so many (default %(default)s)",
     )
     sub.add_argument(
         "--group",
         metavar="N",
-        type=_positive,
+        type=whole_number(1, _MOST_TOGETHER),
         default=defaults.group,
         help="keep up to N utterances of a speaker in one shard (default %(default)s)",
     )
     sub.add_argument(
-        "--seed", metavar="N", type=_seed, default=defaults.seed, help="of the shuffle (default %(default)s)"
+        "--seed",
+        metavar="N",
+        type=whole_number(0, 2**32 - 1),
+        default=defaults.seed,
+        help="of the shuffle (default %(default)s)",
     )
     sub.add_argument(
         "--part",
@@ -182,11 +216,11 @@ def _parser() -> argparse.ArgumentParser:
         description=_MERGE,
         epilog=_MERGE_EXAMPLES,
     )
-    sub.add_argument("url", metavar="URL", help=f"where the parts were packed to: {_URL}")
+    sub.add_argument("url", metavar="URL", type=place, help=f"where the parts were packed to: {_URL}")
 
     about = "Describe the dataset at URL: how many, how long, how packed."
     sub = add("info", _info, help="describe shards", description=about, epilog=_INFO_EXAMPLES)
-    sub.add_argument("url", metavar="URL", help=_URL)
+    sub.add_argument("url", metavar="URL", type=place, help=_URL)
     sub.add_argument("--json", action="store_true", help="print JSON")
 
     sub = add(
@@ -196,13 +230,20 @@ def _parser() -> argparse.ArgumentParser:
         description=_VERIFY,
         epilog=_VERIFY_EXAMPLES,
     )
-    sub.add_argument("url", metavar="URL", help=_URL)
+    sub.add_argument("url", metavar="URL", type=place, help=_URL)
     _add_workers(sub)
 
     sub = add(
         "index", _index, help="index tars that someone else made", description=_INDEX, epilog=_INDEX_EXAMPLES
     )
-    sub.add_argument("url", metavar="URL", help=f"the folder of the tars: {_URL}")
+    sub.add_argument("url", metavar="URL", type=place, help=f"the folder of the tars: {_URL}")
+    sub.add_argument(
+        "--speaker-from",
+        metavar="HOW",
+        type=_rule,
+        default=USUAL,
+        help=f"where the speaker stands, if not where it usually does: {FORMS}",
+    )
     sub.add_argument("--overwrite", action="store_true", help="replace a manifest and indexes that are there")
     _add_workers(sub)
     return parser
@@ -212,17 +253,10 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=_positive,
-        default=min(len(os.sched_getaffinity(0)), 16),
+        type=whole_number(1, MOST_WORKERS),
+        default=min(processors(), 16),
         help="processes (default: one a CPU, %(default)s here)",
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
 
 
 def _part(text: str) -> Part:
@@ -230,13 +264,6 @@ def _part(text: str) -> Part:
         return parse_part(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{value} is not in [0, 2**32)")
-    return value
 
 
 def _pack(args: argparse.Namespace) -> int:
@@ -268,15 +295,28 @@ def _merge(args: argparse.Namespace) -> int:
     return 0
 
 
+def _rule(text: str) -> SpeakerRule:
+    try:
+        return parse_rule(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _index(args: argparse.Namespace) -> int:
-    summary = index_tars(args.url, workers=args.workers, overwrite=args.overwrite, progress=True)
-    print(summary_line(summary, args.url))
+    summary = index_tars(
+        args.url, rule=args.speaker_from, workers=args.workers, overwrite=args.overwrite, progress=True
+    )
+    print(f"{args.url}: {_counts(summary.manifest)}; took {summary.seconds:.1f} s")
+    places = [f"{place} ({count})" for place, count in summary.speakers_from.items()]
+    print(f"speakers are from {', '.join(places)}")
+    for kind, (count, first) in summary.passed_over.items():
+        print(f"passed over: {count} {kind} ({first}{', …' * (count > 1)})")
     return 0
 
 
 def _info(args: argparse.Namespace) -> int:
     description: dict[str, Any] = describe(args.url)
-    print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else as_text(description))
+    print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else shown(as_text(description)))
     return 0
 
 
@@ -286,11 +326,12 @@ def _verify(args: argparse.Namespace) -> int:
         print(problem)
     manifest = summary.manifest
     checked = (
-        f"{manifest.utterances} utterances in {len(manifest.shards)} shards, {manifest.bytes / 1e6:.1f} MB"
+        f"{counted(manifest.utterances, 'utterance')} in {counted(len(manifest.shards), 'shard')},"
+        f" {manifest.bytes / 1e6:.1f} MB"
     )
-    count = len(summary.problems)
-    if count:
-        print(f"{args.url}: {count} problem{'s' * (count != 1)} ({checked})", file=sys.stderr)
+    if summary.problems:
+        problems = counted(len(summary.problems), "problem")
+        print(f"{args.url}: {problems} ({checked})", file=sys.stderr)
         return 1
     print(f"{args.url}: everything is as it should be ({checked})")
     return 0
@@ -310,18 +351,20 @@ def _part_line(summary: PartSummary, url: str) -> str:
     utterances = sum(entry.nsamples for entry in summary.shards)
     size = sum(entry.filesize for entry in summary.shards)
     return (
-        f"{url}: part {summary.part}: {utterances} utterances, {hours:.2f} h, in {len(summary.shards)} of"
-        f" {summary.all} shards, {size / 1e6:.1f} MB; took {summary.seconds:.1f} s, {summary.reused} reused;"
+        f"{url}: part {summary.part}: {counted(utterances, 'utterance')}, {hours:.2f} h,"
+        f" in {len(summary.shards)} of {counted(summary.all, 'shard')}, {size / 1e6:.1f} MB;"
+        f" took {summary.seconds:.1f} s, {summary.reused} reused;"
         f" after all parts: make-shards merge {url}"
     )
 
 
 def _counts(manifest: Manifest) -> str:
-    shards = f"{len(manifest.shards)} shard{'s' * (len(manifest.shards) != 1)}"
-    return (
-        f"{manifest.utterances} utterances of {len(manifest.speakers)} speakers,"
-        f" {manifest.hours:.2f} h, in {shards}, {manifest.bytes / 1e6:.1f} MB"
+    utterances, speakers = (
+        counted(manifest.utterances, "utterance"),
+        counted(len(manifest.speakers), "speaker"),
     )
+    shards = counted(len(manifest.shards), "shard")
+    return f"{utterances} of {speakers}, {manifest.hours:.2f} h, in {shards}, {manifest.bytes / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

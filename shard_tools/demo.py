@@ -24,10 +24,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from shard_tools.errors import UserError, exit_status
-from shard_tools.synthesise import draw_trials, processors
+from shard_tools.options import local_folder, whole_number
+from shard_tools.synthesise import draw_trials
 from shard_tools.synthetic import generator
+from shard_tools.text import counted
+from shard_tools.version import add_version
+from shard_tools.workers import processors
 
 CONFIG = "configs/demo.yaml"
 BATCH_SPEAKERS = 64  # as in the config; smaller corpora get smaller batches
@@ -100,8 +105,9 @@ def split_speakers(files: Mapping[str, Sequence[str]]) -> Split:
     held_out = min(max(LEAST_HELD_OUT, len(files) // 10), MOST_HELD_OUT)
     if len(able) < held_out or len(files) - held_out < LEAST_TRAINED:
         raise UserError(
-            f"the corpus has {len(files)} speakers, {len(able)} of them with two utterances or more; "
-            f"it needs {held_out + LEAST_TRAINED}, and {held_out} of them with two, to hold out for trials"
+            f"the corpus has {counted(len(files), 'speaker')}, {len(able)} of them with two utterances or"
+            f" more; it needs {held_out + LEAST_TRAINED}, and {held_out} of them with two, to hold out for"
+            " trials"
         )
     chosen = set(generator(0, "held out").permutation(able)[:held_out].tolist())
     return Split(
@@ -146,7 +152,7 @@ def demo(folder: Path, corpus: Path | None, *, speakers: int, utterances: int, s
         lists, trained = folder / "lists", len(split.train)
         trials = lists / "veri_test.txt"
         write_lists(split, lists)
-        print(f"{corpus}: {trained} speakers to train on, {len(split.test)} others for {trials}")
+        print(f"{corpus}: {counted(trained, 'speaker')} to train on, {len(split.test)} others for {trials}")
         synthesise += ["--speakers", "0", "--test-speakers", "0"]
         packs = [
             [*pack_command(corpus, shards / part), "--list", str(lists / f"{part}_list.txt"), "--convert"]
@@ -182,25 +188,22 @@ def overrides(run: Path, shards: Path, speakers: int) -> list[str]:
     return [word for key, value in options.items() for word in (f"--{key}", value)]
 
 
-def evaluate(
-    stages: Stages, name: str, run: Path, out: Path, shards: Path, trials: Path
-) -> dict[str, object]:
+def evaluate(stages: Stages, name: str, run: Path, out: Path, shards: Path, trials: Path) -> dict[str, Any]:
     """Evaluate the run's newest checkpoint into `out`; what its metrics.json says."""
     checkpoint = max((run / "checkpoints").glob("step-*.pt"))
     command = ["-m", "eval", str(checkpoint), "--trials", str(trials), "--data", str(shards / "test")]
     stages.run(name, [*command, "--out", str(out), "--device", "cpu"])
-    metrics: dict[str, object] = json.loads((out / "metrics.json").read_text())
+    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
     return metrics
 
 
-def table(
-    before: Mapping[str, object], after: Mapping[str, object], taken: Sequence[tuple[str, float]]
-) -> str:
+def table(before: Mapping[str, Any], after: Mapping[str, Any], taken: Sequence[tuple[str, float]]) -> str:
     """What the demo prints at its end."""
     lines = [
         f"EER with random weights {before['eer']:6.2f} %",
-        f"EER after {after['step']} steps    {after['eer']:6.2f} %",
-        f"on {after['trials']} trials of {after['utterances']} utterances of speakers never trained on",
+        f"EER after {counted(after['step'], 'step')}    {after['eer']:6.2f} %",
+        f"on {counted(after['trials'], 'trial')} of {counted(after['utterances'], 'utterance')} of speakers"
+        " never trained on",
         "",
         *(f"{name:<18} {seconds:6.1f} s" for name, seconds in taken),
         f"{'all':<18} {sum(seconds for _, seconds in taken):6.1f} s",
@@ -219,19 +222,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--corpus", type=Path, metavar="FOLDER", help="speech of yours: SPEAKER/.../*.wav|flac"
-    )
-    parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="where (default runs/demo)")
-    parser.add_argument(
-        "--speakers", type=int, default=200, metavar="N", help="synthetic speakers to train on (default 200)"
+        "--corpus", type=local_folder, metavar="FOLDER", help="speech of yours: SPEAKER/.../*.wav|flac"
     )
     parser.add_argument(
-        "--utterances", type=int, default=10, metavar="N", help="utterances of each (default 10)"
+        "--folder", type=local_folder, default=Path("runs/demo"), help="where (default runs/demo)"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help=f"training steps (default: those of {CONFIG})")
-    options = parser.parse_args(argv)
+    number = whole_number(1, 10**9)
+    parser.add_argument(
+        "--speakers",
+        type=number,
+        default=200,
+        metavar="N",
+        help="synthetic speakers to train on (default 200)",
+    )
+    parser.add_argument(
+        "--utterances", type=number, default=10, metavar="N", help="utterances of each (default 10)"
+    )
+    parser.add_argument("--steps", type=number, metavar="N", help=f"training steps (default: of {CONFIG})")
+    add_version(parser)
 
     def command() -> None:
+        options = parser.parse_args(argv)
         demo(
             options.folder,
             options.corpus,

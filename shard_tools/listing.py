@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,15 @@ from dataclasses import dataclass
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.keys import key_of, key_problem
+from shard_tools.text import has_control
+from shard_tools.walk import audio_files
 
-EXTENSIONS = (".wav", ".flac")
 _PROBLEMS_SHOWN = 10
+_MOST_PROBLEMS = 10_000
+_LARGEST_LIST = 512 * 2**20
+_LONGEST_PATH = 4096  # bytes, Linux's PATH_MAX
+_LONGEST_SHOWN = 80
+_LINE_END = re.compile(r"\r\n|[\r\n]")  # of those of str.splitlines, the ones that end a line of a list
 
 
 class ProblemsError(UserError):
@@ -52,9 +59,7 @@ def read_listing(root: str, list_url: str | None) -> Listing:
     for lines that are not "speaker path", paths that escape `root` or come twice,
     and files whose keys clash. Whether the files exist is not looked at.
     """
-    if not os.path.isdir(root):
-        found = "is not a folder" if os.path.exists(root) else "does not exist"
-        raise UserError(f"{root}: {found}; ROOT is the folder below which the audio lies")
+    _require_folder(root)
     problems: list[str] = []
     rows = _walk(root, problems) if list_url is None else _read_list(list_url, problems)
     listing = Listing([], [], [])
@@ -87,21 +92,32 @@ def read_listing(root: str, list_url: str | None) -> Listing:
     return listing
 
 
+def _require_folder(root: str) -> None:
+    found = storage.kind(root)
+    if found != "folder":
+        state = "does not exist" if found is None else "is not a folder"
+        raise UserError(f"{root}: {state}; ROOT is the folder below which the audio lies")
+
+
 def _read_list(list_url: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:
     """(place, speaker, normalised path) of each good line."""
-    try:
-        text = storage.read_bytes(list_url).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{list_url}: not UTF-8 text (byte {error.start}); is it a list?") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_LINE_END.split(_text(list_url)), 1):
+        if len(problems) >= _MOST_PROBLEMS:
+            raise ProblemsError(problems, f"{list_url} was read no further, and nothing was packed")
         fields = line.split(maxsplit=1)
         if not fields:
             continue
         place = f"{list_url}:{number}"
         if len(fields) == 1:
-            problems.append(f"{place}: {line.strip()!r} is one field; needed is 'speaker relative/path.wav'")
+            problems.append(f"{place}: {_short(line)} is one field; needed is 'speaker relative/path.wav'")
             continue
         speaker, path = fields[0], fields[1].rstrip()
+        if has_control(speaker) or has_control(path):
+            problems.append(f"{place}: {_short(line)} holds control characters; is it a list?")
+            continue
+        if max(len(speaker), len(path)) > _LONGEST_PATH:
+            problems.append(f"{place}: {_short(line)} is longer than a path can be; is it a list?")
+            continue
         if path.startswith("/"):
             problems.append(f"{place}: {path} is absolute; give the path relative to ROOT")
             continue
@@ -112,24 +128,31 @@ def _read_list(list_url: str, problems: list[str]) -> Iterator[tuple[str, str, s
         yield place, speaker, normalised
 
 
-def _walk(root: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:
-    """(place, speaker, path) of each audio file below `root`, sorted by path.
+def _text(list_url: str) -> str:
+    size = storage.size(list_url)
+    if size > _LARGEST_LIST:
+        raise UserError(
+            f"{list_url}: {size / 2**20:.0f} MiB; a list of 'speaker relative/path.wav' lines has"
+            f" {_LARGEST_LIST / 2**20:.0f} at most; is it a list?"
+        )
+    try:
+        return storage.read_bytes(list_url).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{list_url}: not UTF-8 text (byte {error.start}); is it a list? If so, save it as UTF-8"
+        ) from error
 
-    Links to folders are followed; hidden files and folders are not looked at.
-    """
-    paths: list[str] = []
-    visited: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:  # a link that leads back
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in files:
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                paths.append(os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/"))
-    for path in sorted(paths):
+
+def _short(line: str) -> str:
+    shown = repr(line.strip())
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 2]}…'"
+
+
+def _walk(root: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:
+    """(place, speaker, path) of each audio file below `root`, sorted by path."""
+    paths, unseen = audio_files(root)
+    problems += unseen
+    for path in paths:
         speaker, slash, _ = path.partition("/")
         if not slash:
             problems.append(

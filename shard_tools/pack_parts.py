@@ -17,6 +17,8 @@ from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.manifest import ShardEntry
 
+MOST_PARTS = 100_000  # more than any scheduler starts
+
 _RECORD = re.compile(r"packing-(\d+)-of-(\d+)\.json")
 
 
@@ -40,10 +42,11 @@ class Part:
 
 
 def parse_part(text: str) -> Part:
-    """The part that "2/16" means; ValueError for all but i/n with 1 <= i <= n."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise ValueError(f"{text!r} is not i/n with i from 1 to n, such as 2/16")
+    """The part that "2/16" means; ValueError for all but i/n with 1 <= i <= n <= MOST_PARTS."""
+    match = re.fullmatch(r"0*(\d{1,9})/0*(\d{1,9})", text, re.ASCII)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]) <= MOST_PARTS:
+        shown = text if len(text) <= 40 else text[:39] + "…"
+        raise ValueError(f"{shown!r} is not i/n with i from 1 to n and n up to {MOST_PARTS}, such as 2/16")
     return Part(int(match[2]), int(match[1]))
 
 

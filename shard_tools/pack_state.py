@@ -25,6 +25,7 @@ from shard_tools.manifest import Manifest, ShardEntry
 from shard_tools.pack_claim import STATE_NAME, Claim
 from shard_tools.pack_parts import drop_all_records, drop_records
 from shard_tools.shard_writer import ShardTask
+from shard_tools.text import counted
 
 _ADVICE = "give another URL, or --overwrite to replace it"
 _OURS = re.compile(r"shard-\d{6,}\.(tar|index\.npz)")
@@ -107,7 +108,7 @@ def _refuse(
         if old.inputs != inputs:
             raise UserError(
                 f"{manifest_url}: a complete dataset from another list or other options is there"
-                f" ({old.utterances} utterances in {len(old.shards)} shards); {_ADVICE}"
+                f" ({counted(old.utterances, 'utterance')} in {counted(len(old.shards), 'shard')}); {_ADVICE}"
             )
         made = storage.modified(manifest_url)
         made += made == int(made)  # the store keeps whole seconds

@@ -14,12 +14,14 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import known_implementations
 
 from shard_tools.storage_errors import (
     MissingError,
@@ -41,6 +43,7 @@ __all__ = [
     "exists",
     "fetch",
     "join",
+    "kind",
     "list_names",
     "local_path",
     "modified",
@@ -73,13 +76,29 @@ def join(url: str, *names: str) -> str:
 
 
 def local_path(url: str) -> str | None:
-    """The path in this machine's file system when `url` is one, else None."""
-    if "::" in url:
-        return None
+    """The path in this machine's file system when `url` is one, else None.
+
+    "::" chains fsspec's filesystems where the first part names one of them; else it is part of a name.
+    """
     scheme, separator, _ = url.partition("://")
-    if not separator:
-        return url
-    return str(LocalFileSystem._strip_protocol(url)) if scheme in ("file", "local") else None
+    if separator:
+        return str(LocalFileSystem._strip_protocol(url)) if scheme in ("file", "local") else None
+    first, chained, _ = url.partition("::")
+    return None if chained and first in known_implementations else url
+
+
+def kind(path: str) -> Literal["file", "folder", "other"] | None:
+    """What lies at `path` on this machine; "other" is a device or a pipe, None is nothing.
+
+    Raises StorageError where the system cannot say: no permission, a disk out of reach.
+    """
+    try:
+        mode = _guard(path, lambda: os.stat(path).st_mode)
+    except MissingError:
+        return None
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "other"
 
 
 def exists(url: str) -> bool:
@@ -155,15 +174,14 @@ def list_names(url: str) -> list[str]:
     try:
         if path is not None:
             return sorted(_guard(url, lambda: os.listdir(path)))
-        entries = _call(url, lambda fs, path: fs.ls(path, detail=False))
+        # An object store lists a "folder marker", and a file, as its own content.
+        own, entries = _call(url, lambda fs, path: (path, fs.ls(path, detail=False)))
     except MissingError as error:
         if error.bucket:
             raise
         return []
-    own = url.rstrip("/").rsplit("/", 1)[-1]
-    names = {entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries}
-    # An object store lists a "folder marker" object as its own content.
-    return sorted(names - ({own} if len(names) == 1 and not url.endswith("://") else set()))
+    found = {entry.rstrip("/") for entry in entries} - {own.rstrip("/")}
+    return sorted({entry.rsplit("/", 1)[-1] for entry in found})
 
 
 def publish_bytes(url: str, data: bytes) -> None:
@@ -262,6 +280,20 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 def _open_filesystem(url: str) -> tuple[Any, str]:
+    local = local_path(url)
+    if local is not None:
+        return LocalFileSystem(), local
+    first = url.partition("::")[0]
+    if first != url and "://" not in first and first not in known_implementations:
+        raise StorageError(
+            f"{url}: '::' chains fsspec's kinds of URLs, and {first!r} is none; the path of a file whose name"
+            " holds '::' must not hold '://' besides"
+        )
+    if url.startswith(("s3://", "s3a://")) and "?versionId=" in url:
+        raise StorageError(
+            f"{url}: names one version of an object, and the newest is what is read here; give the URL"
+            " without ?versionId=, or a copy of that version"
+        )
     if url.startswith(("s3://", "s3a://")):
         # Retrying is ours alone: botocore's and s3fs's own would multiply with it.
         # max_concurrency=1 makes a read one GET, instead of a HEAD and then GETs of 50 MiB.

@@ -132,7 +132,10 @@ def _advice(error: BaseException, url: str) -> str:
     if missing:
         return "does not exist"
     if any(_has_class(error, name) for name in ("NoCredentialsError", "PartialCredentialsError")):
-        return "no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        return (
+            "no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE;"
+            " for a bucket that is open to everyone, FSSPEC_S3_ANON=true"
+        )
     if code in _CREDENTIAL_CODES:
         return f"the store does not accept the AWS credentials ({code}); check them and this machine's clock"
     if code in _REFUSED_CODES or (isinstance(error, PermissionError) and "://" in url):

@@ -31,6 +31,8 @@ import soundfile as sf
 from tqdm import tqdm
 
 from shard_tools.errors import UserError, exit_status
+from shard_tools.options import MOST_WORKERS, local_folder, whole_number
+from shard_tools.storage_errors import explain
 from shard_tools.synthetic import (
     NOISES,
     SAMPLE_RATE,
@@ -42,9 +44,22 @@ from shard_tools.synthetic import (
     record,
     speak,
 )
+from shard_tools.text import counted
+from shard_tools.version import add_version
+from shard_tools.workers import processors
 
 _FORMAT = 1  # raise it when the same arguments come to mean other sounds
 _SESSIONS_OF = 4  # utterances in a session folder
+_BOUNDS = {
+    "speakers": (0, 100_000),
+    "test_speakers": (0, 1000),
+    "utterances": (1, 10_000),
+    "test_utterances": (2, 10_000),
+    "noises": (1, 100_000),
+    "rooms": (1, 100_000),
+}
+_ANY = 10**12
+_MOST_PAIRED = 4096  # utterances among which trials are drawn: 8 million pairs
 
 
 @dataclass(frozen=True)
@@ -61,17 +76,12 @@ class Corpus:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {
-            "speakers": 0,
-            "test_speakers": 0,
-            "utterances": 1,
-            "test_utterances": 2,
-            "noises": 1,
-            "rooms": 1,
-        }
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {lowest}")
+        for name, (lowest, highest) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value < lowest:
+                raise UserError(f"{name} is {value}; it must be at least {lowest}")
+            if value > highest:
+                raise UserError(f"{name} is {value}; it must be at most {highest}")
         if self.test_speakers == 1:
             raise UserError("test_speakers is 1; trials need two speakers (0: no trials)")
         if not 0.5 <= self.seconds <= 60:
@@ -83,10 +93,12 @@ class Corpus:
 def draw_trials(files: Mapping[str, Sequence[str]], limit: int, seed: int) -> list[str]:
     """Trial lines "label path path", as many targets (1) as non-targets (0), in a drawn order.
 
-    files: paths by speaker; limit: the most targets, and the most non-targets.
+    files: paths by speaker, of which the first of each count where all have more than `_MOST_PAIRED`;
+    limit: the most targets, and the most non-targets.
     The lines depend on nothing else. Raises UserError when there is not one of each.
     """
     random = generator(seed, "trials")
+    files = _thinned(files)
     speakers = sorted(files)
     targets = [
         (left, right)
@@ -97,7 +109,8 @@ def draw_trials(files: Mapping[str, Sequence[str]], limit: int, seed: int) -> li
     if not targets or len(speakers) < 2:
         utterances = sum(map(len, files.values()))
         raise UserError(
-            f"no trials can be drawn from {utterances} utterances of {len(speakers)} speakers; "
+            f"no trials can be drawn from {counted(utterances, 'utterance')} of"
+            f" {counted(len(speakers), 'speaker')}; "
             "at least two speakers and two utterances of one of them are needed"
         )
     owner = np.repeat(np.arange(len(speakers)), [len(files[speaker]) for speaker in speakers])
@@ -110,9 +123,12 @@ def draw_trials(files: Mapping[str, Sequence[str]], limit: int, seed: int) -> li
     return [lines[n] for n in random.permutation(len(lines))]
 
 
-def processors() -> int:
-    """Processors that this process may use; all of the machine's where the system cannot tell."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _thinned(files: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    """So few utterances of each speaker that their pairs can be listed; all of them where that can be."""
+    if sum(map(len, files.values())) <= _MOST_PAIRED:
+        return files
+    each = max(2, _MOST_PAIRED // len(files))
+    return {speaker: paths[:each] for speaker, paths in files.items()}
 
 
 def _write(path: Path, signal: Signal) -> None:
@@ -251,7 +267,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="where to write; must not hold anything else"
+        "folder", type=local_folder, metavar="FOLDER", help="where to write; must not hold anything else"
     )
     helps = {
         "speakers": "speakers to train on; 0 for none",
@@ -266,24 +282,31 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in helps.items():
         value = getattr(default, name)
         option = "--" + name.replace("_", "-")
-        parser.add_argument(option, type=type(value), default=value, help=f"{text} (default {value:g})")
+        kind = float if isinstance(value, float) else whole_number(-_ANY, _ANY)  # Corpus knows the bounds
+        parser.add_argument(option, metavar="N", type=kind, default=value, help=f"{text} (default {value:g})")
     parser.add_argument("--replace", action="store_true", help="replace a corpus that other arguments made")
-    parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
+    parser.add_argument(
+        "--workers", metavar="N", type=whole_number(-_ANY, _ANY), help="processes (default: one a processor)"
+    )
+    add_version(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    arguments = vars(_parser().parse_args(argv))
-    folder, workers, replace = (arguments.pop(name) for name in ("folder", "workers", "replace"))
 
     def command() -> None:
-        if workers is not None and workers < 1:
-            raise UserError(f"--workers is {workers}; it must be at least 1")
+        arguments = vars(_parser().parse_args(argv))
+        folder, workers, replace = (arguments.pop(name) for name in ("folder", "workers", "replace"))
+        if workers is not None and not 1 <= workers <= MOST_WORKERS:
+            raise UserError(f"--workers is {workers}; it must be from 1 to {MOST_WORKERS}")
         corpus = Corpus(**arguments)
-        made = synthesise(folder, corpus, workers=workers, replace=replace)
+        try:
+            made = synthesise(folder, corpus, workers=workers, replace=replace)
+        except OSError as error:
+            raise UserError(explain(error, error.filename or str(folder))) from error
         state = "written" if made else "already there"
-        print(f"{folder}: {corpus.speakers} + {corpus.test_speakers} speakers, {state}")
+        print(f"{folder}: {corpus.speakers} + {counted(corpus.test_speakers, 'speaker')}, {state}")
 
     return exit_status(command, program="synthesise")
 

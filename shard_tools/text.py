@@ -8,7 +8,7 @@ import re
 # user:password@ before the host; a name alone (user@host) may be a secret token too, and S3's secret keys
 # hold slashes. What follows a host's colon, its port, is no password.
 _USER_INFO = re.compile(
-    r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.\-]*://)"
+    r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.\-]+://?)"  # a path that was tidied up has one slash
     r"(?:[^/\s?#'\"@:]+:(?!\d{1,5}(?:/|$))[^\s?#'\"]*|[^/\s?#'\"]*)@"
 )
 _SECRETS = (
@@ -41,6 +41,11 @@ def has_control(text: str) -> bool:
 def shown(text: str) -> str:
     """`text` fit to be shown to a person: `redacted` and `printable`."""
     return printable(redacted(text))
+
+
+def counted(number: int, thing: str, form: str = "") -> str:
+    """ "1 shard", "0 shards": of things whose plural takes an "s"; form: the number's, as "," for 1,000."""
+    return f"{number:{form}} {thing}{'s' * (number != 1)}"
 
 
 class SafeFormatter(logging.Formatter):

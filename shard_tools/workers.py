@@ -25,6 +25,11 @@ class _StoppedError(Exception):
     """Raised inside a worker by `report` when the parent has asked all workers to stop."""
 
 
+def processors() -> int:
+    """Processors that this process may use; all of the machine's where the system cannot tell (macOS)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run(
     function: Callable[[Task, Report], Result],
     tasks: Iterable[Task],

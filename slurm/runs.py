@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,8 +23,11 @@ def is_run(path: Path) -> bool:
 def one_run(path: str) -> RunFolder:
     """Raises SlurmError where the folder is no run."""
     folder = Path(path)
-    if is_run(folder):
-        return RunFolder(folder)
+    try:
+        if is_run(folder):
+            return RunFolder(folder)
+    except OSError as error:
+        raise SlurmError(f"{path}: cannot be looked into ({error.strerror})") from error
     found = list(_below(folder, _DEPTH))
     if found:
         raise SlurmError(f"{path} is no run, but a folder of {len(found)}: name the run, such as {found[0]}")
@@ -65,24 +69,31 @@ def _no_run(path: Path) -> str:
 
 
 def _below(path: Path, depth: int) -> Iterator[Path]:
-    """`path` itself where it is a run; the jobs of a sweep may be noted above its runs, which count then."""
-    if _trained(path):
-        yield path
+    """`path` itself where it is a run; the jobs of a sweep may be noted above its runs, which count then.
+
+    A folder that cannot be looked into is named on stderr: runs may lie below it.
+    """
+    try:
+        if _trained(path):
+            yield path
+            return
+        folders = _folders(path) if depth else []
+        noted = (path / _JOBS).is_file()
+    except OSError as error:
+        print(f"slurm: {path}: passed over, cannot be looked into ({error.strerror})", file=sys.stderr)
         return
-    inner: list[Path] = []
-    if depth:
-        for folder in _folders(path):
-            inner += _below(folder, depth - 1)
+    inner = [run for folder in folders for run in _below(folder, depth - 1)]
     if inner:
         yield from inner
-    elif (path / _JOBS).is_file():
+    elif noted:
         yield path
 
 
 def _folders(path: Path) -> list[Path]:
+    """Raises OSError where there may be some, but they cannot be listed."""
     try:
         with os.scandir(path) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [path / name for name in sorted(names) if name not in _OWN]

@@ -17,6 +17,7 @@ from slurm.runs import shown_path
 from slurm.submit import After, array_of, check_chain, log_pattern, python_of, sbatch_file, submit
 
 _MAKE_SHARDS = ("-m", "shard_tools.cli")  # not the command's own name, which --python may not have in PATH
+_MOST_PARTS = 100_000  # as make-shards pack --part takes them
 _EXAMPLES = """\
 examples:
   python -m slurm shards voxceleb2/wav s3://bucket/vox2 --parts 16 --cpus-per-task 8 --partition cpu \\
@@ -95,6 +96,8 @@ def _check(arguments: argparse.Namespace, resources: Resources, rest: Sequence[s
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise SlurmError(f"--{name} is {value}: give at least 1")
+        if value is not None and value > _MOST_PARTS:
+            raise SlurmError(f"--{name} is {value}: give {_MOST_PARTS} at most")
     if any(word.partition("=")[0] == "--part" for word in rest):
         raise SlurmError(
             "--part after -- is for this command to give: leave it out, and say how many: --parts"

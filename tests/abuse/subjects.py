@@ -139,7 +139,7 @@ class Audio:
         try:
             info = soundfile.info(io.BytesIO(data))
             wanted, rate = soundfile.read(io.BytesIO(data), dtype="int16", always_2d=True)
-        except (RuntimeError, MemoryError):
+        except (RuntimeError, MemoryError, ValueError):
             wanted, rate, info = np.empty((0, 1), np.int16), RATE, None
         plain = info is not None and (rate, wanted.shape[1], info.subtype) == (RATE, 1, "PCM_16")
         if plain and np.array_equal(wanted[:, 0], bad):
@@ -298,7 +298,7 @@ class Index(_Dataset):
         path = sorted((work / "shards").glob("*.index.npz"))[0]
         with np.load(work / "before") as before, np.load(path) as now:
             for name in before.files:
-                if not np.array_equal(before[name], now[name]):
+                if name != "inputs" and not np.array_equal(before[name], now[name]):
                     return f"verify is content with another {name}"
         return None
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import unicodedata
@@ -30,6 +31,19 @@ def test_folders_and_shards_give_the_same_audio(voices, shards):
         samples = folder.load(name)
         assert (samples.shape, samples.dtype) == ((frames,), np.int16)
         np.testing.assert_array_equal(packed.load(name), samples)
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_missing(voices, monkeypatch):
+    source, looked = open_source(str(voices.folder)), os.stat
+
+    def stat(path, *rest, **options):
+        if str(path).endswith("s0/01.wav"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return looked(path, *rest, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(UserError, match=r"s0/01\.wav: cannot be read .Permission denied"):
+        source.missing(["s0/00.wav", "s0/01.wav"])
 
 
 def test_any_url(voices):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from shard_tools import storage
+from shard_tools import cli, demo, storage, synthesise
 from shard_tools.cli import main
 from shard_tools.pack import PackOptions, pack
 from shard_tools.verify import verify
+from shard_tools.workers import processors
 
 SMALL = ["--utterances-per-shard", "8", "--workers", "1"]
 
@@ -84,12 +85,82 @@ def test_mistakes_are_one_line(corpus, tmp_path, capsys, arguments, text):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--workers", "0"], ["--group", "0"], ["--seed", "-1"], ["--format", "mp3"]]
+    ("option", "value", "said"),
+    [
+        ("--workers", "0", "0 is not from 1 to 512"),
+        ("--workers", "100000", "100000 is not from 1 to 512"),
+        ("--workers", "two", "'two' is not a whole number"),
+        ("--workers", "9" * 5000, "is not a whole number"),
+        ("--group", "0", "0 is not from 1"),
+        ("--group", "9" * 30, "is not from 1"),
+        ("--utterances-per-shard", "9" * 30, "is not from 1"),
+        ("--seed", "-1", "-1 is not from 0 to 4294967295"),
+        ("--part", "1/999999999", "n up to 100000"),
+        ("--part", "3/2", "n up to 100000"),
+        ("--part", "1/" + "9" * 5000, "n up to 100000"),
+        ("--format", "mp3", "invalid choice"),
+        ("--list", " ", "is empty; give a path or URL"),
+    ],
 )
-def test_options_out_of_range(arguments):
+def test_options_out_of_range(option, value, said, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["pack", "a", "b", *arguments])
+        main(["pack", "a", "b", option, value])
     assert caught.value.code == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    assert said in last
+    assert len(last) < 200
+
+
+def test_variables_and_the_home_folder_are_written_out(corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATA", str(tmp_path))
+    corpus.write_list()
+    assert main(["pack", "~/audio", "$DATA/out", "--list", "${DATA}/list.txt", *SMALL]) == 0
+    assert main(["info", "~/out"]) == 0
+    assert main(["pack", f"file://{corpus.root}", str(tmp_path / "out"), "--list", "list.txt", *SMALL]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audio", "list.txt", "out"]
+    capsys.readouterr()
+    assert main(["pack", "~/audio", "$NOWHERE/out"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("make-shards: error: $NOWHERE/out: the environment variable NOWHERE is not set")
+    with pytest.raises(SystemExit):
+        main(["pack", "s3://bucket/audio", "out"])
+    assert "s3://bucket/audio is a URL; what is needed is a path" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audio", "list.txt", "out"]
+
+
+def test_one_of_a_thing_is_singular(empty_corpus, tmp_path, capsys):
+    empty_corpus.add("id/a.wav")
+    out = str(tmp_path / "out")
+    assert main(["pack", str(empty_corpus.root), out, "--part", "1/1"]) == 0
+    assert "part 1/1: 1 utterance, 0.00 h, in 1 of 1 shard, " in capsys.readouterr().out
+    assert main(["merge", out]) == 0
+    assert f"{out}: 1 utterance of 1 speaker, 0.00 h, in 1 shard, " in capsys.readouterr().out
+    assert main(["verify", out]) == 0
+    assert "(1 utterance in 1 shard, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [cli, synthesise, demo])
+def test_version_and_its_reader_that_goes_away(command, capsys, monkeypatch):
+    with pytest.raises(SystemExit) as caught:
+        command.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("voxshard ")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert command.main(["--version"]) == 141
+
+
+def test_a_machine_that_cannot_tell_our_processors(monkeypatch, capsys):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert processors() == 3
+    with pytest.raises(SystemExit):
+        main(["pack", "--help"])
+    assert "one a CPU, 3 here" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [[], ["pack"], ["merge"], ["info"], ["verify"], ["index"]])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from webdataset.tariterators import base_plus_ext
 
 from shard_tools.errors import UserError
-from shard_tools.keys import key_of, key_problem, split_member
+from shard_tools.keys import key_of, key_problem, member_name
 from shard_tools.layout import shard_rows
 from shard_tools.listing import ProblemsError, read_listing
 
@@ -31,7 +33,8 @@ def test_key_of(path, key):
 @given(st.lists(st.text("abc._-é ", min_size=1, max_size=8), min_size=1, max_size=4).map("/".join))
 def test_webdataset_splits_a_member_at_its_key(path):
     key = key_of(path + ".wav")
-    assert base_plus_ext(key + ".wav") == (key, "wav") == split_member(key + ".wav")
+    assert base_plus_ext(key + ".wav") == (key, "wav")
+    assert member_name(key + ".wav").key == key or key.startswith("../")  # which no list may hold
 
 
 def test_key_that_webdataset_would_skip_has_a_problem():
@@ -94,6 +97,100 @@ def test_a_file_directly_in_root_needs_a_list(empty_corpus):
     empty_corpus.add("noise.wav")
     with pytest.raises(UserError, match=r"noise\.wav: .*--list"):
         read_listing(str(empty_corpus.root), None)
+
+
+class _UnreadableFolder:
+    """os.scandir, but one folder cannot be listed: at once, or after its first entry."""
+
+    def __init__(self, folder: str, error: int, after: int) -> None:
+        self.folder, self.error, self.after = folder, error, after
+        self.original = os.scandir
+
+    def __call__(self, path):
+        found = self.original(path)
+        return self._failing(found) if os.fspath(path) == self.folder else contextlib.nullcontext(found)
+
+    @contextlib.contextmanager
+    def _failing(self, entries):
+        def some():
+            for _, entry in zip(range(self.after), entries, strict=False):
+                yield entry
+            raise OSError(self.error, os.strerror(self.error))
+
+        yield some()
+
+
+@pytest.mark.parametrize(("error", "after"), [(errno.EACCES, 0), (errno.EIO, 0), (errno.EIO, 1)])
+def test_a_folder_that_cannot_be_listed_is_refused(corpus, monkeypatch, error, after):
+    folder = str(corpus.root / "id2" / "video0")
+    monkeypatch.setattr(os, "scandir", _UnreadableFolder(folder, error, after))
+    with pytest.raises(ProblemsError) as caught:
+        read_listing(str(corpus.root), None)
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(f"{folder}: ")
+
+
+def test_a_listing_that_fails_once_is_asked_for_again(corpus, monkeypatch):
+    wanted = read_listing(str(corpus.root), None)
+    listed, failed = os.scandir, []
+
+    def scandir(path):
+        if str(path).endswith("id3") and not failed:
+            failed.append(path)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    assert read_listing(str(corpus.root), None) == wanted
+    assert failed
+
+
+def test_links_that_lead_nowhere_are_named(corpus):
+    os.symlink("/nowhere/at/all", corpus.root / "id9")
+    os.symlink("circle", corpus.root / "circle")
+    os.symlink("/nowhere/notes", corpus.root / ".hidden")
+    with pytest.raises(ProblemsError) as caught:
+        read_listing(str(corpus.root), None)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        str(corpus.root / "circle"),
+        str(corpus.root / "id9"),
+    ]
+
+
+def test_the_systems_own_folder_of_a_disk_is_not_looked_at(corpus):
+    corpus.add("lost+found/x.wav")
+    assert "lost+found" not in read_listing(str(corpus.root), None).speakers
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"a a/1.wa\0v", "control characters"),
+        (b"\x1b[31ma a/1.wav", "control characters"),
+        ("a a/\x85b.wav".encode(), "control characters"),
+        ("a a/\u2028b.wav".encode(), "control characters"),
+        (b"a " + b"b/" * 3000 + b"c.wav", "longer than a path"),
+        (b"x" * 10**6, "is one field"),
+    ],
+)
+def test_lines_that_no_list_has(tmp_path, line, said):
+    lines = tmp_path / "list"
+    lines.write_bytes(b"a a/0.wav\n" + line + b"\n")
+    with pytest.raises(ProblemsError, match=said) as caught:
+        read_listing(str(tmp_path), str(lines))
+    assert str(caught.value).startswith(f"{lines}:2: ")
+    assert len(str(caught.value)) < 300
+
+
+def test_what_is_no_list_is_read_no_further(tmp_path):
+    lines = tmp_path / "list"
+    lines.write_text("word\n" * 30_000)
+    with pytest.raises(ProblemsError, match=r"10000 problems; .*read no further"):
+        read_listing(str(tmp_path), str(lines))
+    os.truncate(lines, 2**33)
+    with pytest.raises(UserError, match=r"8192 MiB; .* is it a list"):
+        read_listing(str(tmp_path), str(lines))
 
 
 @pytest.mark.parametrize(

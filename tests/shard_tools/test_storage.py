@@ -18,6 +18,8 @@ from botocore.exceptions import (
     NoCredentialsError,
     ReadTimeoutError,
 )
+from fsspec.config import conf as fsspec_config
+from fsspec.config import set_conf_env
 from s3fs import S3FileSystem
 
 from shard_tools import storage, storage_errors, storage_policy
@@ -100,10 +102,79 @@ def test_join(url, names, joined):
         ("s3://a/b", None),
         ("memory://a", None),
         ("simplecache::s3://a", None),
+        ("zip::a", None),
+        ("./zip::a", "./zip::a"),
+        ("/data/a::b/c", "/data/a::b/c"),
+        ("a::b", "a::b"),
+        ("file:///a::b", "/a::b"),
+        ("/a::s3://b", None),
     ],
 )
 def test_local_path(url, path):
     assert storage.local_path(url) == path
+
+
+def test_a_folder_may_have_colons_in_its_name(tmp_path):
+    folder = str(tmp_path / "a::b")
+    storage.publish_bytes(f"{folder}/c", b"0123")
+    assert storage.exists(folder)
+    assert storage.list_names(folder) == ["c"]
+    assert (storage.size(f"{folder}/c"), storage.read_bytes(f"{folder}/c", 1, 3)) == (4, b"12")
+    with pytest.raises(StorageError, match=r"'::' chains .* '/a' is none"):
+        storage.exists("/a::b://c")
+
+
+def test_a_child_of_the_folders_own_name_is_listed(folder):
+    storage.publish_bytes(storage.join(folder, "same", "same", "same"), b"x")
+    same = storage.join(folder, "same")
+    assert storage.list_names(same) == storage.list_names(storage.join(same, "same")) == ["same"]
+    assert storage.list_names(same + "/") == ["same"]
+
+
+@pytest.mark.s3
+def test_a_folder_marker_is_not_its_own_child(s3_bucket):
+    files = S3FileSystem(use_listings_cache=False)
+    files.pipe_file(f"{s3_bucket}/empty/", b"")
+    files.pipe_file(f"{s3_bucket}/full/", b"")
+    storage.publish_bytes(f"{s3_bucket}/full/full", b"x")
+    assert storage.list_names(f"{s3_bucket}/empty") == []
+    assert storage.list_names(f"{s3_bucket}/full") == ["full"]
+
+
+@pytest.mark.s3
+def test_a_version_of_an_object_is_refused(s3_bucket):
+    with pytest.raises(StorageError, match="names one version of an object"):
+        storage.read_bytes(f"{s3_bucket}/a?versionId=3")
+
+
+@pytest.mark.s3
+def test_a_bucket_that_is_open_to_everyone(s3_bucket, monkeypatch):
+    S3FileSystem(use_listings_cache=False).pipe_file(f"{s3_bucket}/a/x", b"0123", ACL="public-read")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", "/nonexistent")
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(StorageError, match="FSSPEC_S3_ANON=true"):
+        storage.list_names(f"{s3_bucket}/a")
+    config: dict = {}
+    set_conf_env(config, {"FSSPEC_S3_ANON": "true"})
+    monkeypatch.setitem(fsspec_config, "s3", config["s3"])
+    assert storage.list_names(f"{s3_bucket}/a") == ["x"]
+    assert storage.read_range(f"{s3_bucket}/a/x", 1, 3, 4) == b"12"
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
+def test_what_the_system_cannot_say_is_no_absence(error, tmp_path, monkeypatch):
+    def stat(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    assert [storage.kind(str(tmp_path / name)) for name in ("", "none", "none/x")] == ["folder", None, None]
+    assert storage.kind("/dev/null") == "other"
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(StorageError) as caught:
+        storage.kind(str(tmp_path))
+    assert not isinstance(caught.value, MissingError)
 
 
 def test_publishing_that_fails_leaves_what_was_there(tmp_path, monkeypatch):

@@ -125,6 +125,8 @@ def test_an_interrupted_run_leaves_nothing_under_the_name(
         ("--seconds", "0.1", "seconds is 0.1"),
         ("--seed", "-3", "seed is -3"),
         ("--workers", "0", "--workers is 0"),
+        ("--workers", "100000", "--workers is 100000"),
+        ("--speakers", "999999999", "it must be at most 100000"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -135,6 +137,19 @@ def test_bad_options_are_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "corpus").exists()
+
+
+def test_a_place_that_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert synthesise.main([str(tmp_path / "file" / "corpus"), "--speakers", "0"]) == 1
+    error = capsys.readouterr().err
+    assert f"{tmp_path}/file/corpus" in error
+    assert error.count("\n") == 1
+
+
+def test_trials_of_a_large_corpus_are_drawn_from_some_of_it() -> None:
+    files = {f"s{speaker}": [f"s{speaker}/{n}.wav" for n in range(10_000)] for speaker in range(40)}
+    assert len(draw_trials(files, 1000, 0)) == 2000
 
 
 @settings(max_examples=60, deadline=None)

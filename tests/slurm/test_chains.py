@@ -86,6 +86,7 @@ def test_an_evaluation_of_a_checkpoint_is_noted_beside_its_results(fake, tmp_pat
         (["eval", "begun"], "begun has no config.yaml yet"),
         (["shards", "nowhere", "out", "--parts", "2"], "ROOT nowhere: there is no such folder"),
         (["shards", ".", "out", "--parts", "0"], "--parts is 0: give at least 1"),
+        (["shards", ".", "out", "--parts", "999999999"], "--parts is 999999999: give 100000 at most"),
         (["shards", ".", "out", "--parts", "2", "--parallel", "0"], "--parallel is 0"),
         (
             ["shards", ".", "out", "--parts", "2", "--cluster", "local"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -271,6 +273,26 @@ def test_notes_go_below_where_the_terminal_is_narrow(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) == 60
     assert lines[2] == "    " + "x" * 55 + "…"
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    slurm: FakeSlurm, run: FakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.folder.path.joinpath("config.yaml").touch()
+    closed = run.folder.path.parent / "closed"
+    closed.mkdir()
+    listed = os.scandir
+
+    def scandir(path: str | Path) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert main(["status", "runs"]) == 0
+    printed = capsys.readouterr()
+    assert "first" in printed.out
+    assert "runs/closed: passed over, cannot be looked into (Permission denied)" in printed.err
 
 
 def test_one_run_is_told_in_full(slurm: FakeSlurm, run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,51 @@
+"""What command-line options may hold, as argparse's `type`: bounds and places, in words of the user."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from shard_tools import storage
+from shard_tools.places import expand
+
+MOST_WORKERS = 512  # processes of one command on one machine
+_LONGEST_SHOWN = 40
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from `low` to `high`."""
+
+    def read(text: str) -> int:
+        shown = text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{shown!r} is not a whole number from {low} to {high}"
+            ) from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{shown} is not from {low} to {high}")
+        return value
+
+    return read
+
+
+def place(text: str) -> str:
+    """A path or URL; `~` and environment variables of a path are written out (`places.expand`)."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give a path or URL")
+    return expand(text)
+
+
+def local_path(text: str) -> str:
+    """As `place`, of this machine's file system alone; file:// is taken off."""
+    path = storage.local_path(place(text))
+    if path is None:
+        raise argparse.ArgumentTypeError(f"{text} is a URL; what is needed is a path on this machine")
+    return path
+
+
+def local_folder(text: str) -> Path:
+    """`local_path`, as a Path."""
+    return Path(local_path(text))

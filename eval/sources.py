@@ -102,11 +102,15 @@ def require_all(source: Source, names: Sequence[str], trial_list: str) -> None:
     """Raise UserError, with the count and the first few, when `source` lacks some of `names`."""
     missing = source.missing(names)
     if missing:
-        few = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        few = ", ".join(map(_short, missing[:3])) + (", …" if len(missing) > 3 else "")
         raise UserError(
             f"{source.url}: {len(missing)} of the {len(names)} utterances in {trial_list} are not there: "
             f"{few}; {_remedy(source, missing[0])}"
         )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 200 else f"{name[:200]}…"
 
 
 def _remedy(source: Source, missing: str) -> str:
@@ -115,7 +119,7 @@ def _remedy(source: Source, missing: str) -> str:
         written = unicodedata.normalize(form, missing)
         if written != missing and not source.missing([written]):
             return (
-                f"a name that differs from {missing!r} in its Unicode form only is there: write the list's "
+                f"a name that differs from {_short(missing)!r} in its Unicode form only is there: write the list's "
                 f"names in the form {form}, as the data have them"
             )
     return "the list's paths start from the data folder (or the folder that was packed)"

@@ -245,7 +245,7 @@ class Trainer:
         return self.validation is not None and (done % self.config.validation.every == 0 or done == last)
 
     def _validate(self, step: int, log: RunLog) -> None:
-        """Error rates of the network as it is, computed by all ranks together, noted beside its checkpoint."""
+        """Error rates of the network as it is, by all ranks together, noted beside its checkpoint."""
         assert self.validation is not None
         source, trials = self.validation
         result = evaluate_network(

@@ -7,6 +7,7 @@ asked when it ended with status 0: what is wrong with its result, or None.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -23,7 +24,7 @@ import numpy as np
 import soundfile
 import torch
 import yaml
-from judge import Outcome, command
+from judge import Outcome, command, in_child
 from mutations import (
     STRANGE_VALUES,
     damage_bytes,
@@ -349,8 +350,8 @@ class Checkpoint:
         }
         torch.save(self.state, folder / "good.pt")
         self.folder = folder
-        (folder / "good").mkdir()
-        assert self._eval(folder / "good.pt", folder / "out")() == 0
+        # Not here: torch's threads would be missing in the forks to come.
+        assert in_child(self._eval(folder / "good.pt", folder / "out"), folder).status == 0
         self.scores = (folder / "out" / "scores.txt").read_text()
 
     def _eval(self, checkpoint: Path, out: Path) -> Callable[[], int]:
@@ -365,9 +366,7 @@ class Checkpoint:
             (work / "c.pt").write_bytes(damage_bytes((self.folder / "good.pt").read_bytes(), rng))
             (work / "by_bytes").touch()
             return
-        state = {
-            name: dict(value) if isinstance(value, dict) else value for name, value in self.state.items()
-        }
+        state = copy.deepcopy(self.state)
         holder: Any = state
         if rng.random() < 0.6:
             holder = rng.choice(
@@ -380,7 +379,7 @@ class Checkpoint:
         elif kind == "type" and isinstance(holder[key], torch.Tensor):
             other = rng.choice((torch.int64, torch.float64, torch.bool, torch.complex64))
             holder[key] = rng.choice(
-                (holder[key].to(other), holder[key] * float("nan"), holder[key][..., :1])
+                (holder[key].to(other), holder[key] * float("nan"), holder[key].reshape(-1)[:1])
             )
         else:
             holder[key] = rng.choice([v for v in STRANGE_VALUES if not isinstance(v, int) or abs(v) < 2**63])

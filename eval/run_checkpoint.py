@@ -13,6 +13,7 @@ from shard_tools import storage
 from shard_tools.errors import UserError
 
 CONFIG = "config.yaml"
+_HIDDEN = "***"  # what shard_tools.text.redacted puts in the place of credentials
 Which = Literal["best", "newest"]
 
 
@@ -46,11 +47,18 @@ def checkpoint_folder(run: str) -> str:
     try:
         config = yaml.safe_load(storage.read_bytes(url))
         elsewhere = config["checkpoint"]["url"]
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+        if not isinstance(elsewhere, (str, type(None))):
+            raise TypeError
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
         raise UserError(
             f"{url}: not the configuration of a training run (no checkpoint.url): give a checkpoint file"
         ) from None
-    return str(elsewhere) if elsewhere else storage.join(run, "checkpoints")
+    if elsewhere and _HIDDEN in elsewhere:
+        raise UserError(
+            f"{url}: its checkpoint.url, {elsewhere}, was kept without its credentials: give the URL of the "
+            "folder of checkpoints in place of the run"
+        )
+    return elsewhere or storage.join(run, "checkpoints")
 
 
 def validation_of(config: Mapping[str, Any], key: Literal["trials", "data"], name: str) -> str:
@@ -58,6 +66,10 @@ def validation_of(config: Mapping[str, Any], key: Literal["trials", "data"], nam
     value = (config.get("validation") or {}).get(key)
     if value is None:
         raise UserError(f"{name}: its run had no validation.{key}: give --{key}")
+    if _HIDDEN in str(value):
+        raise UserError(
+            f"{name}: its run's validation.{key}, {value}, was kept without credentials: give --{key}"
+        )
     return str(value)
 
 

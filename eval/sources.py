@@ -17,6 +17,7 @@ from shard_tools.catalogue import Catalogue, open_catalogue
 from shard_tools.errors import UserError
 from shard_tools.keys import key_of
 from shard_tools.reader import Reader
+from shard_tools.regular_file import is_regular
 
 _LOOKUPS = 32  # concurrent questions whether a file exists, which a remote store answers one by one
 
@@ -31,7 +32,7 @@ class Source(Protocol):
         ...
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that are not there, in their order."""
+        """Those of `names` that are not there, in their order; UserError for what is no file."""
         ...
 
 
@@ -64,12 +65,21 @@ class FolderSource:
 
     def load(self, name: str) -> npt.NDArray[np.int16]:
         url = storage.join(self.url, name)
-        return audio.decode(storage.read_bytes(url), url)
+        path = storage.local_path(url)
+        if path is not None:
+            is_regular(path, url)  # a named pipe would be read for ever
+        try:
+            return audio.decode(storage.read_bytes(url), url)
+        except audio.FormatError as error:
+            raise UserError(
+                f"{error}; make-shards pack --convert makes shards of such audio, to be given as --data"
+            ) from error
 
     def missing(self, names: Sequence[str]) -> list[str]:
         folder = storage.local_path(self.url)
         if folder is not None:
-            return [name for name in names if storage.kind(os.path.join(folder, name)) != "file"]
+            paths = [os.path.join(folder, name) for name in names]
+            return [name for name, path in zip(names, paths, strict=True) if not is_regular(path, path)]
         with ThreadPoolExecutor(_LOOKUPS) as pool:
             there = pool.map(storage.exists, [storage.join(self.url, name) for name in names])
             return [name for name, found in zip(names, there, strict=True) if not found]
@@ -92,11 +102,15 @@ def require_all(source: Source, names: Sequence[str], trial_list: str) -> None:
     """Raise UserError, with the count and the first few, when `source` lacks some of `names`."""
     missing = source.missing(names)
     if missing:
-        few = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        few = ", ".join(map(_short, missing[:3])) + (", …" if len(missing) > 3 else "")
         raise UserError(
             f"{source.url}: {len(missing)} of the {len(names)} utterances in {trial_list} are not there: "
             f"{few}; {_remedy(source, missing[0])}"
         )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 200 else f"{name[:200]}…"
 
 
 def _remedy(source: Source, missing: str) -> str:
@@ -105,7 +119,7 @@ def _remedy(source: Source, missing: str) -> str:
         written = unicodedata.normalize(form, missing)
         if written != missing and not source.missing([written]):
             return (
-                f"a name that differs from {missing!r} in its Unicode form only is there: write the list's "
+                f"a name that differs from {_short(missing)!r} in its Unicode form only is there: write the list's "
                 f"names in the form {form}, as the data have them"
             )
     return "the list's paths start from the data folder (or the folder that was packed)"

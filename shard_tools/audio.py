@@ -23,6 +23,7 @@ from shard_tools.audio_info import (
     FormatError,
     Window,
     bytes_window,
+    most_frames,
 )
 from shard_tools.decoder import DECODER_ERRORS, ForwardFile, reason, require_no_more
 from shard_tools.flac_header import is_flac, read_stream_info
@@ -39,6 +40,7 @@ __all__ = [
     "encode",
     "probe",
     "probe_header",
+    "probe_window",
     "put_float",
     "reason",
     "require_fit",
@@ -115,7 +117,8 @@ def decode_flac(data: bytes | bytearray, frames: int, name: str) -> npt.NDArray[
     """All `frames` frames of a FLAC file; int16 (frames,). AudioError when not all are there."""
     try:
         with ForwardFile(data) as file:
-            samples: npt.NDArray[np.int16] = file.read(frames, dtype="int16")
+            most = min(frames, file.frames, most_frames(len(data), file.samplerate))
+            samples: npt.NDArray[np.int16] = file.read(most, dtype="int16")
     except DECODER_ERRORS as error:
         raise AudioError(f"{name}: truncated or damaged FLAC ({reason(error)})") from error
     if samples.shape != (frames,):
@@ -178,7 +181,7 @@ def _decode_wav(data: bytes, frames: int, pcm_offset: int, name: str) -> npt.NDA
             form = file.samplerate, file.channels, file.subtype
             samples: npt.NDArray[np.int16] = file.read(frames + 1, dtype="int16")
     except DECODER_ERRORS as error:
-        raise AudioError(f"{name}: a WAV that libsndfile does not read ({reason(error)})") from error
+        raise FormatError(f"{name}: a WAV that libsndfile does not read ({reason(error)})") from error
     if form != (SAMPLE_RATE, 1, "PCM_16") or not np.array_equal(samples, pcm):
         raise AudioError(
             f"{name}: a WAV header that can be read in two ways: the {frames} frames at byte {pcm_offset} are"

@@ -11,8 +11,7 @@ from shard_tools.errors import UserError
 SAMPLE_RATE = 16000
 # What is resampled to 16 kHz: below telephone speech there is no speech, and sound cards end at 768 kHz.
 LOWEST_RATE, HIGHEST_RATE = 4000, 768_000
-# RIFF's own bound, and more than any utterance has.
-LARGEST_FILE = 1 << 32
+LARGEST_FILE = 4_000_000_000  # a little below RIFF's own bound, and more than any utterance has
 
 Codec = Literal["wav", "flac"]
 Window = Callable[
@@ -54,13 +53,13 @@ class AudioInfo:
         return f"{self.sample_rate} Hz, {self.channels} channel{'s' * (self.channels != 1)}, {self.subtype}"
 
 
-def most_frames(size: int) -> int:
-    """The most frames that a file of `size` bytes is taken to hold.
+def most_frames(size: int, rate: int) -> int:
+    """The most frames, at `rate` or resampled to 16 kHz, that a file of `size` bytes is taken to hold.
 
     Speech at the lowest bit rates has some 60 frames in a byte. A few bytes that say they hold hours, be it
-    by a false length or by compressed silence, would take all memory. An hour is always allowed.
+    by a false length or by compressed silence, would take all memory. A quarter of an hour is always allowed.
     """
-    return max(1 << 26, 128 * size)
+    return int(max(1 << 24, 64 * size) * min(1.0, rate / SAMPLE_RATE))
 
 
 def require_rate(rate: int, name: str) -> None:

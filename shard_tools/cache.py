@@ -7,6 +7,8 @@ in the folder (shard_tools/cache_folder.py), so they may belong to several jobs.
 from __future__ import annotations
 
 import atexit
+import hashlib
+import logging
 import os
 import random
 import threading
@@ -24,6 +26,9 @@ from shard_tools.cache_prefetch import Prefetcher
 
 __all__ = ["CacheError", "CachedShard", "ShardCache"]
 
+logger = logging.getLogger(__name__)
+
+_HASHED_AT_ONCE = 16 * 2**20  # bytes
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.2
 
 
@@ -40,7 +45,7 @@ class ShardCache:
     capacity: bytes that all files of the folder may have, downloads under way included.
     wait: seconds without any progress after which holding a shard fails, where other
     processes' holds leave no room or another process's download does not get on.
-    verify: compare the SHA-256 of what is downloaded.
+    verify: compare the SHA-256 of what is downloaded, and of what lies there already.
 
     downloads, requests, fetched_bytes: what this process brought from storage.
     May be used by any number of threads.
@@ -65,6 +70,7 @@ class ShardCache:
         self._prefetcher: Prefetcher
         self._mutex: threading.Lock  # guards the holds
         self._holds: dict[str, _Hold]
+        self._hashed: set[tuple[str, int]]  # SHA-256 and inode of files that were found right
         self._register()
 
     def hold(self, shard: CachedShard) -> str:
@@ -150,6 +156,7 @@ class ShardCache:
         self._prefetcher = Prefetcher(self._folder, self._downloader)
         self._mutex = threading.Lock()
         self._holds = {}
+        self._hashed = set()
         self._cleaned = False
 
     def _bring(self, shard: CachedShard) -> LockFile:
@@ -169,7 +176,10 @@ class ShardCache:
             outcome = self._folder.admit(shard, ahead=False, insist=now >= full_until)
             now = time.monotonic()
             if isinstance(outcome, Present):
-                return outcome.file
+                if self._is_right(outcome.file, shard):
+                    return outcome.file
+                self._folder.discard(outcome.file, shard)
+                continue
             if isinstance(outcome, Claim):
                 return self._downloader.fulfil(outcome, shard, ahead=False, stopped=lambda: False)
             if isinstance(outcome, Busy):
@@ -187,6 +197,24 @@ class ShardCache:
                     raise self._full(shard, outcome)
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(1.5 * pause, _LONGEST_PAUSE_S)
+
+    def _is_right(self, file: LockFile, shard: CachedShard) -> bool:
+        """Whether a file that lay there has the shard's SHA-256, where that is to be verified.
+
+        Looked at once by each process: a time of modification can be kept by whoever changes a file.
+        """
+        status = os.fstat(file.fd)
+        seen = (shard.sha256, status.st_ino)
+        if not self._verify or seen in self._hashed:
+            return True
+        digest = hashlib.sha256()
+        for start in range(0, shard.size, _HASHED_AT_ONCE):
+            digest.update(os.pread(file.fd, _HASHED_AT_ONCE, start))
+        if digest.hexdigest() != shard.sha256:
+            logger.warning("%s was changed since it was downloaded: bringing it again", file.path)
+            return False
+        self._hashed.add(seen)
+        return True
 
     def _full(self, shard: CachedShard, full: Full) -> CacheError:
         needs = f"{self.folder}: no room for {shard.url} of {shard.size:,} bytes"

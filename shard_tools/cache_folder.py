@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from shard_tools.cache_locks import EXCLUSIVE, SHARED, LockFile
 from shard_tools.errors import UserError
+from shard_tools.sources import most_open_files
 
 _NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})(?:\.(?P<kind>shard|wanted)|-(?P<size>\d+)\.part)")
 # Looking for room costs some 20 µs a shard, and every process of a node may be waiting for it. So one
@@ -167,6 +168,13 @@ class CacheFolder:
         with contextlib.suppress(OSError):  # then others find out a little later
             os.utime(os.path.join(self.folder, ".lock"), ns=(0, 0))
 
+    def discard(self, file: LockFile, shard: CachedShard) -> None:
+        """Remove a held file that is not the shard; whoever else holds it keeps its bytes."""
+        with self._locked(), contextlib.suppress(FileNotFoundError):
+            if os.stat(self.path(shard)).st_ino == os.fstat(file.fd).st_ino:
+                os.unlink(self.path(shard))
+        self.let_go(file)
+
     def touch(self, file: LockFile) -> None:
         """Note that a held shard was used just now."""
         with contextlib.suppress(OSError):  # another user's file, say: it then looks older than it is
@@ -210,6 +218,7 @@ class CacheFolder:
         try:
             lock = self._open_lock()
         except OSError as error:
+            self._few_files(error)
             raise CacheError(
                 f"{self.folder}: cannot be used as a cache folder ({error.strerror}); give data.cache.folder"
                 " a folder on this machine's own disk that you may write to"
@@ -234,11 +243,20 @@ class CacheFolder:
             try:
                 yield lock
             except OSError as error:
+                self._few_files(error)
                 where = f" ({error.filename})" if error.filename else ""
                 raise CacheError(
                     f"{self.folder}: {error.strerror}{where}; check the folder's disk, owner and"
                     " mode, or use another data.cache.folder"
                 ) from error
+
+    def _few_files(self, error: OSError) -> None:
+        """Raise CacheError where it is the want of open files."""
+        if error.errno == errno.EMFILE:
+            raise CacheError(
+                f"{self.folder}: {error.strerror}: this process may have {most_open_files()}, and needs one"
+                " for each cached shard in use; raise the limit (ulimit -n), or lower data.windows.shards"
+            ) from error
 
     def _open_lock(self) -> LockFile:
         path = os.path.join(self.folder, ".lock")

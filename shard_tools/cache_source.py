@@ -24,7 +24,7 @@ class CachedSource:
         self._paths = [cache.path(shard) for shard in shards]
         self._files: LocalSource
         self._held: set[int]
-        self._lacking: dict[int, str]  # shards that could not be had, and why
+        self._lacking: dict[int, ShardError | StorageError]  # shards that could not be had, and why
         self._window: set[int]
         self._ahead: set[int]
         self.forget()
@@ -41,7 +41,7 @@ class CachedSource:
             self._hold_only(self._window | needed, shards)
         for position, shard in enumerate(shards):
             if shard in self._lacking:
-                raise RangeError(position, self._lacking[shard])
+                raise RangeError(position, str(self._lacking[shard])) from self._lacking[shard]
         try:
             self._files.fill(shards, offsets, buffers)
         except RangeError:
@@ -96,7 +96,7 @@ class CachedSource:
             try:
                 self.cache.hold(self._shards[shard])
             except (ShardError, StorageError) as error:
-                self._lacking[shard] = str(error)
+                self._lacking[shard] = error
             else:
                 self._held.add(shard)
 

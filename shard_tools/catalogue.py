@@ -135,7 +135,7 @@ def open_catalogue(url: str, *, block_crcs: bool = False, flac_frames: bool = Tr
         for number, (entry, index_url, index_data) in enumerate(
             zip(entries, index_urls, storage.read_many(index_urls), strict=True), first
         ):
-            index = checked_index(entry, index_url, index_data)
+            index = checked_index(entry, index_url, index_data, len(manifest.shards))
             for name in names:
                 parts[name].append(getattr(index, name))
             parts["key_ends"][-1] = index.key_ends + key_total
@@ -164,8 +164,13 @@ def outside_speakers(labels: npt.NDArray[np.int32], speakers: Sequence[str], nam
         raise UserError(f"{name}: an index has labels outside the {len(speakers)} speakers; pack again")
 
 
-def checked_index(entry: manifest_file.ShardEntry, index_url: str, data: bytes) -> index_file.ShardIndex:
-    """The index in `data`, which must be the one that the manifest's entry names; else UserError."""
+def checked_index(
+    entry: manifest_file.ShardEntry, index_url: str, data: bytes, shards: int
+) -> index_file.ShardIndex:
+    """The index in `data`, which must be the one that the manifest's entry names; else UserError.
+
+    shards: how many the manifest has.
+    """
     found = hashlib.sha256(data).hexdigest()
     if found != entry.index_sha256:
         raise UserError(
@@ -175,6 +180,15 @@ def checked_index(entry: manifest_file.ShardEntry, index_url: str, data: bytes) 
     index = index_file.from_bytes(data, index_url)
     if (len(index), index.shard_size, index.shard_sha256) != (entry.nsamples, entry.filesize, entry.sha256):
         raise UserError(f"{index_url}: describes another shard than the manifest does; pack again")
+    frames = int(index.frames.sum())
+    if frames != entry.frames:
+        raise UserError(
+            f"{index_url}: its utterances have {frames} frames, the manifest says {entry.frames}; pack again"
+        )
+    if int(index.next_shard.max()) >= shards:
+        raise UserError(
+            f"{index_url}: next_shard is {int(index.next_shard.max())}, of {shards} shards; pack again"
+        )
     blocks = -(-index.shard_size // index_file.BLOCK_SIZE)
     if index.block_size != index_file.BLOCK_SIZE or len(index.block_crc32) != blocks:
         raise UserError(

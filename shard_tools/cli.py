@@ -17,7 +17,8 @@ from shard_tools.options import MOST_WORKERS, local_path, place, whole_number
 from shard_tools.pack import PackOptions, PackSummary, PartSummary, pack, pack_part
 from shard_tools.pack_merge import MergeSummary, merge
 from shard_tools.pack_parts import Part, parse_part
-from shard_tools.text import counted
+from shard_tools.speakers import FORMS, USUAL, SpeakerRule, parse_rule
+from shard_tools.text import counted, shown
 from shard_tools.verify import verify
 from shard_tools.version import add_version
 from shard_tools.workers import processors
@@ -40,6 +41,11 @@ Pack the audio below folder ROOT into WebDataset shards at URL, each with an ind
 which is published last. Accepted is 16 kHz, mono, 16-bit WAV or FLAC; --convert makes other audio so.
 The same list and options give the same bytes, whatever --workers. A pack that was interrupted is
 finished by running the same command again: shards that are whole are kept.
+
+--convert takes whatever libsndfile decodes, at 4 to 768 kHz, and reads streams that do not say how long
+they are to their end. Samples beyond full scale are cut off there, counted and said. Refused, with it or
+without, are files that are cut short, whose header contradicts itself, whose FLAC header has not the MD5 or
+the length of the audio, or whose float samples have another scale than 1.
 
 With --part I/N it makes one of N parts of the same shards and no manifest; each part reads its own
 files alone. Parts may run at the same time, on any machines that reach ROOT and URL; give all of them
@@ -83,9 +89,21 @@ Examples:
 
 _INDEX = """\
 Index WebDataset tars that someone else made: write an index beside each .tar directly below URL, and a
-manifest.json. Samples are KEY.wav or KEY.flac (16 kHz, mono, 16-bit); the speaker is "speaker" in
-KEY.json, or else the first folder of KEY. The tars are not touched. What cannot be indexed is listed,
-and then nothing is written.
+manifest.json. Samples are KEY.wav or KEY.flac (16 kHz, mono, 16-bit). The tars are not touched. What
+cannot be indexed is listed, and then nothing is written: audio of another kind, links and sparse members
+instead of audio, two samples of one key, a tar that cannot be read from its first header to the blocks
+that end it. Members that are no audio (README, ._*, .DS_Store, .txt …) are passed over, and counted.
+
+The speaker is "speaker" in KEY.json (a text or a whole number), or the text of KEY.spk, or else the first
+folder of KEY. Where these disagree, or the speaker seems to stand elsewhere, the sample is refused, and
+--speaker-from HOW tells:
+  folder          the first folder of the key
+  json:FIELD      a field of KEY.json; a.b is field b of object a
+  member:EXT      the text of KEY.EXT, as in member:spk or member:cls
+  key:PATTERN     the group of a regular expression that is searched in the key
+  name:NAME       all are of this one, as in a tar of noise
+A key is a member's name without its extension; a leading "./", "/" or "../" is no part of it, and other
+dots in its last part become "_".
 """
 
 _VERIFY = """\
@@ -108,6 +126,12 @@ Examples:
 _INDEX_EXAMPLES = """\
 Examples:
   make-shards index s3://bucket/their-tars
+
+  # KEY.json holds {"meta": {"speaker_id": 17}}
+  make-shards index their-tars --speaker-from json:meta.speaker_id
+
+  # keys such as train/id00012/video/00001
+  make-shards index their-tars --speaker-from 'key:^train/([^/]+)/'
 """
 
 
@@ -213,6 +237,13 @@ def _parser() -> argparse.ArgumentParser:
         "index", _index, help="index tars that someone else made", description=_INDEX, epilog=_INDEX_EXAMPLES
     )
     sub.add_argument("url", metavar="URL", type=place, help=f"the folder of the tars: {_URL}")
+    sub.add_argument(
+        "--speaker-from",
+        metavar="HOW",
+        type=_rule,
+        default=USUAL,
+        help=f"where the speaker stands, if not where it usually does: {FORMS}",
+    )
     sub.add_argument("--overwrite", action="store_true", help="replace a manifest and indexes that are there")
     _add_workers(sub)
     return parser
@@ -264,15 +295,28 @@ def _merge(args: argparse.Namespace) -> int:
     return 0
 
 
+def _rule(text: str) -> SpeakerRule:
+    try:
+        return parse_rule(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _index(args: argparse.Namespace) -> int:
-    summary = index_tars(args.url, workers=args.workers, overwrite=args.overwrite, progress=True)
-    print(summary_line(summary, args.url))
+    summary = index_tars(
+        args.url, rule=args.speaker_from, workers=args.workers, overwrite=args.overwrite, progress=True
+    )
+    print(f"{args.url}: {_counts(summary.manifest)}; took {summary.seconds:.1f} s")
+    places = [f"{place} ({count})" for place, count in summary.speakers_from.items()]
+    print(f"speakers are from {', '.join(places)}")
+    for kind, (count, first) in summary.passed_over.items():
+        print(f"passed over: {count} {kind} ({first}{', …' * (count > 1)})")
     return 0
 
 
 def _info(args: argparse.Namespace) -> int:
     description: dict[str, Any] = describe(args.url)
-    print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else as_text(description))
+    print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else shown(as_text(description)))
     return 0
 
 

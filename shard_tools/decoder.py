@@ -24,10 +24,29 @@ class ForwardFile(soundfile.SoundFile):
     """
 
     def __init__(self, data: bytes | bytearray) -> None:
-        super().__init__(io.BytesIO(data))
+        self._source = _Seekable(data)
+        super().__init__(self._source)
 
     def seekable(self) -> bool:
         return False
+
+    @property
+    def unread(self) -> int:
+        """Bytes at the end of the file that the decoder has not looked at yet."""
+        return len(self._source.getbuffer()) - self._source.tell()
+
+
+class _Seekable(io.BytesIO):
+    """Bytes in which a seek to before their beginning, of which damaged headers speak, stays where it is.
+
+    libsndfile sees that and gives up; from an exception in its callback it would get a traceback on stderr.
+    """
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
 
 
 def blocks(
@@ -38,13 +57,11 @@ def blocks(
     Raises AudioError, with `name`, when there is more than so many bytes of speech can hold.
     """
     step = max(_BLOCK // file.channels, 1)
-    frames = 0
+    frames, most = 0, most_frames(size, file.samplerate)
     while len(block := file.read(step, dtype=dtype, always_2d=True)):
         frames += len(block)
-        if frames > most_frames(size):
-            raise AudioError(
-                f"{name}: more than {most_frames(size)} frames in {size} bytes; silence alone is so short"
-            )
+        if frames > most:
+            raise AudioError(f"{name}: more than {most} frames in {size} bytes: nothing but silence")
         yield block
 
 
@@ -63,4 +80,6 @@ def require_no_more(data: bytes, frames: int, name: str) -> None:
 
 def reason(error: Exception) -> str:
     """libsndfile's words without "Error : " and the full stop."""
-    return str(error).rpartition(": ")[2].rstrip(".")
+    words = str(error).rpartition(": ")[2].rstrip(".")
+    # What it says of any file on which a decoder gives up at once.
+    return "damaged or cut short" if words.startswith("File does not exist") else words

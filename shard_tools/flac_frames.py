@@ -183,9 +183,12 @@ def decode_piece(data: bytearray, piece: Piece, start: int, count: int, name: st
     AudioError, with `name`, when they are other frames or damaged.
     """
     header = frame_header(data, HEAD_BYTES)
-    if header is None or header[0] != piece.number:
-        found = "no frame" if header is None else f"frame {header[0]}"
-        raise AudioError(f"{name}: damaged FLAC: {found} where frame {piece.number} should begin")
+    samples_of_first = min(piece.block, piece.samples)
+    if header != (piece.number, samples_of_first):
+        found = "no frame" if header is None else f"frame {header[0]} of {header[1]} samples"
+        raise AudioError(
+            f"{name}: damaged FLAC: {found} where frame {piece.number} of {samples_of_first} should begin"
+        )
     data[:HEAD_BYTES] = stream_head(piece.block, piece.samples)
     skipped = start - piece.number * piece.block
     try:

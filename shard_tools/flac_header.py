@@ -51,8 +51,10 @@ def read_stream_info(at: Window, size: int, name: str) -> StreamInfo:
     rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
     frames = packed & (1 << 36) - 1
     require_rate(rate, name)
-    if frames > most_frames(size):
-        raise AudioError(f"{name}: {frames} frames in the FLAC header, of a file of {size} bytes")
+    if frames > most_frames(size, rate):
+        raise AudioError(
+            f"{name}: {frames} frames in the FLAC header of a file of {size} bytes: a false length"
+        )
     md5 = head[26:42]
     info = StreamInfo(frames or None, rate, channels, bits, None if md5 == _NO_MD5 else md5)
     _check_first_frame(at, info, name)

@@ -1,17 +1,13 @@
 """Indexing WebDataset tars that someone else made, as they are.
 
-A sample is KEY.wav or KEY.flac, with KEY.json beside it or without. Its speaker
-is the JSON's "speaker", or else the first folder of the key.
+A sample is KEY.wav or KEY.flac; whose it is, a rule of `speakers` says.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import tarfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from tqdm import tqdm
@@ -21,23 +17,38 @@ from shard_tools import index as index_file
 from shard_tools import manifest as manifest_file
 from shard_tools.errors import UserError
 from shard_tools.flac_frames import FrameTable, find_frames
-from shard_tools.keys import key_problem, split_member
 from shard_tools.listing import ProblemsError
 from shard_tools.manifest import Manifest
-from shard_tools.pack import PackSummary
 from shard_tools.shard_writer import entry_of
-from shard_tools.tar import Member, checksums, members
+from shard_tools.speakers import USUAL, SpeakerRule, speaker_of
+from shard_tools.tar import checksums
+from shard_tools.tar_members import shown
+from shard_tools.tar_samples import Sample, read_member, read_samples
 from shard_tools.verify import local_copy
-from shard_tools.walk import EXTENSIONS
 from shard_tools.workers import Report, run
 
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """What was indexed.
+
+    speakers_from: how many speakers of utterances stood where, in words; passed_over: by kind, how many
+    members are no audio and were not asked for, and the first one's name.
+    """
+
+    manifest: Manifest
+    seconds: float
+    speakers_from: Mapping[str, int]
+    passed_over: Mapping[str, tuple[int, str]]
 
 
 @dataclass(frozen=True)
 class _Task:
     url: str
     tar_name: str
+    rule: SpeakerRule
 
 
 @dataclass(frozen=True)
@@ -47,11 +58,16 @@ class _Scan:
     index: index_file.ShardIndex | None
     speakers: Sequence[str]
     problems: Sequence[str]
+    speakers_from: dict[str, int] = field(default_factory=dict)
+    passed_over: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
-def index_tars(url: str, *, workers: int = 1, overwrite: bool = False, progress: bool = False) -> PackSummary:
+def index_tars(
+    url: str, *, rule: SpeakerRule = USUAL, workers: int = 1, overwrite: bool = False, progress: bool = False
+) -> IndexSummary:
     """Write an index beside each .tar directly below `url`, then manifest.json; the tars stay as they are.
 
+    rule: where the speaker of a sample stands; the manifest keeps it, for `verify`.
     Raises UserError when a manifest is there already (unless `overwrite`) or no tar is, and
     ProblemsError that names every sample that cannot be indexed; nothing is written then.
     """
@@ -60,12 +76,10 @@ def index_tars(url: str, *, workers: int = 1, overwrite: bool = False, progress:
     manifest_url = storage.join(url, manifest_file.NAME)
     if manifest_file.NAME in names and not overwrite:
         raise UserError(f"{manifest_url}: is there already; --overwrite replaces it and the indexes")
-    tars = [name for name in names if name.endswith(".tar")]
-    compressed = [name for name in names if name.endswith(_COMPRESSED)]
-    problems = [f"{name}: a compressed tar cannot be read in part; unpack it" for name in compressed]
+    tars, problems = _tars(names)
     if not tars and not problems:
         raise UserError(f"{url}: no .tar directly below it; check the URL")
-    scans = _scan_all(url, tars, workers, progress)
+    scans = _scan_all(url, tars, rule, workers, progress)
     for name in tars:
         problems.extend(scans[name].problems)
     problems.extend(_clashes(tars, scans))
@@ -92,17 +106,51 @@ def index_tars(url: str, *, workers: int = 1, overwrite: bool = False, progress:
             next_shard=places.next_shard[rows],
         )
         data = index_file.to_bytes(index)
-        index_name = f"{name.removesuffix('.tar')}.index.npz"
+        index_name = f"{_stem(name)}.index.npz"
         storage.publish_bytes(storage.join(url, index_name), data)
         entries.append(entry_of(name, index_name, index, data))
-    manifest = Manifest(tuple(speakers), tuple(entries), audio.SAMPLE_RATE, "", {"indexed": True})
+    options = {"indexed": True, "speaker_from": str(rule)}
+    manifest = Manifest(tuple(speakers), tuple(entries), audio.SAMPLE_RATE, "", options)
     storage.publish_bytes(manifest_url, manifest_file.to_bytes(manifest))
-    return PackSummary(manifest, 0, time.monotonic() - began)
+    in_order = [scans[name] for name in tars]
+    return IndexSummary(manifest, time.monotonic() - began, *_totals(in_order))
 
 
-def _scan_all(url: str, tars: list[str], workers: int, progress: bool) -> dict[str, _Scan]:
+def _tars(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The tars among the names in a folder, hidden ones apart, and what is wrong with other names."""
+    tars: dict[str, str] = {}
+    problems = []
+    for name in names:
+        if name.startswith(".") or not name.lower().endswith((".tar", *_COMPRESSED)):
+            continue
+        if not name.isprintable():
+            problems.append(f"{shown(name)}: its name cannot be printed or is not UTF-8; rename it")
+        elif name.lower().endswith(_COMPRESSED):
+            problems.append(f"{name}: a compressed tar cannot be read in part; unpack it")
+        elif tars.setdefault(_stem(name), name) != name:
+            problems.append(f"{name}: {tars[_stem(name)]} would have the same index; rename one")
+    return list(tars.values()), problems
+
+
+def _stem(tar_name: str) -> str:
+    return tar_name[: -len(".tar")]
+
+
+def _totals(scans: Sequence[_Scan]) -> tuple[dict[str, int], dict[str, tuple[int, str]]]:
+    speakers_from: dict[str, int] = {}
+    passed_over: dict[str, tuple[int, str]] = {}
+    for scan in scans:
+        for place, count in scan.speakers_from.items():
+            speakers_from[place] = speakers_from.get(place, 0) + count
+        for kind, (count, first) in scan.passed_over.items():
+            before, earliest = passed_over.get(kind, (0, first))
+            passed_over[kind] = before + count, earliest
+    return speakers_from, passed_over
+
+
+def _scan_all(url: str, tars: list[str], rule: SpeakerRule, workers: int, progress: bool) -> dict[str, _Scan]:
     scans = {}
-    tasks = [_Task(url, name) for name in tars]
+    tasks = [_Task(url, name, rule) for name in tars]
     with tqdm(unit="B", unit_scale=True, desc="indexing", disable=None if progress else True) as bar:
         for task, scan in run(_scan, tasks, workers=workers, progress=bar.update):
             scans[task.tar_name] = scan
@@ -125,40 +173,45 @@ def _scan(task: _Task, report: Report) -> _Scan:
     name = task.tar_name
     try:
         with local_copy(storage.join(task.url, name)) as path:
-            return _scan_file(path, name, report)
+            return _scan_file(path, name, task.rule, report)
     except UserError as error:
         return _Scan(None, (), [str(error)])
 
 
-def _scan_file(path: str, tar_name: str, report: Report) -> _Scan:
-    samples: dict[str, dict[str, Member]] = {}
-    problems: list[str] = []
-    try:
-        for member in members(path):
-            key, extension = split_member(member.name)
-            if samples.setdefault(key, {}).setdefault(extension, member) is not member:
-                problems.append(f"{tar_name}: {member.name} is in it more than once")
-    except (tarfile.TarError, OSError) as error:
-        return _Scan(None, (), [f"{tar_name}: not a tar, or cut short: {error}"])
+def _scan_file(path: str, tar_name: str, rule: SpeakerRule, report: Report) -> _Scan:
+    tar = read_samples(path)
+    problems = [f"{tar_name}: {problem}" for problem in tar.problems]
+    if not tar.whole:
+        return _Scan(None, (), problems)
     keys: list[str] = []
     speakers: list[str] = []
+    speakers_from: dict[str, int] = {}
     rows: list[tuple[int, int, int, int, int]] = []
     tables: list[FrameTable | None] = []
     with open(path, "rb") as file:
-        for key, found in samples.items():
+        for key, sample in tar.samples.items():
             try:
-                member, info, table, speaker = _sample(file.fileno(), key, found)
+                data, info = _audio(file.fileno(), sample)
+                speaker, place = speaker_of(
+                    sample, tar, rule, lambda member: read_member(file.fileno(), member)
+                )
             except UserError as error:
                 problems.append(f"{tar_name}: {error}")
                 continue
+            member = sample.audio
             pcm_offset = -1 if info.pcm_offset is None else member.offset + info.pcm_offset
             codec = index_file.FLAC if info.codec == "flac" else index_file.WAV
             rows.append((info.frames, codec, member.offset, member.size, pcm_offset))
-            tables.append(table)
+            tables.append(find_frames(data) if info.codec == "flac" else None)
             keys.append(key)
             speakers.append(speaker)
-    if not samples:
-        problems.append(f"{tar_name}: holds no sample")
+            speakers_from[place] = speakers_from.get(place, 0) + 1
+    if not tar.samples and not problems:
+        problems.append(f"{tar_name}: holds no sample: no KEY.wav and no KEY.flac")
+    passed_over: dict[str, tuple[int, str]] = {}
+    for kind, name in tar.passed_over():
+        count, first = passed_over.get(kind, (0, f"{tar_name}: {name}"))
+        passed_over[kind] = count + 1, first
     sums = checksums(path, report)
     key_bytes, key_ends = index_file.pack_keys(keys)
     frames, codecs, offset, size, pcm = np.array(rows, np.int64).reshape(len(rows), 5).T
@@ -184,38 +237,18 @@ def _scan_file(path: str, tar_name: str, report: Report) -> _Scan:
         shard_sha256=sums.sha256,
         inputs="",
     )
-    return _Scan(index, speakers, problems)
+    return _Scan(index, speakers, problems, speakers_from, passed_over)
 
 
-def _sample(
-    file: int, key: str, found: dict[str, Member]
-) -> tuple[Member, audio.AudioInfo, FrameTable | None, str]:
-    """One sample's audio member, its header, its FLAC frames and the speaker; UserError for what is unfit."""
-    extensions = sorted(found)
-    present = [extension for extension in extensions if f".{extension}" in EXTENSIONS]
-    if len(present) != 1:
-        held = ", ".join(f".{extension}" for extension in extensions)
-        raise UserError(f"{key}: needs one .wav or one .flac, has {held}")
-    reason = key_problem(key)
-    if reason is not None:
-        raise UserError(f"{key!r}: {reason}")
-    member = found[present[0]]
-    data = os.pread(file, member.size, member.offset)
-    info = audio.probe(data, member.name)
-    audio.decode(data, member.name)  # what is cut short or of another kind is found now, not in training
-    if info.codec != present[0]:
-        raise UserError(f"{member.name}: is {info.codec.upper()} inside; rename it")
-    speaker: object = None
-    if "json" in found:
-        try:
-            document = json.loads(os.pread(file, found["json"].size, found["json"].offset))
-        except ValueError as error:
-            raise UserError(f"{key}.json: not JSON ({error})") from error
-        speaker = document.get("speaker") if isinstance(document, dict) else None
-    if speaker is None:
-        folder, slash, _ = key.partition("/")
-        if not slash:
-            raise UserError(f'{key}: no speaker: neither "speaker" in its JSON nor a folder in its key')
-        speaker = folder
-    table = find_frames(data) if info.codec == "flac" else None
-    return member, info, table, str(speaker)
+def _audio(file: int, sample: Sample) -> tuple[bytes, audio.AudioInfo]:
+    """A sample's audio member, and what its header says; UserError for what is unfit."""
+    name = sample.title
+    data = read_member(file, sample.audio)
+    try:
+        info = audio.probe(data, name)
+        audio.decode(data, name)  # what is cut short or of another kind is found now, not in training
+    except MemoryError as error:
+        raise UserError(f"{name}: no memory to decode its {len(data)} bytes") from error
+    if info.codec != sample.name.extension:
+        raise UserError(f"{name}: is {info.codec.upper()} inside; rename it")
+    return data, info

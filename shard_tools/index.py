@@ -7,20 +7,33 @@ times, so that the same shard has the same index to the byte.
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shard_tools.errors import UserError
-from shard_tools.flac_frames import FrameTable, FrameTables, table_lengths
+from shard_tools.flac_frames import FrameTable, FrameTables
+from shard_tools.index_check import FLAC, WAV, problem_of
+
+__all__ = [
+    "BLOCK_SIZE",
+    "FLAC",
+    "VERSION",
+    "WAV",
+    "ShardIndex",
+    "from_bytes",
+    "pack_keys",
+    "pack_tables",
+    "to_bytes",
+]
 
 VERSION = 2
 BLOCK_SIZE = 8192
-WAV, FLAC = 0, 1  # values of the codec column
 
 _DTYPES: dict[str, Any] = {
     "key_bytes": np.uint8,
@@ -41,10 +54,6 @@ _DTYPES: dict[str, Any] = {
 _REMEDY = "pack or index the shards again"
 _SCALARS = ("block_size", "shard_size")
 _DIGESTS = ("shard_sha256", "inputs")
-_PER_UTTERANCE = (
-    *("key_ends", "label", "turn", "total", "next_shard"),
-    *("frames", "codec", "offset", "size", "pcm_offset", "flac_block"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,26 +139,66 @@ def to_bytes(index: ShardIndex) -> bytes:
 
 
 def from_bytes(data: bytes, name: str) -> ShardIndex:
-    """Read an index file. `name` is for messages. UserError when it is damaged or of another version."""
+    """Read an index file. `name` is for messages.
+
+    UserError when it is damaged, of another version, or says what cannot be (see index_check).
+    """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            version = int(archive["version"])
-            if version != VERSION:
-                raise UserError(
-                    f"{name}: index version {version}; this program reads version {VERSION}; {_REMEDY}"
-                )
-            values: dict[str, Any] = {
-                column: archive[column].astype(dtype, copy=False) for column, dtype in _DTYPES.items()
-            }
-            values |= {scalar: int(archive[scalar]) for scalar in _SCALARS}
-            values |= {digest: archive[digest].tobytes().hex() for digest in _DIGESTS}
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{name}: not a shard index, or a damaged one ({error}); {_REMEDY}") from error
+        values = _values(_members(data))
+    except UserError as error:
+        raise UserError(f"{name}: {error}; {_REMEDY}") from None
+    except Exception as error:  # zip and npy files can be damaged in more ways than their readers document
+        raise UserError(
+            f"{name}: not a shard index, or a damaged one ({type(error).__name__}: {str(error)[:100]});"
+            f" {_REMEDY}"
+        ) from error
     index = ShardIndex(**values)
-    rows = {len(getattr(index, field.name)) for field in fields(index) if field.name in _PER_UTTERANCE}
-    ends = index.key_ends
-    if len(rows) != 1 or (len(ends) and int(ends[-1]) != len(index.key_bytes)):
-        raise UserError(f"{name}: a damaged shard index (its columns differ in length); {_REMEDY}")
-    if int(table_lengths(index.flac_block, index.frames).sum()) != len(index.flac_offset):
-        raise UserError(f"{name}: a damaged shard index (its FLAC frames do not add up); {_REMEDY}")
+    problem = problem_of(index)
+    if problem is not None:
+        raise UserError(f"{name}: a damaged shard index ({problem}); {_REMEDY}")
     return index
+
+
+def _members(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of the file. Nothing is allocated that the file does not hold: no member is compressed."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(data):
+                raise UserError(f"not a shard index: {member.filename[:40]!r} is compressed")
+            name = member.filename.removesuffix(".npy")
+            if name in arrays:
+                raise UserError(f"a damaged shard index ({name} is in it twice)")
+            if name in _DTYPES or name in (*_SCALARS, *_DIGESTS, "version"):
+                arrays[name] = _array(archive.read(member), name)
+    return arrays
+
+
+def _array(data: bytes, name: str) -> npt.NDArray[Any]:
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise UserError(f"not a shard index: {name} is of another .npy version")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    wanted = np.dtype(_DTYPES.get(name, np.uint8 if name in _DIGESTS else np.int64))
+    dimensions = 0 if name in _SCALARS or name == "version" else 1
+    if dtype != wanted or len(shape) != dimensions or fortran:
+        raise UserError(
+            f"a damaged shard index ({name} is {dtype} of shape {str(shape)[:40]}, not {wanted} in"
+            f" {dimensions} dimensions)"
+        )
+    body = data[file.tell() :]
+    if len(body) != wanted.itemsize * math.prod(shape):
+        raise UserError(f"a damaged shard index ({name} is cut short)")
+    return np.frombuffer(body, wanted).reshape(shape)
+
+
+def _values(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    if "version" in arrays and int(arrays["version"]) != VERSION:
+        raise UserError(f"index version {int(arrays['version'])}; this program reads version {VERSION}")
+    missing = [name for name in ("version", *_DTYPES, *_SCALARS, *_DIGESTS) if name not in arrays]
+    if missing:
+        raise UserError(f"a damaged shard index (it lacks {missing[0]})")
+    values: dict[str, Any] = {name: arrays[name] for name in _DTYPES}
+    values |= {name: int(arrays[name]) for name in _SCALARS}
+    values |= {name: arrays[name].tobytes().hex() for name in _DIGESTS}
+    return values

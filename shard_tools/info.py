@@ -11,6 +11,8 @@ from shard_tools import storage
 from shard_tools.catalogue import open_catalogue, read_manifest
 from shard_tools.index import FLAC
 
+_LONGEST = 100  # characters of an option, which may be anybody's
+
 
 def describe(url: str) -> dict[str, Any]:
     """Counts, lengths and options of the dataset at `url`, ready for JSON. Raises what `open_catalogue` does.
@@ -51,7 +53,9 @@ def as_text(description: dict[str, Any]) -> str:
     for name in ("duration_s", "utterances_per_speaker", "utterances_per_shard"):
         low, middle, high = description[name]
         rows[name] = f"{low:g} to {high:g}, median {middle:g}"
-    rows["options"] = ", ".join(f"{name}={value}" for name, value in description["options"].items())
+    rows["options"] = ", ".join(
+        f"{name}={value}"[:_LONGEST] for name, value in description["options"].items()
+    )
     width = max(len(name) for name in rows)
     lines = [f"  {name.replace('_', ' '):<{width}}  {value}" for name, value in rows.items()]
     return "\n".join([description["url"], *lines])

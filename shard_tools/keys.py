@@ -1,9 +1,14 @@
-"""From the path of an audio file to the WebDataset key of its sample."""
+"""From the path of an audio file, or the name of a tar member, to the WebDataset key of its sample."""
 
 from __future__ import annotations
 
 import posixpath
 import re
+from dataclasses import dataclass
+
+AUDIO_EXTENSIONS = (".wav", ".flac")
+_LONGEST_KEY = 4096  # a path can be no longer on Linux
+_LONGEST_SPEAKER = 255  # as a folder's name
 
 # webdataset takes members below such a folder for its own metadata and skips them.
 _SKIPPED_BY_WEBDATASET = re.compile(r"__[^/]*__($|/)")
@@ -19,11 +24,47 @@ def key_of(path: str) -> str:
     return posixpath.join(folder, posixpath.splitext(base)[0].replace(".", "_"))
 
 
-def split_member(name: str) -> tuple[str, str]:
-    """Key and extension of a tar member, as WebDataset splits its name: "a/b.c.wav" → ("a/b", "c.wav")."""
-    folder, base = posixpath.split(name)
-    stem, _, extension = base.partition(".")
-    return posixpath.join(folder, stem), extension.lower()
+@dataclass(frozen=True, slots=True)
+class MemberName:
+    """What the name of a tar member says.
+
+    stem: the name without its extension, which the members of a sample share; key: of the sample;
+    short: what WebDataset takes for the key, the stem up to the first dot of its base name;
+    extension: what comes after the last dot, in lower case, without the dot;
+    outside: whether the name is absolute or climbs out of the tar's folder;
+    hidden: whether its base name begins with a dot, as ._* and .DS_Store do.
+    """
+
+    stem: str
+    key: str
+    short: str
+    extension: str
+    outside: bool
+    hidden: bool
+
+
+def member_name(name: str) -> MemberName:
+    """The one reading of a tar member's name: "./a//b.c.WAV" → stem "a/b.c", key "a/b_c", extension "wav".
+
+    Some tools take a file's whole name for the key: "a/0.wav.wav", beside "a/0.wav.spk", is the
+    utterance "a/0". Of "/data/a.wav" and "../data/a.wav" the key is "data/a", as tar unpacks them.
+    """
+    normal = posixpath.normpath(name)
+    outside = normal == ".." or normal.startswith(("/", "../"))
+    parts = [part for part in normal.split("/") if part not in ("", "..")]
+    folder, base = "/".join(parts[:-1]), parts[-1] if parts else ""
+    base, extension = posixpath.splitext(base)
+    inner, again = posixpath.splitext(base)
+    if again.lower() in AUDIO_EXTENSIONS:
+        base = inner
+    return MemberName(
+        stem=posixpath.join(folder, base),
+        key=posixpath.join(folder, base.replace(".", "_")),
+        short=posixpath.join(folder, base.partition(".")[0]),
+        extension=extension[1:].lower(),
+        outside=outside,
+        hidden=bool(parts) and parts[-1].startswith("."),
+    )
 
 
 def key_problem(key: str) -> str | None:
@@ -32,4 +73,21 @@ def key_problem(key: str) -> str | None:
         return "WebDataset skips folders named __…__; rename the folder"
     if not key.isprintable():
         return "its name holds characters that cannot be printed or are not UTF-8; rename it"
+    if len(key) > _LONGEST_KEY:
+        return f"its name has {len(key)} characters; {_LONGEST_KEY} are allowed; rename it"
+    return None
+
+
+def speaker_problem(speaker: str) -> str | None:
+    """Why `speaker` cannot be a label, or None when it can: one word of printable characters."""
+    if not speaker:
+        return "is empty"
+    if speaker in (".", ".."):
+        return "is no name"
+    if speaker.split() != [speaker]:
+        return "holds blanks, which a speaker's name has not"
+    if not speaker.isprintable():
+        return "holds characters that cannot be printed or are not UTF-8"
+    if len(speaker) > _LONGEST_SPEAKER:
+        return f"has {len(speaker)} characters; {_LONGEST_SPEAKER} are allowed"
     return None

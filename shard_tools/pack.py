@@ -223,6 +223,6 @@ def _make(
 def _clipping(clipped: dict[str, int]) -> str:
     most = max(sorted(clipped), key=clipped.__getitem__)
     return printable(
-        f"{len(clipped)} converted file{'s' * (len(clipped) != 1)} went beyond full scale:"
-        f" {sum(clipped.values())} samples were cut off there, {clipped[most]} of them in {most}"
+        f"converting cut off what went beyond full scale in {len(clipped)} file{'s' * (len(clipped) != 1)};"
+        f" samples: {sum(clipped.values())}, most of them ({clipped[most]}) in {most}"
     )

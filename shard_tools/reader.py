@@ -13,6 +13,7 @@ from shard_tools import audio, storage
 from shard_tools.errors import UserError
 from shard_tools.flac_frames import HEAD_BYTES, Piece, decode_piece
 from shard_tools.index import FLAC
+from shard_tools.index_check import has_plain_header
 from shard_tools.integrity import VerifiedSource
 from shard_tools.ranged import RangedSource
 from shard_tools.shardwise import AnyCatalogue
@@ -54,11 +55,14 @@ class Reader:
         """source: where the shards' bytes come from; by default straight from where they lie.
 
         verify: "crops" reads whole blocks and checks their CRC-32, for which the catalogue must
-        have been opened with `block_crcs`; ValueError otherwise.
+        have been opened with `block_crcs`; ValueError otherwise. It also reads the header of an
+        utterance, once, where the index alone does not confirm that its audio lies where it says.
         """
         self.catalogue = catalogue
         self.source = source or _direct_source(catalogue)
         self._checked = self.source
+        self._verifies = verify == "crops"
+        self._confirmed: set[int] = set()  # utterances whose header has been read
         if verify == "crops":
             if not catalogue.has_block_crcs:
                 raise ValueError("verifying crops needs open_catalogue(url, block_crcs=True)")
@@ -156,6 +160,8 @@ class Reader:
         short = {int(row): int(counts[row]) for row in np.flatnonzero(counts < frames)}
         shards = catalogue.shard[utterances].tolist()
         offsets = (catalogue.pcm_offset[utterances] + 2 * starts).tolist()
+        if self._verifies:
+            self._confirm(utterances)
         for first in range(0, len(shards), together):
             last = min(first + together, len(shards))
             into = buffers[: last - first]
@@ -170,6 +176,33 @@ class Reader:
             for row in wrapped:
                 room[row - first] = audio.wrap(room[row - first, : short[row]], frames)
             yield room[: last - first]
+
+    def _confirm(self, utterances: npt.NDArray[np.int64]) -> None:
+        """Compare the headers of these WAVs with the index. Checksums cover bytes, not what they mean."""
+        catalogue = self.catalogue
+        offset, size = catalogue.offset[utterances], catalogue.size[utterances]
+        pcm_offset, frames = catalogue.pcm_offset[utterances], catalogue.frames[utterances]
+        for row in np.flatnonzero(~has_plain_header(frames, offset, size, pcm_offset)).tolist():
+            u, begin = int(utterances[row]), int(offset[row])
+            if u in self._confirmed:
+                continue
+            head = bytearray(int(pcm_offset[row]) - begin)
+            try:
+                self._checked.fill([int(catalogue.shard[u])], [begin], [memoryview(head)])
+            except RangeError as error:
+                self._fail(utterances, row, begin, error.reason, error)
+            try:
+                info = audio.probe_header(bytes(head), int(size[row]), catalogue.key(u))
+            except audio.AudioError as error:
+                self._fail(utterances, row, begin, str(error), error)
+            found = info.pcm_offset, info.frames
+            if found != (len(head), int(frames[row])):
+                wrong = ReadError(
+                    f"the index says {int(frames[row])} frames from byte {len(head)} of its WAV, its header"
+                    f" {found[1]} from byte {found[0]}"
+                )
+                self._fail(utterances, row, begin, str(wrong), wrong)
+            self._confirmed.add(u)
 
     def _fill_pcm(
         self,

@@ -33,6 +33,11 @@ def within(low: float, high: float) -> Any:
     return msgspec.Meta(ge=low, le=high)
 
 
+def matching(pattern: str) -> Any:
+    """A regular expression that a text holds: `Annotated[str, matching("^[0-9a-f]+$")]`."""
+    return msgspec.Meta(pattern=pattern)
+
+
 def decode(data: bytes | str, kind: type[T], name: str, remedy: str) -> T:
     """The record in `data`, UTF-8 JSON, as `kind` (a dataclass, or any type msgspec knows).
 

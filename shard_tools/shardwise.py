@@ -96,7 +96,7 @@ class ShardwiseCatalogue:
             for shard, entry, index_url, data in zip(
                 missing, entries, urls, storage.read_many(urls), strict=True
             ):
-                index = checked_index(entry, index_url, data)
+                index = checked_index(entry, index_url, data, len(self._entries))
                 outside_speakers(index.label, self.speakers, index_url)
                 if not self.has_block_crcs:
                     index = replace(index, block_crc32=np.empty(0, np.uint32))

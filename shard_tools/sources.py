@@ -5,11 +5,15 @@ A byte source fills buffers from byte ranges of shards and knows nothing of audi
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
+from weakref import WeakSet
 
-OPEN_FILES = 256  # a process may open 1,024 files on most systems
+OPEN_FILES = 256  # of one source, at most
+_NO_MORE = (errno.EMFILE, errno.ENFILE)  # of this process, of this machine
 
 
 class RangeError(Exception):
@@ -27,11 +31,18 @@ class ByteSource(Protocol):
 
 
 class LocalSource:
-    """Shards in this machine's file system: one positioned read a range."""
+    """Shards in this machine's file system: one positioned read a range.
+
+    Its files stay open for the next reads, in a number that heeds the process's limit: all sources
+    share half of that, and one for which the others left nothing closes its own before it gives up.
+    """
+
+    _all: ClassVar[WeakSet[LocalSource]] = WeakSet()
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = paths
         self._files: dict[int, int] = {}
+        LocalSource._all.add(self)
 
     def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
         files = self._files
@@ -41,7 +52,7 @@ class LocalSource:
                 file = files[shard] if shard in files else self._open(shard)
                 count = preadv(file, (buffer,), offset)
             except OSError as error:
-                raise RangeError(position, error.strerror or str(error)) from error
+                raise RangeError(position, _reason(error)) from error
             if count != len(buffer):
                 self._finish(position, file, offset, buffer, count)
 
@@ -54,17 +65,45 @@ class LocalSource:
             count += more
 
     def _open(self, shard: int) -> int:
-        while len(self._files) >= OPEN_FILES:
-            os.close(self._files.pop(next(iter(self._files))))
-        self._files[shard] = file = os.open(self._paths[shard], os.O_RDONLY | os.O_CLOEXEC)
-        return file
+        share = min(OPEN_FILES, most_open_files() // 2 // len(LocalSource._all))
+        while self._files and len(self._files) >= share:
+            self._close_oldest()
+        while True:
+            try:
+                self._files[shard] = file = os.open(self._paths[shard], os.O_RDONLY | os.O_CLOEXEC)
+                return file
+            except OSError as error:
+                if error.errno not in _NO_MORE or not self._files:
+                    raise
+                self._close_oldest()
+
+    def _close_oldest(self) -> None:
+        os.close(self._files.pop(next(iter(self._files))))
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_paths": self._paths, "_files": {}}
+        return {"_paths": self._paths}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._files = {}
+        LocalSource._all.add(self)
 
     def __del__(self) -> None:
         for file in getattr(self, "_files", {}).values():
             os.close(file)
+
+
+def most_open_files() -> int:
+    """How many files this process may have open, as far as is known."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 2**31 if soft == resource.RLIM_INFINITY else soft
+
+
+def _reason(error: OSError) -> str:
+    words = error.strerror or str(error)
+    if error.errno == errno.EMFILE:
+        return f"{words}: this process may have {most_open_files()}; raise the limit (ulimit -n)"
+    return words
 
 
 def _too_short(missing: int) -> str:

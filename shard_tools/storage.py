@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -53,6 +54,7 @@ __all__ = [
     "read_many",
     "read_range",
     "remove",
+    "remove_drafts",
     "size",
 ]
 
@@ -60,6 +62,9 @@ __all__ = [
 UPLOAD_PART = 16 * 2**20
 UPLOAD_PARTS_AT_ONCE = 4
 DOWNLOAD_PART = 16 * 2**20
+
+# What `_beside` makes of a name.
+_DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.part")
 
 Result = TypeVar("Result")
 
@@ -228,6 +233,19 @@ def remove(url: str) -> None:
             _guard(url, lambda: os.unlink(path))
         else:
             _call(url, lambda fs, path: fs.rm_file(path))
+
+
+def remove_drafts(url: str, ours: Callable[[str], bool]) -> list[str]:
+    """Remove what killed writers left under temporary names in the folder `url`; returns these names.
+
+    ours: whether a file of this name, as it would have been published, is of those to clear up after.
+    Only where nobody else writes such files at the moment.
+    """
+    found = (_DRAFT.fullmatch(name) for name in list_names(url)) if local_path(url) is not None else ()
+    drafts = [match[0] for match in found if match and ours(match["name"])]
+    for name in drafts:
+        remove(join(url, name))
+    return drafts
 
 
 @contextlib.contextmanager

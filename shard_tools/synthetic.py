@@ -125,6 +125,9 @@ def speak(voice: Voice, random: np.random.Generator, frames: int) -> Signal:
     phone = np.repeat(np.arange(count), lengths)
     phone = np.resize(phone, steps)
 
+    if (kind[phone] == 2).all():  # what is as short as a pause is a vowel then
+        kind = np.zeros_like(kind)
+
     formants = np.empty((count, 8), dtype=np.float32)
     formants[:, :3] = _VOWELS[random.integers(len(_VOWELS), size=count)] * np.exp(
         random.normal(0, 0.03, (count, 3))

@@ -1,12 +1,11 @@
-"""Tars: writing one whose bytes depend on nothing but names and data, listing one, checksums of one."""
+"""Tars: writing one whose bytes depend on nothing but names and data, and checksums of one."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -90,28 +89,3 @@ def checksums(path: str, report: Callable[[int], object]) -> Checksums:
             size += len(chunk)
             report(len(chunk))
     return Checksums(size, sha256.hexdigest(), np.array(crcs, np.uint32))
-
-
-@dataclass(frozen=True)
-class Member:
-    """A regular file in a tar: where its data lie."""
-
-    name: str
-    offset: int
-    size: int
-
-
-def members(path: str) -> Iterator[Member]:
-    """The regular files of the tar at `path`, in order, names without a leading "./".
-
-    Raises tarfile.TarError for what is no uncompressed tar, and where a header or a
-    member's data are cut off; a tar that ends between two members looks whole here.
-    """
-    size = os.path.getsize(path)
-    with tarfile.open(path, "r:") as tar:
-        for info in tar:
-            if info.offset_data + info.size > size:
-                raise tarfile.ReadError(f"the data of {info.name} are cut off")
-            if info.isreg():
-                yield Member(info.name.removeprefix("./"), info.offset_data, info.size)
-            tar.members = []  # type: ignore[attr-defined]  # else they are all kept

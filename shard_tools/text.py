@@ -8,7 +8,7 @@ import re
 # user:password@ before the host; a name alone (user@host) may be a secret token too, and S3's secret keys
 # hold slashes. What follows a host's colon, its port, is no password.
 _USER_INFO = re.compile(
-    r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.\-]*://)"
+    r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.\-]+://?)"  # a path that was tidied up has one slash
     r"(?:[^/\s?#'\"@:]+:(?!\d{1,5}(?:/|$))[^\s?#'\"]*|[^/\s?#'\"]*)@"
 )
 _SECRETS = (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +20,16 @@ from shard_tools.errors import UserError
 from shard_tools.flac_frames import HEAD_BYTES, FrameTables, decode_piece, find_frames
 from shard_tools.index import ShardIndex
 from shard_tools.manifest import Manifest, ShardEntry
-from shard_tools.tar import Member, checksums, members
+from shard_tools.speakers import SpeakerRule, json_object, parse_rule, speaker_of
+from shard_tools.tar import checksums
+from shard_tools.tar_members import shown
+from shard_tools.tar_samples import Sample, TarSamples, read_member, read_samples
 from shard_tools.workers import Report, run
 
 # A piece of so many FLAC frames is decoded at a time, about what a crop of two seconds needs.
 _FRAMES_AT_ONCE = 8
+
+_PACKED = SpeakerRule("json", "speaker")  # where make-shards pack writes it
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class _Task:
     url: str
     entry: ShardEntry
     speakers: Sequence[str]
+    shards: int
     ours: bool  # elsewhere, "label" or "frames" in a sample's JSON may mean something else
+    rule: SpeakerRule
 
 
 def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySummary:
@@ -56,8 +61,10 @@ def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySumma
     """
     manifest_url = storage.join(url, manifest_file.NAME)
     manifest = manifest_file.from_bytes(read_manifest(manifest_url), manifest_url)
+    ours = not manifest.options.get("indexed")
+    rule = _PACKED if ours else _rule(manifest, manifest_url)
     tasks = [
-        _Task(url, entry, manifest.speakers, not manifest.options.get("indexed")) for entry in manifest.shards
+        _Task(url, entry, manifest.speakers, len(manifest.shards), ours, rule) for entry in manifest.shards
     ]
     found: dict[str, list[str]] = {}
     shard_of_key: dict[str, str] = {}
@@ -74,22 +81,19 @@ def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySumma
                 other = shard_of_key.setdefault(key, task.entry.url)
                 if other != task.entry.url:
                     clashes.append(f"{task.entry.url}: key {key!r} is also in {other}")
-    problems = _manifest_problems(manifest, manifest_url)
+    problems = []
     for entry in manifest.shards:
         problems += found.get(entry.url, [])
     problems += sorted(clashes)
     return VerifySummary(manifest, problems or _misplaced(manifest, indexes))
 
 
-def _manifest_problems(manifest: Manifest, name: str) -> list[str]:
-    problems = []
-    if list(manifest.speakers) != sorted(set(manifest.speakers)):
-        problems.append(f"{name}: its speakers are not sorted or not unique")
-    urls = [entry.url for entry in manifest.shards]
-    problems += [
-        f"{name}: lists {url} more than once" for url in sorted({u for u in urls if urls.count(u) > 1})
-    ]
-    return problems
+def _rule(manifest: Manifest, name: str) -> SpeakerRule:
+    """By which rule `make-shards index` found the speakers."""
+    try:
+        return parse_rule(str(manifest.options.get("speaker_from", "usual")))
+    except ValueError as error:
+        raise UserError(f"{name}: options.speaker_from: {error}; index the shards again") from error
 
 
 def _misplaced(manifest: Manifest, indexes: dict[str, ShardIndex]) -> list[str]:
@@ -122,7 +126,7 @@ def _verify_shard(task: _Task, report: Report) -> tuple[list[str], ShardIndex | 
     try:
         data = storage.read_bytes(index_url)
         try:
-            index = checked_index(entry, index_url, data)
+            index = checked_index(entry, index_url, data, task.shards)
         except UserError as error:
             problems.append(str(error))
             index = index_file.from_bytes(data, index_url)
@@ -144,6 +148,8 @@ def local_copy(url: str) -> Iterator[str]:
     path = storage.local_path(url)
     if path is not None:
         storage.size(url)  # MissingError when it is not there
+        if not os.path.isfile(path):  # a named pipe would wait for ever
+            raise UserError(f"{url}: is no file; a shard is one")
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="voxshard-") as folder:
@@ -174,55 +180,53 @@ def _check_bytes(path: str, entry: ShardEntry, index: ShardIndex | None, report:
 
 
 def _check_samples(path: str, task: _Task, index: ShardIndex | None) -> list[str]:
-    entry, speakers = task.entry, task.speakers
-    problems: list[str] = []
-    at: dict[str, Member] = {}
-    try:
-        for member in members(path):
-            if member.name in at:
-                problems.append(f"{entry.url}: {member.name} is in the tar more than once")
-            at[member.name] = member
-    except (tarfile.TarError, OSError) as error:
-        problems.append(f"{entry.url}: the tar cannot be read to its end: {error}")
+    entry = task.entry
+    tar = read_samples(path)
+    problems = list(tar.problems)
     if index is None:
-        return problems
+        return [f"{entry.url}: {problem}" for problem in problems]
     tables = index.frame_tables()
-    audio_members = {name for name in at if name.endswith((".wav", ".flac"))}
+    left = dict(tar.samples)
     indexed = 0
     with open(path, "rb") as file:
         for row, key in enumerate(index.keys()):
-            name = key + (".flac" if index.codec[row] == index_file.FLAC else ".wav")
-            audio_member = at.get(name)
-            if audio_member is None:
-                problems.append(f"{entry.url}: {name} is in the index but not in the tar")
+            sample = left.pop(key, None)
+            if sample is None:
+                problems.append(f"{shown(key)} is in the index but not in the tar")
                 continue
-            audio_members.discard(name)
             indexed += 1
-            if (audio_member.offset, audio_member.size) != (index.offset[row], index.size[row]):
-                problems.append(
-                    f"{entry.url}: {name} is {audio_member.size} bytes at {audio_member.offset} in the tar,"
-                    f" {index.size[row]} at {index.offset[row]} in the index"
-                )
-            data = _read(file.fileno(), audio_member)
-            problems += [f"{entry.url}: {p}" for p in _check_audio(data, name, index, row, tables)]
-            label = int(index.label[row])
-            speaker = speakers[label] if 0 <= label < len(speakers) else None
-            if speaker is None:
-                problems.append(f"{entry.url}: {name} has label {label}; there are {len(speakers)} speakers")
-            elif (json_member := at.get(f"{key}.json")) is not None:
-                described = _read(file.fileno(), json_member)
-                expected = {"label": label, "frames": int(index.frames[row])} if task.ours else {}
-                problems += [
-                    f"{entry.url}: {p}" for p in _check_json(described, json_member.name, speaker, expected)
-                ]
-    problems += [f"{entry.url}: {name} is in the tar but not in the index" for name in sorted(audio_members)]
+            problems += _check_sample(file.fileno(), tar, sample, task, index, row, tables)
+    problems += [f"{sample.title} is in the tar but not in the index" for sample in left.values()]
     if indexed != entry.nsamples:
-        problems.append(f"{entry.url}: {indexed} utterances found, the manifest says {entry.nsamples}")
-    return problems
+        problems.append(f"{indexed} utterances found, the manifest says {entry.nsamples}")
+    return [f"{entry.url}: {problem}" for problem in problems]
 
 
-def _read(file: int, member: Member) -> bytes:
-    return os.pread(file, member.size, member.offset)
+def _check_sample(
+    file: int,
+    tar: TarSamples,
+    sample: Sample,
+    task: _Task,
+    index: ShardIndex,
+    row: int,
+    tables: FrameTables,
+) -> list[str]:
+    """What is wrong with one utterance: with where it lies, its audio, or whose it is."""
+    member, name, problems = sample.audio, sample.title, []
+    if (member.offset, member.size) != (index.offset[row], index.size[row]):
+        problems.append(
+            f"{name} is {member.size} bytes at {member.offset} in the tar,"
+            f" {index.size[row]} at {index.offset[row]} in the index"
+        )
+    try:
+        problems += _check_audio(read_member(file, member), name, index, row, tables)
+    except UserError as error:
+        problems.append(str(error))
+    label = int(index.label[row])
+    if not 0 <= label < len(task.speakers):
+        return [*problems, f"{name} has label {label}; there are {len(task.speakers)} speakers"]
+    expected = {"label": label, "frames": int(index.frames[row])} if task.ours else {}
+    return problems + _check_json(file, tar, sample, task, task.speakers[label], expected)
 
 
 def _check_audio(data: bytes, name: str, index: ShardIndex, row: int, tables: FrameTables) -> list[str]:
@@ -264,19 +268,20 @@ def _tables_hold(data: bytes, samples: npt.NDArray[np.int16], tables: FrameTable
     return True
 
 
-def _check_json(data: bytes, name: str, speaker: str, expected: dict[str, int]) -> list[str]:
-    """Compare those fields that are there: the JSON of tars made elsewhere need not have all of ours."""
+def _check_json(
+    file: int, tar: TarSamples, sample: Sample, task: _Task, speaker: str, expected: dict[str, int]
+) -> list[str]:
+    """Whose the sample is, by the dataset's rule, and those fields of its JSON that are there."""
     try:
-        found = json.loads(data)
-    except ValueError as error:
-        return [f"{name}: not JSON ({error})"]
-    if not isinstance(found, dict):
-        return [f"{name}: not a JSON object"]
+        found, place = speaker_of(sample, tar, task.rule, lambda member: read_member(file, member))
+        document = (json_object(sample, tar, lambda m: read_member(file, m)) or {}) if expected else {}
+    except UserError as error:
+        return [str(error)]
     problems = [
-        f"{name}: {field} is {found[field]!r}, the index says {value!r}"
+        f"{sample.key}.json: {field} is {document[field]!r}, the index says {value!r}"
         for field, value in expected.items()
-        if field in found and found[field] != value
+        if field in document and document[field] != value
     ]
-    if str(found.get("speaker", speaker)) != speaker:
-        problems.append(f"{name}: speaker is {found['speaker']!r}, the index says {speaker!r}")
+    if found != speaker:
+        problems.append(f"{sample.key}: speaker is {found!r} ({place}), the index says {speaker!r}")
     return problems

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from functools import partial
 
+from shard_tools.keys import AUDIO_EXTENSIONS
 from shard_tools.storage_errors import explain, with_retries
 
-EXTENSIONS = (".wav", ".flac")
 _SYSTEMS_OWN = "lost+found"  # at the root of a disk; only its owner, the system, may list it
 
 
@@ -57,7 +57,7 @@ def _look(folder: str) -> tuple[list[str], list[str], list[str]]:
                 continue
             if is_folder:
                 folders.append(entry.path)
-            elif entry.name.lower().endswith(EXTENSIONS):
+            elif entry.name.lower().endswith(AUDIO_EXTENSIONS):
                 files.append(entry.path)
             elif entry.is_symlink() and not os.path.exists(entry.path):
                 problems.append(f"{entry.path}: a link that leads nowhere; mend it or remove it")

@@ -100,7 +100,7 @@ def read_wav(at: Window, size: int, name: str) -> Wav:
     order = ">" if magic == b"RIFX" else "<"
     (riff,) = struct.unpack(f"{order}I", riff_size)
     form: bytes | None = None
-    fact = wide = None
+    wide = None
     position = 12
     for _ in range(_MOST_CHUNKS):
         needed = position + 8
@@ -119,13 +119,11 @@ def read_wav(at: Window, size: int, name: str) -> Wav:
                 break
         elif tag == b"ds64" and magic in (b"RF64", b"BW64") and len(sizes := at(body, 16)) == 16:
             (wide,) = struct.unpack("<Q", sizes[8:])
-        elif tag == b"fact" and len(count := at(body, 4)) == 4:
-            (fact,) = struct.unpack(f"{order}I", count)
         elif tag == b"data":
             if form is None:
                 raise AudioError(f"{name}: a WAV whose data comes before its format")
             known = _known_length(at, size, name, order, body, length, riff, wide)
-            return _described(form, order, name, body, known, size - body, fact, magic)
+            return _described(form, order, name, body, known, size - body, magic)
         position = body + length + (length & 1)
     else:
         raise AudioError(f"{name}: a broken WAV header (no audio within {_MOST_CHUNKS} chunks)")
@@ -148,13 +146,10 @@ def _known_length(
         unknown = unknown or (length == riff and length in (size, size - 8))
     if length == 0:
         unknown = not _only_chunks(at, size, order, body)
-    if length > rest or length == 0:
-        if unknown:
-            return None
-        if length > rest:
-            raise AudioError(
-                f"{name}: truncated: {length} bytes of audio in the WAV header, {rest} in the file"
-            )
+    if unknown and (length > rest or length == 0):
+        return None
+    if length > rest:
+        raise AudioError(f"{name}: truncated: {length} bytes of audio in the WAV header, {rest} in the file")
     _check_after(at, size, name, order, body + length + (length & 1))
     return length
 
@@ -201,7 +196,6 @@ def _described(
     start: int,
     length: int | None,
     rest: int,
-    fact: int | None,
     magic: bytes,
 ) -> Wav:
     kind, channels, rate, byte_rate, align, bits = struct.unpack_from(f"{order}HHIIHH", form)
@@ -225,16 +219,14 @@ def _described(
         flaw = "the WAV header gives no length (written to a pipe, or never closed?)"
         length = rest
     elif order == ">" or magic != b"RIFF":
-        flaw = flaw or f"a WAV of the kind {magic.decode()}"
+        flaw = flaw or f"a WAV of the kind {magic.decode()}, not RIFF"
     frames = length // align
     exact = kind in _BY_SAMPLE
     if kind in _BY_BLOCK and len(form) >= 20:
         exact = True
         (in_block,) = struct.unpack_from(f"{order}H", form, 18)
         frames *= in_block
-        if fact is not None and frames - in_block < fact <= frames:
-            frames = fact  # the last block is filled up
-    if frames == 0:
+    if (frames if exact else length) == 0:
         raise AudioError(f"{name}: a WAV header without any audio")
     if kind == _PCM:
         subtype = f"PCM_{bits}"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import multiprocessing
 import os
-import signal
 import sys
 import traceback
 
 from shard_tools.errors import UserError, exit_status
 from train.config import parse
 from train.failure import (
+    Kind,
     LostPeerError,
     RankError,
     explained,
@@ -20,6 +19,7 @@ from train.failure import (
     tell_run_folder,
     tell_torchrun,
 )
+from train.launched import launched
 from train.sections import Config
 from train.signals import STOPPED, flag, ignore
 
@@ -30,13 +30,16 @@ SILENCE_S = 10.0
 
 
 def main() -> int:
-    rank = int(os.environ.get("RANK", 0))
-    name = "train" if "RANK" not in os.environ else f"train[rank {rank}]"
+    number = os.environ.get("RANK")
+    name = "train" if number is None else f"train[rank {number}]"
+    rank = 0
     folder: str | None = None
     flag.listen()
 
     def command() -> int:
-        nonlocal folder
+        nonlocal folder, rank
+        place = launched()
+        rank = place.rank if place else 0
         config, yaml_text = _parse(aloud=rank == 0)
         folder = config.run.folder
         from train.run import run  # after parsing: --help and a wrong key need not wait for torch
@@ -44,34 +47,52 @@ def main() -> int:
         if run(config, yaml_text):
             return 0
         # torchrun takes every other status than 0 for a failure, which it shows at length and at once.
-        return 0 if "RANK" in os.environ else STOPPED
+        return STOPPED if place is None else 0
 
     def told_command() -> int:
         try:
             return command()
         except Exception as error:
-            _stop_noticing_readers()
+            if folder is None and isinstance(error, BrokenPipeError):
+                raise  # whoever read what was printed has gone
             told = error if isinstance(error, UserError) else explained(error)
+            if told is None and isinstance(error, BrokenPipeError):  # for `exit_status` it would be stdout's
+                told = RankError(f"a connection of this process broke ({error})", passing=True)
             text = traceback.format_exc() if told is None else f"{name}: error: {told}"
+            echo = rank > 0 and told is not None and not isinstance(told, RankError)  # of what rank 0 says
             if folder is not None:
-                tell_run_folder(folder, kind_of(told or error), text)
-            if isinstance(told, LostPeerError) or (told and rank > 0 and not isinstance(told, RankError)):
+                _tell_folder(folder, kind_of(told or error), text, log=not echo)
+            if isinstance(told, LostPeerError) or echo:
                 _hold_tongue()
             tell_torchrun(text)
             if told is None or told is error:
                 raise
             raise told from error
+        except KeyboardInterrupt:
+            if folder is not None and rank == 0:
+                _log_end(folder, f"{name}: interrupted")
+            raise
 
     try:
         return exit_status(told_command, program=name)
     finally:
-        _end_readers()
         ignore()  # Python drops its handlers before it ends: a late signal would look like a failure
 
 
-def _stop_noticing_readers() -> None:
-    """DataLoader raises out of a signal handler when a reading process dies: not into what follows here."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+def _tell_folder(folder: str, kind: Kind, text: str, *, log: bool) -> None:
+    """Leave the failure in the run's folder and its log, unless the folder itself has gone."""
+    from train.log import folder_is_gone
+
+    if not folder_is_gone(folder):
+        tell_run_folder(folder, kind, text)
+    if log:
+        _log_end(folder, text)
+
+
+def _log_end(folder: str, text: str) -> None:
+    from train.log import log_end  # torch's TensorBoard comes with it: --help need not wait for that
+
+    log_end(folder, text)
 
 
 def _hold_tongue() -> None:
@@ -79,13 +100,6 @@ def _hold_tongue() -> None:
     flag.wait(SILENCE_S)
     if flag.raised:
         raise SystemExit(1)
-
-
-def _end_readers() -> None:
-    """End the reading processes that did not end by themselves; they would not heed Python's own SIGTERM."""
-    _stop_noticing_readers()
-    for child in multiprocessing.active_children():
-        child.kill()
 
 
 def _parse(*, aloud: bool) -> tuple[Config, str]:

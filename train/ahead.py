@@ -15,15 +15,25 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result], depth: int) -> 
     """work(item) of each item, in order; up to `depth` beyond the one that is waited for are under way.
 
     With depth 0 nothing runs ahead, and no thread is made. `work` must not mind threads. The
-    results that are held at a time are at most depth + 1.
+    results that are held at a time are at most depth + 1. An error of `items` or of `work` is
+    raised at its place, after the results of all items before it.
     """
     if depth == 0:
         yield from map(work, items)
         return
     under_way: deque[Future[Result]] = deque()
+    failure: Exception | None = None
+    source = iter(items)
     with ThreadPoolExecutor(depth + 1, thread_name_prefix="ahead") as threads:
         try:
-            for item in items:
+            while True:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    break
+                except Exception as error:  # of the item after those under way
+                    failure = error
+                    break
                 under_way.append(threads.submit(work, item))
                 if len(under_way) > depth:
                     yield under_way.popleft().result()
@@ -32,3 +42,5 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result], depth: int) -> 
         finally:
             for future in under_way:
                 future.cancel()
+    if failure is not None:
+        raise failure

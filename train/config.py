@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from shard_tools import storage
 from shard_tools.errors import UserError
+from shard_tools.places import expand
+from shard_tools.version import add_version
+from shard_tools.yaml_file import check_yaml_file
 from train.augment.draw import ADDITIVE, KINDS, SOURCES
 from train.augment.speed import check_speeds
+from train.check import check_for_ranks
 from train.sections import AugmentConfig, Config
 
 _EXAMPLES = """examples:
@@ -18,6 +25,11 @@ _EXAMPLES = """examples:
       --data.url s3://bucket/voxceleb2 --run.folder runs/first --model.options.pooling asp
   python -m train --config configs/demo.yaml --print_config   # what would run, every default filled in
 """
+
+_PLACES = (
+    "run.folder", "data.url", "data.cache.folder", "validation.trials", "validation.data", "checkpoint.url",
+    *(f"augment.{source}.url" for source in SOURCES),
+)  # fmt: skip
 
 
 def parser() -> ArgumentParser:
@@ -31,6 +43,13 @@ def parser() -> ArgumentParser:
     made.add_argument(
         "--config", action="config", help="A YAML file; options on the command line win over it."
     )
+    made.add_argument(
+        "--check",
+        type=int,
+        metavar="N",
+        help="Check whether N processes could start this run, say nothing if so, and train nothing.",
+    )
+    add_version(made)
     made.add_class_arguments(Config, None)
     return made
 
@@ -51,16 +70,61 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
     """The run's configuration, and the same as complete YAML text.
 
     An unknown key or a value of the wrong type ends the program with a message that names it
-    (exit status 2, as argparse does). Raises UserError for values that no run can use.
+    (exit status 2, as argparse does). With --check and --print_config it ends the program too, by
+    status 0. Raises UserError for values that no run can use.
     """
     made = parser()
-    parsed = made.parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    # Not left to jsonargparse, which prints before what is below has been said: it would not be what runs.
+    printing = "--print_config" in typed
+    typed = [word for word in typed if word != "--print_config"]
+    for file in _configs(typed):
+        check_yaml_file(file)
+    parsed = made.parse_args(typed)
     del parsed["config"]
+    ranks = parsed.pop("check")
+    _let_the_command_line_win(parsed, typed)
+    _expand_places(parsed)
     values = made.instantiate(parsed)
     config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
     check(config)
     config.data.order = _order(config)
-    return config, _dump(made, parsed)
+    if ranks is not None:
+        check_for_ranks(config, ranks)
+        raise SystemExit(0)
+    text = _dump(made, parsed)
+    if printing:
+        print(text, end="")
+        raise SystemExit(0)
+    return config, text
+
+
+def _configs(typed: Sequence[str]) -> list[str]:
+    """The files that --config names, in either way of writing it."""
+    following = [file for option, file in itertools.pairwise(typed) if option == "--config"]
+    return following + [word.partition("=")[2] for word in typed if word.startswith("--config=")]
+
+
+def _let_the_command_line_win(parsed: Namespace, arguments: Sequence[str]) -> None:
+    """A length that is typed replaces the recipe's length in the other unit; two typed ones are refused."""
+    typed = {
+        unit for unit in ("steps", "epochs") if any(a.split("=")[0] == f"--train.{unit}" for a in arguments)
+    }
+    if len(typed) == 1 and parsed[f"train.{next(iter(typed))}"] is not None:
+        parsed["train.epochs" if "steps" in typed else "train.steps"] = None
+
+
+def _expand_places(parsed: Namespace) -> None:
+    for key in _PLACES:
+        place = parsed.get(key)
+        if place is None:
+            continue
+        if not place.strip():
+            raise UserError(f"{key} is empty; give it a path or a URL, or leave it out")
+        try:
+            parsed[key] = expand(place)
+        except UserError as error:
+            raise UserError(f"{key} is {error}") from error
 
 
 def _dump(made: ArgumentParser, parsed: Namespace) -> str:
@@ -103,6 +167,11 @@ def check(config: Config) -> None:
     for key, (value, lowest) in at_least.items():
         if value is not None and value < lowest:
             raise UserError(f"{key} is {value}; it must be at least {lowest}")
+    if storage.local_path(config.run.folder) != config.run.folder:
+        raise UserError(
+            f"run.folder is {config.run.folder}; it must be a path of a file system, for the run's log and "
+            f"lock: only its checkpoints can lie elsewhere (checkpoint.url {config.run.folder}/checkpoints)"
+        )
     if not 0 <= config.run.seed < 2**32:
         raise UserError(f"run.seed is {config.run.seed}; it must be from 0 to {2**32 - 1}")
     if config.data.access == "cached" and config.data.cache.folder is None:
@@ -122,6 +191,12 @@ def check(config: Config) -> None:
     for key in ("first_wait", "connect_timeout", "read_timeout"):
         if getattr(config.data.storage, key) <= 0:
             raise UserError(f"data.storage.{key} is {getattr(config.data.storage, key)}; it must be above 0")
+    if config.optim.weight_decay < 0:
+        raise UserError(f"optim.weight_decay is {config.optim.weight_decay}; it must not be negative")
+    if config.data.workers > 256:
+        raise UserError(f"data.workers is {config.data.workers}; it must be at most 256")
+    if config.validation.crops > 1000:
+        raise UserError(f"validation.crops is {config.validation.crops}; it must be at most 1000")
     if config.optim.lr <= 0:
         raise UserError(f"optim.lr is {config.optim.lr}; it must be above 0")
     if (config.train.steps is None) == (config.train.epochs is None):

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from shard_tools.errors import UserError
+from train.launched import launched
 
 # Long enough for rank 0 to write a checkpoint to a slow store while the others wait in an all-reduce.
 TIMEOUT = timedelta(minutes=10)
@@ -37,11 +38,12 @@ class Process:
 def process_group(device: str) -> Iterator[Process]:
     """Join the group that torchrun's environment describes, or stand alone without one.
 
-    device: auto, cpu or cuda. NCCL serves GPUs, gloo CPUs. Raises UserError when cuda is asked for in vain.
+    device: auto, cpu or cuda. NCCL serves GPUs, gloo CPUs. Raises UserError when cuda is
+    asked for in vain, and for an environment that describes no job.
     """
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    chosen = _device(device, local_rank)
-    if "RANK" not in os.environ:
+    place = launched()
+    chosen = _device(device, place.local_rank if place else 0)
+    if place is None:
         yield Process(0, 1, chosen)
         return
     end_with_parent()
@@ -50,7 +52,7 @@ def process_group(device: str) -> Iterator[Process]:
         dist.init_process_group("nccl", timeout=TIMEOUT, device_id=chosen)
     else:
         dist.init_process_group("gloo", timeout=TIMEOUT)
-    yield Process(dist.get_rank(), dist.get_world_size(), chosen, int(os.environ["LOCAL_WORLD_SIZE"]))
+    yield Process(dist.get_rank(), dist.get_world_size(), chosen, place.on_node)
     # Not after a failure: it could wait for the others, who wait for this rank.
     dist.destroy_process_group()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import resource
 import socket
 import sys
 import time
@@ -12,6 +14,7 @@ from typing import Literal
 
 from shard_tools.errors import UserError
 from shard_tools.storage_errors import is_transient
+from shard_tools.text import shown
 
 # mistake: the user can mend it, and starting again cannot; crash: anything else of this rank's own,
 # which may be over at the next start; peer: another rank was lost, which alone can say why.
@@ -51,7 +54,7 @@ def tell_torchrun(text: str) -> None:
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         with contextlib.suppress(OSError), open(path, "w", encoding="utf-8") as file:
-            json.dump({"message": text, "timestamp": int(time.time())}, file)
+            json.dump({"message": shown(text), "timestamp": int(time.time())}, file)
 
 
 def node_name() -> str:
@@ -73,7 +76,7 @@ def tell_run_folder(folder: str, kind: Kind, text: str) -> None:
         "rank": rank,
         "host": node_name(),
         "attempt": os.environ.get("VOXSHARD_ATTEMPT"),
-        "message": text,
+        "message": shown(text),
     }
     path = os.path.join(folder, "failures")
     with contextlib.suppress(OSError):
@@ -86,10 +89,23 @@ def tell_run_folder(folder: str, kind: Kind, text: str) -> None:
 
 def explained(error: Exception) -> UserError | None:
     """What to say in place of a traceback; None where nothing says it better."""
-    return _lacking_module(error) or _out_of_memory(error) or _lost_reader(error) or _lost_peer(error)
+    return (
+        _lacking_module(error)
+        or _out_of_memory(error)
+        or _out_of_files(error)
+        or _small_shared_memory(error)
+        or _lost_peer(error)
+    )
 
 
 def _out_of_memory(error: Exception) -> RankError | None:
+    if isinstance(error, MemoryError):  # numpy's says how much it wanted
+        wanted = f" ({error})" if str(error) else ""
+        return RankError(
+            f"a process on {node_name()} can have no more memory{wanted}: lower data.workers, data.prefetch, "
+            "data.ahead_mib or batch.speakers",
+            passing=True,
+        )
     if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be imported to tell
         return None
     said = str(error).splitlines()[0]
@@ -99,28 +115,33 @@ def _out_of_memory(error: Exception) -> RankError | None:
     )
 
 
+def _out_of_files(error: BaseException) -> RankError | None:
+    if not isinstance(error, OSError) or error.errno != errno.EMFILE:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    where = f" ({error.filename})" if error.filename else ""
+    return RankError(
+        f"a process on {node_name()} may have {limit} files open, and needs more{where}: raise the limit "
+        "(ulimit -n), or lower data.workers"
+    )
+
+
+def _small_shared_memory(error: Exception) -> RankError | None:
+    """NCCL's ranks of one node, and they alone, talk through files in /dev/shm."""
+    said = next((line.strip() for line in str(error).splitlines() if "/dev/shm" in line), None)
+    if said is None or not isinstance(error, (RuntimeError, OSError)):
+        return None
+    return RankError(
+        f"/dev/shm of {node_name()} is full or too small ({said}): make it larger (docker's --shm-size, or "
+        "--ipc=host)"
+    )
+
+
 def _lacking_module(error: Exception) -> RankError | None:
     """One node's Python may lack what the others have."""
     if not isinstance(error, ModuleNotFoundError):
         return None
     return RankError(f"{error}: {sys.executable} on {node_name()} lacks it; install this project there too")
-
-
-def _lost_reader(error: BaseException) -> RankError | None:
-    """What to say where one of DataLoader's processes died.
-
-    DataLoader notices by a signal, and may then raise in any line; before it does, taking a batch
-    from the dead process fails in the ways that broken connections do.
-    """
-    noticed = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
-    if not noticed and not isinstance(error, (ConnectionError, EOFError)):
-        return None
-    return RankError(
-        f"a reading process ended: {(str(error) or type(error).__name__).splitlines()[0]} (a kill by "
-        "the kernel is most often for want "
-        "of memory: lower data.workers, data.prefetch or data.ahead_mib)",
-        passing=True,
-    )
 
 
 def _lost_peer(error: BaseException) -> LostPeerError | None:

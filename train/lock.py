@@ -1,9 +1,11 @@
 """One job at a time in a run folder: a lock that names its owner, and that outlives no owner.
 
 The file says who holds the folder, and is written anew every few seconds. A lock is stale, and
-taken over, when its process is gone from this host, when it is an earlier attempt of the same job,
-or when it stands still for several beats as seen from here, so that no two clocks are compared. An
-owner who finds another's name in the file has been taken for dead, and ends before it does harm.
+taken over, when its process is gone from this machine, when the scheduler has started its job
+again, or when it stands still for several beats as seen from here, so that no two clocks are
+compared. Where the owner's process cannot be looked for, as from another container, the beats alone
+tell. An owner who finds another's name in the file has been taken for dead, and ends before it
+does harm.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 import uuid
@@ -22,9 +23,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, NoReturn
 
-from shard_tools import storage
+from shard_tools import records, storage
 from shard_tools.errors import UserError
+from shard_tools.records import at_least
+from train.owner import Owner, is_earlier_attempt, lives
 
 logger = logging.getLogger("train")
 
@@ -34,42 +38,29 @@ STILL_S = 4 * BEAT_S  # so long without a beat is dead
 
 
 @dataclass(frozen=True)
-class Owner:
-    """Who holds a run folder.
+class _Record(Owner):
+    """The file's content."""
 
-    job: what torchrun's --rdzv-id says, the same in every attempt of a job; process_start: the
-    kernel's, so that a process number that came round again is not taken for the owner.
-    """
+    beats: Annotated[int, at_least(0)] = 0
 
-    token: str
-    job: str | None
-    host: str
-    pid: int
-    process_start: str
-    since: float  # seconds since 1970
-
-    @classmethod
-    def this(cls) -> Owner:
-        pid = os.getpid()
-        return cls(uuid.uuid4().hex, _job(), socket.gethostname(), pid, _process_start(pid), time.time())
-
-    def describe(self) -> str:
-        job = f"job {self.job}, " if self.job else ""
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"{job}process {self.pid} on {self.host}, since {since}"
+    @property
+    def owner(self) -> Owner:
+        fields = asdict(self)
+        del fields["beats"]
+        return Owner(**fields)
 
 
 @contextmanager
 def hold(folder: str, beat: float = BEAT_S, still: float = STILL_S) -> Iterator[None]:
     """Hold the lock of `folder` (a path). Raises UserError naming the owner while another one lives.
 
-    beat: seconds between two signs of life; still: seconds without one after which an owner on
-    another host counts as dead.
+    beat: seconds between two signs of life; still: seconds without one after which an owner whose
+    process cannot be looked for counts as dead.
     """
     path = Path(folder, NAME)
     owner = Owner.this()
     with _one_at_a_time(folder, 2 * still):
-        _take(path, owner, still)
+        _take(path, owner, beat, still)
     done = threading.Event()
     keeper = threading.Thread(target=_keep, args=(path, owner, beat, done), name="lock", daemon=True)
     keeper.start()
@@ -78,9 +69,10 @@ def hold(folder: str, beat: float = BEAT_S, still: float = STILL_S) -> Iterator[
     finally:
         done.set()
         keeper.join()
-        found = _read(path)
-        if found is not None and found[0] == owner:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it stands still from now on
+            found = _read(path)
+            if found is not None and _is(found[0], owner):
+                path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -110,134 +102,175 @@ def _one_at_a_time(folder: str, patience: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take(path: Path, owner: Owner, still: float) -> None:
-    while not _create(path, owner):
-        found = _read(path)
+def _take(path: Path, owner: Owner, beat: float, still: float) -> None:
+    while not _create(path, _text(owner, 0)):
+        try:
+            found = _read(path)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}), and may be another run's: mend that, or give "
+                "another run.folder"
+            ) from None
         if found is None:  # it was given back meanwhile
             continue
         holder, content = found
-        stale = None if holder is None else _why_stale(holder, owner)
-        if stale is None and not (holder and holder.host == owner.host and holder.process_start):
+        alive = lives(holder)
+        if is_earlier_attempt(holder, owner):
+            stale = "an earlier attempt of this job"
+        elif alive:
+            raise _in_use(path, holder)
+        elif alive is not None:
+            stale = "its process is gone"
+        else:
             logger.info("%s is held by %s: waiting for a sign of life", path, _describe(holder))
-            if _stands_still(path, content, still):
-                stale = "it gives no sign of life"
-        if stale is None:
-            if _read(path) is None:
-                continue
-            raise UserError(
-                f"{path.parent} is in use by another run ({_describe(holder)}): "
-                "stop that one, or give another run.folder"
-            )
+            if not _stands_still(path, content, _patience(holder, owner, beat, still)):
+                found = _read(path)
+                if found is None:
+                    continue
+                raise _in_use(path, found[0])
+            stale = "it gives no sign of life"
         logger.warning("taking %s over from %s: %s", path, _describe(holder), stale)
         _remove(path, content)
 
 
-def _job() -> str | None:
-    """torchrun's --rdzv-id, unless it is the one that stands for none, or made up for this start alone."""
-    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    with contextlib.suppress(ValueError):
-        uuid.UUID(name)
-        return None
-    return None if name == "none" else name
+def _patience(holder: Owner | None, owner: Owner, beat: float, still: float) -> float:
+    """Seconds to wait for a sign of life: fewer where this very job was started again by hand."""
+    same_job = holder is not None and holder.job is not None and holder.job == owner.job
+    return min(2 * beat, still) if same_job else still
 
 
-def _why_stale(holder: Owner, owner: Owner) -> str | None:
-    if holder.job is not None and holder.job == owner.job:
-        return "an earlier attempt of this job"
-    if holder.host == owner.host and _process_start(holder.pid) != holder.process_start:
-        return "its process is gone"
-    return None
+def _in_use(path: Path, holder: Owner | None) -> UserError:
+    return UserError(
+        f"{path.parent} is in use by another run ({_describe(holder)}): "
+        "stop that one, or give another run.folder"
+    )
+
+
+def _is(found: Owner | None, owner: Owner) -> bool:
+    return found is not None and found.token == owner.token
 
 
 def _describe(holder: Owner | None) -> str:
     return "somebody whose name was not written" if holder is None else holder.describe()
 
 
-def _create(path: Path, owner: Owner) -> bool:
-    """Whether the lock could be made, whole and under its name in one act."""
-    draft = path.with_name(f".{NAME}.{owner.token}")
+def _create(path: Path, text: str) -> bool:
+    """Whether the lock could be made. It is empty for a moment: hard links, which would spare that, are rare.
+
+    Raises UserError where the folder cannot be written.
+    """
     try:
-        draft.write_text(_text(owner, 0))
-        os.link(draft, path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
         return False
     except OSError as error:
-        raise UserError(
-            f"run.folder {path.parent} cannot be written ({error.strerror}): free it or give another"
-        ) from None
-    finally:
+        raise _cannot_write(path, error) from None
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
         with contextlib.suppress(OSError):
-            draft.unlink()
+            path.unlink()
+        raise _cannot_write(path, error) from None
     return True
 
 
-def _remove(path: Path, content: str) -> None:
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"run.folder {path.parent} cannot be written ({error.strerror}): free it or give another"
+    )
+
+
+def _remove(path: Path, content: bytes) -> None:
     """Remove a stale lock, unless another process was quicker and holds the folder by now."""
     aside = path.with_name(f".{NAME}.{uuid.uuid4().hex}")
     try:
         os.rename(path, aside)
     except FileNotFoundError:
         return
-    if aside.read_text() != content:
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    found = aside.read_bytes()
+    if found != content:
+        _create(path, found.decode(errors="replace"))
     aside.unlink()
 
 
 def _keep(path: Path, owner: Owner, beat: float, done: threading.Event) -> None:
     beats = 0
+    nonsense = False  # whether the last look found no owner's name: one may just be being written
     while not done.wait(beat):
         try:
             found = _read(path)
         except OSError as error:  # a file system that is away for a while
             logger.warning("%s cannot be read (%s)", path, error.strerror)
             continue
-        if found is not None and found[0] != owner:
-            logger.error(
-                "%s is held by %s by now, who took this run for dead: ending, before two write to one folder",
-                path, _describe(found[0]),
-            )  # fmt: skip
-            os.kill(os.getpid(), signal.SIGKILL)
+        if found is not None and found[0] is None and not nonsense:
+            nonsense = True
+            continue
+        nonsense = False
+        if found is not None and found[0] is not None and not _is(found[0], owner):
+            _end_at_once(path, found[0])
         beats += 1
-        with contextlib.suppress(OSError, UserError):  # a full disk ends no run for want of a beat
-            if found is None:
-                _create(path, owner)
-            else:
-                storage.publish_bytes(str(path), _text(owner, beats).encode())
+        _beat(path, _text(owner, beats), there=found is not None)
 
 
-def _stands_still(path: Path, content: str, still: float) -> bool:
+def _beat(path: Path, text: str, *, there: bool) -> None:
+    """A sign of life; a full disk, which ends no run, leaves that of the time of the file."""
+    with contextlib.suppress(OSError, UserError):
+        if not there:
+            _create(path, text)
+            return
+        try:
+            storage.publish_bytes(str(path), text.encode())
+        except UserError:
+            os.utime(path)
+
+
+def _end_at_once(path: Path, holder: Owner) -> NoReturn:
+    """Process 1 of a container does not die of a signal of its own: it leaves."""
+    logger.error(
+        "%s is held by %s by now, who took this run for dead: ending, before two write to one folder",
+        path, holder.describe(),
+    )  # fmt: skip
+    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(128 + signal.SIGKILL)
+
+
+def _stands_still(path: Path, content: bytes, still: float) -> bool:
+    def changed() -> bool:
+        found = _read(path)
+        return found is None or found[1] != content
+
+    written = _written(path)
     end = time.monotonic() + still
     while time.monotonic() < end:
         time.sleep(min(0.2, still / 10))
-        found = _read(path)
-        if found is None or found[1] != content:
+        if changed() or _written(path) != written:
             return False
     return True
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1
 
 
 def _text(owner: Owner, beats: int) -> str:
     return json.dumps({**asdict(owner), "beats": beats}) + "\n"
 
 
-def _read(path: Path) -> tuple[Owner | None, str] | None:
+def _read(path: Path) -> tuple[Owner | None, bytes] | None:
     """The owner (None where the text makes no sense) and the text; None where there is no lock."""
     try:
-        text = path.read_text()
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
     try:
-        fields = json.loads(text)
-        fields.pop("beats")
-        return Owner(**fields), text
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None, text
-
-
-def _process_start(pid: int) -> str:
-    """When the process started, in the kernel's ticks; "" where there is none, or no /proc."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if stat[0] == "Z" else stat[19]
+        return records.decode(data, _Record, str(path), "remove it").owner, data
+    except records.RecordError:
+        return None, data

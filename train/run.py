@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
 import torch
 
-from eval.checkpoint_file import load_weights, read_checkpoint
+from eval.checkpoint_file import read_checkpoint
 from eval.sources import Source, open_source, require_all
 from eval.trials import Trials, read_trials
 from models.registry import ModelError, build_network
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.shardwise import AnyCatalogue
+from shard_tools.text import redacted
 from train.augment.augmenter import describe
 from train.checkpoint import CheckpointFolder
 from train.distributed import Process, from_lead, process_group
+from train.lock import NAME as LOCK
 from train.lock import hold
-from train.log import RunLog, start_logging
+from train.log import METRICS, RunLog, folder_is_gone, folder_was_made, start_logging
 from train.losses import build_loss
 from train.model import SpeakerModel
 from train.optim import build_optimizer
 from train.plan import Anchor, BatchPlan
-from train.resume import changes, check_resumable
+from train.resume import changes, check_resumable, check_whole, restore
 from train.sections import Config
 from train.signals import flag
-from train.sources import build_plan, build_stream, open_training_data
+from train.sources import build_plan, build_stream, count_speakers, open_training_data
+from train.state import NAME as STATE
 from train.state import write_state
 from train.trainer import Trainer
 
 logger = logging.getLogger("train")
+
+_CONFIG = "config.yaml"
 
 
 def run(config: Config, yaml_text: str) -> bool:
@@ -50,26 +56,32 @@ def run(config: Config, yaml_text: str) -> bool:
 
 def _run(config: Config, yaml_text: str, process: Process, folder: str | None) -> bool:
     """folder: of the run, on the rank that writes; None on the others."""
+    if folder:
+        _remove_drafts(folder)
     trainer, first, last = _assemble(config, process)
+    folder_was_made()
 
     def note(state: Literal["running", "stopped", "done", "failed"]) -> None:
-        if folder:
+        if folder and not folder_is_gone(folder):
             saved = trainer.saved_step or 0
             write_state(folder, state, saved_step=saved, last_step=last, world=process.world)
 
     if folder:
-        storage.publish_bytes(os.path.join(folder, "config.yaml"), yaml_text.encode())
-    trainer.saved = lambda: note("running")
+        storage.publish_bytes(os.path.join(folder, _CONFIG), redacted(yaml_text).encode())
+        trainer.checkpoints.forget_after(first)
     note("running")
-    log = RunLog(folder, first, last)
+    log = RunLog(folder, first, last, validated=trainer.validated)
+    trainer.saving = log.require_folder
+    trainer.saved = lambda: note("running")
+    flag.listen_to_interrupts()
     try:
         if first == 0:
             # At once, so that a folder that cannot be written is known now and not in an hour.
             trainer.save(0)
         done = trainer.run(first, last, log)
-    except BaseException:
+    except BaseException as error:
         with suppress(UserError):  # the failure itself says more
-            note("failed")
+            note("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     finally:
         log.close()
@@ -85,28 +97,42 @@ def _run(config: Config, yaml_text: str, process: Process, folder: str | None) -
     return True
 
 
+def _remove_drafts(folder: str) -> None:
+    """What an earlier process of this run was killed in the midst of; the lock keeps others away."""
+    drafts = storage.remove_drafts(folder, lambda name: name in (_CONFIG, METRICS, STATE, LOCK))
+    if drafts:
+        logger.info("removed what a killed process left: %s", ", ".join(drafts))
+
+
 def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     """The trainer, and the steps [first, last) that it is to run."""
     catalogue = open_training_data(config)
+    model = _build_model(config, count_speakers(catalogue, config)).to(process.device)
+    optimizer = build_optimizer(model.parameters(), config.optim)
     checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)
-    checkpoint = _newest_checkpoint(process, checkpoints)
-    first = 0
-    if checkpoint is not None:
-        first = checkpoint["step"]
-        check_resumable(checkpoint, checkpoints.url_of(first), config, catalogue.digest)
+
+    def take(checkpoint: dict[str, Any], url: str) -> None:
+        """Raises CheckpointError when it is damaged, UserError when it is another run's."""
+        check_whole(checkpoint, url)
+        check_resumable(checkpoint, url, config, catalogue.digest)
+        restore(checkpoint, url, model, optimizer)
+
+    found = _newest_checkpoint(process, checkpoints, take)
+    checkpoint, validated = found if found else (None, True)
+    first = checkpoint["step"] if checkpoint else 0
     known = checkpoint and checkpoint.get("anchor")
     plan = build_plan(catalogue, config, Anchor(**known) if known else None)
     plan.check_world(process.world)
     stream = build_stream(config, catalogue, plan, process.rank, process.world, process.on_node)
     augmenter = stream.augmenter
     validation = _open_validation(config)
-    model = _build_model(config, plan.speakers).to(process.device)
-    optimizer = build_optimizer(model.parameters(), config.optim)
     last = _last_step(config, plan)
     _describe(config, process, catalogue, plan, model, last)
     logger.info("augmentation: %s", describe(augmenter.recipe) if augmenter else "none")
     if checkpoint is not None:
-        _restore(checkpoint, checkpoints.url_of(first), config, model, optimizer)
+        logger.info("resuming from %s at step %d", checkpoints.url_of(first), first)
+        for change in changes(checkpoint, config):
+            logger.info("changed since then: %s", change)
     if first > last:
         raise UserError(
             f"{checkpoints.url} is at step {first}, beyond the {last} that train.steps or "
@@ -115,7 +141,7 @@ def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     trainer = Trainer(config, process, stream, model, optimizer, checkpoints, validation, catalogue.digest)
     if checkpoint is not None:
         trainer.saved_step = first or None
-        trainer.saved_validated = bool(checkpoint["metrics"])
+        trainer.validated = validated
     return trainer, first, last
 
 
@@ -155,30 +181,31 @@ def _last_step(config: Config, plan: BatchPlan) -> int:
     return config.train.epochs * plan.steps_per_epoch
 
 
-def _newest_checkpoint(process: Process, checkpoints: CheckpointFolder) -> dict[str, Any] | None:
-    """The newest whole checkpoint, chosen by rank 0 for all; None when there is none."""
+def _newest_checkpoint(
+    process: Process, checkpoints: CheckpointFolder, take: Callable[[dict[str, Any], str], None]
+) -> tuple[dict[str, Any], bool] | None:
+    """The newest whole checkpoint, chosen by rank 0 for all and taken by `take`; None when there is none.
+
+    With it, whether its validation came to its end.
+    """
     found: dict[str, Any] | None = None
+    choice: str | None = None
     if process.leads:
-        found = checkpoints.newest_whole(lambda text: logger.warning("%s", text))
-    chosen = from_lead(None if found is None else str(found["step"]))
-    if chosen is None:
+        for name in checkpoints.remove_drafts():
+            logger.info("removed what a killed process left: %s", storage.join(checkpoints.url, name))
+        found = checkpoints.newest_whole(lambda text: logger.warning("%s", text), take)
+        if found is not None:
+            rated = bool(found.get("metrics")) or checkpoints.rates(found["step"]) is not None
+            choice = f"{found['step']} {rated}"
+    choice = from_lead(choice)
+    if choice is None:
         return None
-    return read_checkpoint(checkpoints.url_of(int(chosen))) if found is None else found
-
-
-def _restore(
-    checkpoint: dict[str, Any],
-    url: str,
-    config: Config,
-    model: SpeakerModel,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    load_weights(model.network, checkpoint["network"], url)
-    load_weights(model.loss, checkpoint["loss"], url)
-    optimizer.load_state_dict(checkpoint["optimizer"])
-    logger.info("resuming from %s at step %d", url, checkpoint["step"])
-    for change in changes(checkpoint, config):
-        logger.info("changed since then: %s", change)
+    step, rated_too = choice.split()
+    if found is None:
+        url = checkpoints.url_of(int(step))
+        found = read_checkpoint(url)
+        take(found, url)
+    return found, rated_too == str(True)
 
 
 def _describe(

@@ -11,7 +11,8 @@ class RunConfig:
     """The run as a whole.
 
     Args:
-        folder: Everything that the run writes goes here; starting again with the same folder resumes.
+        folder: Everything that the run writes goes here; starting again with the same folder resumes. It is a
+            path of a file system: only checkpoints can go elsewhere (checkpoint.url).
         seed: Keys every random choice: weights, plan, crops, augmentation.
     """
 

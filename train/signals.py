@@ -1,17 +1,27 @@
 """What a signal does: it raises a flag, which the training loop looks at, and nothing else.
 
 A cluster says that it wants its nodes back by a signal, often to every process at once,
-sometimes twice, and sometimes to a few processes only.
+sometimes twice, and sometimes to a few processes only. A person says it by Ctrl-C, and by
+another one that the first takes too long.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import time
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: the exit status of a run that is to be started again
+
+# A rank may be sent one SIGINT twice, by a cluster and by torchrun, which passes on what it was sent.
+SAME_S = 2.0
+_SAID = (
+    b"\nSIGINT: saving a checkpoint after this step and leaving; again, to leave at once and lose what came "
+    b"after the last checkpoint\n"
+)
 
 
 class StopFlag:
@@ -22,15 +32,37 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.number: signal.Signals | None = None
+        self._interrupted: float | None = None  # when the first SIGINT came, of time.monotonic()
 
     def listen(self) -> None:
         """From now on the signals raise the flag, and do nothing else."""
         for number in SIGNALS:
             signal.signal(number, self._raise)
 
+    def listen_to_interrupts(self) -> None:
+        """From now on, when there is work to be lost, the first SIGINT (Ctrl-C) raises the flag too.
+
+        A second one is a KeyboardInterrupt, and a third ends the process wherever it is. Other signals
+        never count as a second one: torchrun, interrupted again while it waits for its ranks, sends
+        them SIGTERM and waits another 30 s.
+        """
+        signal.signal(signal.SIGINT, self._interrupt)
+
     def _raise(self, number: int, _: FrameType | None) -> None:
         if self.number is None:
             self.number = signal.Signals(number)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._interrupted is None:
+            self._interrupted = now
+            self._raise(number, frame)
+            if os.environ.get("RANK", "0") == "0":
+                with contextlib.suppress(OSError):
+                    os.write(2, _SAID)  # logging may be in the midst of a line
+        elif "RANK" not in os.environ or now - self._interrupted > SAME_S:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            raise KeyboardInterrupt
 
     @property
     def raised(self) -> bool:

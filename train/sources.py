@@ -56,6 +56,11 @@ def _speeds(config: Config, catalogue: AnyCatalogue) -> Speeds:
     return Speeds.of(config.augment.speed, len(catalogue), len(catalogue.speakers))
 
 
+def count_speakers(catalogue: AnyCatalogue, config: Config) -> int:
+    """How many speakers there are to tell apart: each at every speed."""
+    return len(catalogue.speakers) * len(_speeds(config, catalogue).factors)
+
+
 class _Columns:
     """A catalogue as a windowed plan sees it: at every speed, shard by shard."""
 
@@ -88,6 +93,7 @@ def build_plan(catalogue: AnyCatalogue, config: Config, anchor: Anchor | None = 
     anchor: where a run that goes on knows a window of its plan to begin.
     """
     speeds = _speeds(config, catalogue)
+    speakers = count_speakers(catalogue, config)
     spec = BatchSpec(
         speakers=config.batch.speakers,
         utterances_per_speaker=config.batch.utterances_per_speaker,
@@ -96,7 +102,6 @@ def build_plan(catalogue: AnyCatalogue, config: Config, anchor: Anchor | None = 
         seed=config.run.seed,
         leftover=config.batch.leftover,
     )
-    speakers = len(catalogue.speakers) * len(speeds.factors)
     if isinstance(catalogue, Catalogue):
         return Plan(speeds.labels(catalogue.label), speeds.frames(catalogue.frames), speakers, spec)
     given = config.data.windows

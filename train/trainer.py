@@ -13,19 +13,24 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from eval.evaluate import EvaluationResult, evaluate_network
+from eval.checkpoint_file import Rates, first_not_finite
+from eval.evaluate import evaluate_network
 from eval.sources import Source
 from eval.trials import Trials
 from shard_tools import philox
 from shard_tools.errors import UserError
+from shard_tools.text import redacted
 from train.augment.device import augment
+from train.buffers import BufferMean
 from train.checkpoint import CheckpointFolder
 from train.distributed import Process, mean_over_ranks
+from train.loader import NoBatchError, open_loader
 from train.log import RunLog
 from train.model import SpeakerModel, rehearse
 from train.optim import learning_rate
-from train.pipeline import Stream, batches, make_loader
+from train.pipeline import Stream
 from train.plan import WindowedPlan
+from train.resume import kept_config
 from train.sections import Config
 from train.signals import flag
 from train.stop import Vote
@@ -75,11 +80,13 @@ class Trainer:
         self.validation = validation
         self.digest = digest
         self.saved_step: int | None = None
-        self.saved_validated = True  # whether the checkpoint resumed from has its error rates
-        self.saved: Callable[[], None] = lambda: None  # called after each checkpoint
+        self.validated = True  # whether the validation of the checkpoint resumed from came to its end
+        self.saving: Callable[[], None] = lambda: None  # called before each checkpoint is written
+        self.saved: Callable[[], None] = lambda: None  # and after it
         self._samples = 0  # since this process started
         self._substituted = 0
         self._parallel: nn.Module = model
+        self._buffers: BufferMean | None = None
 
     def run(self, first: int, last: int, log: RunLog) -> int:
         """Run the steps, save and validate between them; returns the steps done, `last` unless stopped."""
@@ -87,24 +94,36 @@ class Trainer:
             self._prepare()
         vote = Vote(flag)
         if (
-            first and not self.saved_validated and self._validation_due(first, last)
+            first and not self.validated and self._validation_due(first, last)
         ):  # it was ended in the midst of validating
             self._between_steps(first, last, log)
-        loader = make_loader(
+        with open_loader(
             self.stream,
             first,
             last,
             workers=self.config.data.workers,
             prefetch=self.config.data.prefetch,
             pin_memory=self.process.device.type == "cuda",
-        )
-        data = batches(loader) if first < last else iter(())
+        ) as data:
+            done = self._steps(first, last, data, vote, log)
+        vote.meet()
+        return done
+
+    def _steps(self, first: int, last: int, data: Iterator[dict[str, Any]], vote: Vote, log: RunLog) -> int:
+        """Run the steps with the batches of `data`; returns the steps done."""
         window, since = Window.empty(self.process.device), time.perf_counter()
         done = first
         stopping = False
         while done < last and not stopping:
             vote.begin()
-            self._step(done, data, window)
+            try:
+                self._step(done, data, window)
+            except NoBatchError as error:
+                self.save(done)
+                if not flag.raised or self.process.world > 1:  # the others are in the midst of the step
+                    raise
+                logger.warning("%s", error)
+                break
             log.advance()
             done += 1
             stopping = vote.end() and done < last
@@ -115,7 +134,6 @@ class Trainer:
                 self.save(done)
             elif self._between_steps(done, last, log):
                 since = time.perf_counter()
-        vote.meet()
         return done
 
     def _prepare(self) -> None:
@@ -124,8 +142,9 @@ class Trainer:
         if self.process.world > 1:
             devices = [self.process.device] if self.process.device.type == "cuda" else None
             self._parallel = DistributedDataParallel(
-                self.model, device_ids=devices, gradient_as_bucket_view=True
+                self.model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
             )
+            self._buffers = BufferMean(self.model)
         self.model.train()
         spec = self.stream.plan.spec
         rows = spec.size // self.process.world
@@ -157,6 +176,8 @@ class Trainer:
         output = self._parallel(audio, labels)
         output.loss.backward()
         self.optimizer.step()
+        if self._buffers is not None:
+            self._buffers.take()
         window.loss += output.loss.detach()
         window.accuracy += output.accuracy
         window.steps += 1
@@ -175,8 +196,10 @@ class Trainer:
         rate = window.steps * self.stream.plan.spec.size / seconds
         log.show(
             step,
+            epoch=str(self.stream.plan.epoch_of(step - 1)),
             loss=f"{loss:.3f}",
             acc=f"{100 * accuracy:.1f}%",
+            lr=f"{self.optimizer.param_groups[0]['lr']:.3g}",
             utt_s=f"{rate:.0f}",
             wait=f"{100 * waited:.0f}%",
         )
@@ -215,14 +238,14 @@ class Trainer:
         if due:
             self.save(done)  # before validating, which may take longer than the job has left
         if validating:
-            self.save(done, self.validate(done, log))
+            self._validate(done, log)
         return due
 
     def _validation_due(self, done: int, last: int) -> bool:
         return self.validation is not None and (done % self.config.validation.every == 0 or done == last)
 
-    def validate(self, step: int, log: RunLog) -> EvaluationResult:
-        """Error rates of the network as it is, computed by all ranks together."""
+    def _validate(self, step: int, log: RunLog) -> None:
+        """Error rates of the network as it is, by all ranks together, noted beside its checkpoint."""
         assert self.validation is not None
         source, trials = self.validation
         result = evaluate_network(
@@ -234,42 +257,49 @@ class Trainer:
             crop_feature_frames=self.config.validation.crop_frames,
             progress=False,
         )
-        costs = result.metrics["min_dcf"]
-        values = {"eer": result.metrics["eer"]} | {f"min_dcf_{p}": cost for p, cost in costs.items()}
-        log.record(step, "validation", values | {"trial_list": trials.name})
-        shown = ", ".join(f"minDCF({p}) {cost:.4f}" for p, cost in costs.items())
+        rates = Rates(step, result.metrics["eer"], result.metrics["min_dcf"], redacted(trials.name))
+        values = {"eer": rates.eer} | {f"min_dcf_{p}": cost for p, cost in rates.min_dcf.items()}
+        log.record(step, "validation", values | {"trial_list": rates.trial_list})
+        if self.process.leads:
+            self.checkpoints.note(rates)
+        shown = ", ".join(f"minDCF({p}) {cost:.4f}" for p, cost in rates.min_dcf.items())
         logger.info(
             "step %d: EER %.2f %%, %s on %s (%.1f s)",
-            step, result.metrics["eer"], shown, trials.name, result.metrics["seconds"],
+            step, rates.eer, shown, rates.trial_list, result.metrics["seconds"],
         )  # fmt: skip
-        return result
 
-    def save(self, step: int, validated: EvaluationResult | None = None) -> None:
+    def save(self, step: int) -> None:
         """Write the checkpoint after `step` steps, on rank 0; the others wait in the next all-reduce.
 
-        The checkpoint of a step at which validation is due says by its empty `metrics` that the
-        validation has not been done yet.
+        Nothing of a validation is in it, which comes after: see `CheckpointFolder.note`. Raises UserError
+        for weights that are not finite, which nothing could go on from.
         """
-        if step == self.saved_step and validated is None:
+        if step == self.saved_step:
             return
+        network, loss = self.model.network.state_dict(), self.model.loss.state_dict()
+        diverged = first_not_finite(network) or first_not_finite(loss)
+        if diverged is not None:
+            raise UserError(
+                f"the weights hold NaN or infinity after step {step}, first in {diverged}: lower "
+                f"optim.lr ({self.config.optim.lr}), or look at the data; the last checkpoint is of step "
+                f"{self.saved_step}"
+            )
         if not self.process.leads:
             self.saved_step = step
             return
-        eer = None if validated is None else validated.metrics["eer"]
+        self.saving()
         plan = self.stream.plan
         self.checkpoints.save(
             {
                 "step": step,
-                "config": asdict(self.config),
+                "config": kept_config(self.config),
                 "speakers": plan.speakers,
                 "manifest_digest": self.digest,
                 "anchor": asdict(plan.anchor(step)) if isinstance(plan, WindowedPlan) else None,
-                "network": self.model.network.state_dict(),
-                "loss": self.model.loss.state_dict(),
+                "network": network,
+                "loss": loss,
                 "optimizer": self.optimizer.state_dict(),
-                "metrics": {} if validated is None else {"eer": eer, "min_dcf": validated.metrics["min_dcf"]},
-            },
-            eer,
+            }
         )
         self.saved_step = step
         self.saved()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from eval.sources import FolderSource, ShardSource, open_source, require_all
+from shard_tools import audio
 from shard_tools.errors import UserError
 from shard_tools.pack import PackOptions, pack
 
@@ -41,7 +42,7 @@ def test_a_file_that_cannot_be_looked_at_is_not_missing(voices, monkeypatch):
         return looked(path, *rest, **options)
 
     monkeypatch.setattr(os, "stat", stat)
-    with pytest.raises(UserError, match=r"s0/01\.wav: permission denied"):
+    with pytest.raises(UserError, match=r"s0/01\.wav: cannot be read .Permission denied"):
         source.missing(["s0/00.wav", "s0/01.wav"])
 
 
@@ -82,6 +83,30 @@ def test_missing_utterances_are_counted_and_the_first_are_named(voices, shards):
         assert "x/1.wav, x/2.wav, x/3.wav, …" in text
         assert "x/4.wav" not in text
         require_all(open_source(url), list(voices.lengths), "list.txt")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_only_looks_like_a_file_is_neither_missing_nor_read(tmp_path, make):
+    make(tmp_path / "a.wav")
+    source = open_source(str(tmp_path))
+    for read in (lambda: require_all(source, ["a.wav"], "list.txt"), lambda: source.load("a.wav")):
+        with pytest.raises(UserError, match=r"a\.wav: is a .*, not a file of audio"):
+            read()
+
+
+def test_headers_that_can_be_read_in_two_ways_are_refused(tmp_path):
+    whole = audio.encode(np.arange(8000, dtype=np.int16), "wav")
+    (tmp_path / "align.wav").write_bytes(whole[:32] + b"\4" + whole[33:])
+    (tmp_path / "two.wav").write_bytes(whole + b"data\4\0\0\0abcd")
+    (tmp_path / "pipe.wav").write_bytes(whole[:40] + b"\0\xf0\xff\x7f" + whole[44:])
+    source = open_source(str(tmp_path))
+    for name, found in (
+        ("align", "contradicts itself"),
+        ("two", "second data chunk"),
+        ("pipe", "gives no length .*; make-shards pack --convert"),
+    ):
+        with pytest.raises(UserError, match=rf"{name}\.wav: .*{found}"):
+            source.load(f"{name}.wav")
 
 
 def test_a_folder_that_is_not_there(tmp_path):

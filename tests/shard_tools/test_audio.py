@@ -6,12 +6,12 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shard_tools import audio
-from shard_tools.convert import convert
+from shard_tools.flac_header import without_length
 
 SAMPLES = hnp.arrays(np.int16, st.integers(1, 3000))
 
@@ -24,6 +24,27 @@ def written(samples: np.ndarray, rate: int = 16000, **options: str) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, rate, **{"format": "WAV", "subtype": "PCM_16", **options})
     return file.getvalue()
+
+
+WAV = written(tone())
+FLAC = written(tone(20000), format="FLAC")
+
+
+def stream_info(
+    data: bytes,
+    frames: int | None = None,
+    rate: int | None = None,
+    channels: int | None = None,
+    bits: int | None = None,
+    md5: bytes | None = None,
+) -> bytes:
+    """A FLAC file with other numbers in its header."""
+    packed = int.from_bytes(data[18:26], "big")
+    for value, width, shift in ((rate, 20, 44), (channels, 3, 41), (bits, 5, 36), (frames, 36, 0)):
+        if value is not None:
+            value -= shift in (41, 36)
+            packed = packed & ~((1 << width) - 1 << shift) | value << shift
+    return data[:18] + packed.to_bytes(8, "big") + (data[26:42] if md5 is None else md5) + data[42:]
 
 
 @pytest.mark.parametrize("codec", ["wav", "flac"])
@@ -54,8 +75,35 @@ def test_extensible_wav_is_pcm():
     assert np.array_equal(audio.decode(data, "x"), tone())
 
 
-WAV = written(tone())
-FLAC = written(tone(20000), format="FLAC")
+@settings(deadline=None, max_examples=200)
+@given(at=st.integers(0, 200) | st.integers(0, len(FLAC) - 1), value=st.integers(1, 255), cut=st.booleans())
+def test_a_damaged_flac_is_refused_or_gives_the_right_samples(at, value, cut):
+    data = FLAC[: at + 1] if cut else FLAC[:at] + bytes([FLAC[at] ^ value]) + FLAC[at + 1 :]
+    try:
+        samples = audio.decode(data, "x")
+    except audio.AudioError:
+        return
+    assert np.array_equal(samples, tone(20000))
+
+
+def test_a_length_that_others_give_is_not_trusted_with_memory():
+    with pytest.raises(audio.AudioError, match="frame 20000 is missing"):
+        audio.decode_flac(FLAC, 2**50, "x")
+    with pytest.raises(audio.AudioError, match="missing"):
+        audio.decode_flac(without_length(FLAC), 2**50, "x")
+
+
+def test_flac_without_md5_is_taken_and_so_are_tags_behind_it():
+    data = stream_info(written(tone(20000), format="FLAC"), md5=bytes(16)) + b"TAG" + bytes(range(125))
+    assert np.array_equal(audio.decode(data, "x"), tone(20000))
+
+
+def test_what_the_first_bytes_do_not_show_counts_as_right():
+    cut = WAV[:36] + struct.pack("<4sI", b"LIST", 2000) + bytes(2000) + WAV[36:]
+    assert audio.probe_header(WAV[:100], len(WAV), "x") == audio.probe(WAV, "x")
+    assert audio.probe_header(FLAC[:100], len(FLAC), "x") == audio.probe(FLAC, "x")
+    with pytest.raises(audio.AudioError, match="no audio within the first bytes"):
+        audio.probe_header(cut[:1000], len(cut), "x")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +118,22 @@ FLAC = written(tone(20000), format="FLAC")
         (FLAC[:20], "truncated or broken FLAC header"),
         (FLAC[: len(FLAC) // 2], "truncated"),
         (FLAC[:5000] + bytes(50) + FLAC[5050:], "damaged FLAC"),
+        (FLAC[:26] + bytes([FLAC[26] ^ 1]) + FLAC[27:], "damaged FLAC: its audio has not the MD5"),
+        (stream_info(FLAC, frames=10000), "10000 frames in the FLAC header, 20000 in the file"),
+        (
+            stream_info(FLAC, frames=10000, md5=bytes(16)),
+            "10000 frames in the FLAC header, 20000 in the file",
+        ),
+        (stream_info(FLAC, frames=20001), "truncated FLAC: frame 20000 is missing"),
+        (stream_info(FLAC, frames=2**36 - 1), "68719476735 frames in the FLAC header of a file of"),
+        (stream_info(FLAC, frames=0), "gives no length"),
+        (
+            stream_info(FLAC, bits=24),
+            "16000 Hz, 1 channels, 24 bits, its first frame 16000 Hz, 1 channels, 16",
+        ),
+        (stream_info(FLAC, channels=2), "2 channels, 16 bits, its first frame 16000 Hz, 1 channels, 16 bits"),
+        (stream_info(FLAC, rate=8000), "8000 Hz, 1 channels, 16 bits, its first frame 16000 Hz"),
+        (stream_info(FLAC, rate=0), "its header says 0 Hz"),
         (written(np.stack([tone(), tone()], 1)), "16000 Hz, 2 channels, PCM_16"),
         (written(tone(), 8000), "8000 Hz, 1 channel, PCM_16"),
         (written(tone(), subtype="PCM_24"), "PCM_24"),
@@ -94,23 +158,3 @@ def test_to_float_is_libsndfiles(samples):
     floats = soundfile.read(io.BytesIO(audio.encode(samples, "wav")), dtype="float32")[0]
     assert np.array_equal(audio.to_float(samples), floats)
     assert audio.to_float(samples).dtype == np.float32
-
-
-def test_convert_keeps_the_pitch_and_the_level():
-    seconds = np.arange(44100) / 44100
-    stereo = np.stack([np.sin(2 * np.pi * 440 * seconds), np.zeros(44100)], 1)
-    samples = convert(written(stereo, 44100, subtype="FLOAT"), "x")
-    assert len(samples) == 16000
-    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
-    assert np.abs(samples[500:-500] / 32768 - expected[500:-500]).max() < 0.01
-
-
-def test_convert_clips_and_rounds():
-    data = written(np.array([2.0, -2.0, 1.6 / 32768, -1.6 / 32768]), subtype="DOUBLE")
-    assert convert(data, "x").tolist() == [32767, -32768, 2, -2]
-
-
-@pytest.mark.parametrize("data", [b"text" * 30, written(tone(0), 8000), FLAC[: len(FLAC) // 2]])
-def test_convert_refuses(data):
-    with pytest.raises(audio.AudioError, match=r"^x\.wav: "):
-        convert(data, "x.wav")

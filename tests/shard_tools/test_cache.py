@@ -178,6 +178,19 @@ def test_a_changed_file_is_fetched_again(log, shards, folder, open_cache, damage
     assert cache.downloads == 3
 
 
+def test_a_file_changed_with_its_time_kept_is_seen_by_the_next_process(log, shards, folder, open_cache):
+    cache = open_cache(4)
+    path = Path(cache.hold(shards[0]))
+    times = path.stat()
+    cache.close()
+    with open(path, "r+b") as file:
+        file.write(b"spoilt")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = open_cache(4)
+    assert Path(again.hold(shards[0])).read_bytes() == content(shards[0])
+    assert again.downloads == 1
+
+
 def spoil(monkeypatch, times: int) -> None:
     read_bytes = storage.read_bytes
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from shard_tools.cache import CacheError, ShardCache
 from shard_tools.cache_source import CachedSource
 from shard_tools.sources import RangeError
+from shard_tools.storage import StorageError
 
 SIZE = 30_000
 
@@ -131,6 +133,31 @@ def test_a_shard_cut_while_it_is_read(log, shards, folder, open_source, damage):
     os.truncate(folder / f"{shards[0].sha256}.shard", {"cut": SIZE - 1, "emptied": 0}[damage])
     read(source, shards, [1, 0], [0, SIZE - 1000], 1000)
     assert source.cache.downloads == 3
+
+
+def test_a_shard_that_cannot_be_had_keeps_its_cause(log, shards, open_source):
+    source = open_source(4)
+    os.unlink(shards[1].url)
+    with pytest.raises(RangeError) as caught:
+        read(source, shards, [0, 1], [0, 0], 10)
+    assert isinstance(caught.value.__cause__, StorageError)
+
+
+def test_few_open_files_are_named_with_the_remedy(log, shards, open_source):
+    source = open_source(8)
+    read(source, shards, [0], [0], 10)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [os.open(os.devnull, os.O_RDONLY) for _ in range(64)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, before[1]))
+    for file in free[-3:]:
+        os.close(file)
+    try:
+        with pytest.raises(CacheError, match=r"Too many open files: this process may have \d+, .*ulimit -n"):
+            source.keep(range(8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for file in free[:-3]:
+            os.close(file)
 
 
 def test_a_range_beyond_the_end(log, shards, open_source):

@@ -23,6 +23,9 @@ def make_index(keys: list[str]) -> ShardIndex:
     count = len(keys)
     key_bytes, key_ends = pack_keys(keys)
     numbers = np.arange(count, dtype=np.int64)
+    flac = numbers % 2
+    offset = 512 + numbers * 1024
+    tables = [42 + np.arange(-(-(n + 25) // 16)) for n in numbers if n % 2]
     return ShardIndex(
         key_bytes,
         key_ends,
@@ -30,13 +33,13 @@ def make_index(keys: list[str]) -> ShardIndex:
         turn=np.zeros(count, np.int32),
         total=np.ones(count, np.int32),
         next_shard=np.zeros(count, np.int32),
-        frames=numbers + 5,
-        codec=(numbers % 2).astype(np.uint8),
-        offset=numbers * 512,
-        size=numbers + 100,
-        pcm_offset=numbers - 1,
-        flac_block=(numbers % 2 * 3).astype(np.int32),
-        flac_offset=np.arange(int((-(-(numbers + 5) // 3) * (numbers % 2)).sum()), dtype=np.uint32),
+        frames=numbers + 25,
+        codec=flac.astype(np.uint8),
+        offset=offset,
+        size=44 + 2 * (numbers + 25),
+        pcm_offset=np.where(flac, -1, offset + 44),
+        flac_block=(flac * 16).astype(np.int32),
+        flac_offset=np.concatenate([np.empty(0), *tables]).astype(np.uint32),
         block_crc32=np.array([7, 2**32 - 1], np.uint32),
         block_size=8192,
         shard_size=10240,
@@ -45,7 +48,7 @@ def make_index(keys: list[str]) -> ShardIndex:
     )
 
 
-@given(st.lists(st.text(max_size=9), max_size=9))
+@given(st.lists(st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=9), max_size=9))
 def test_index_round_trip_is_exact_and_deterministic(keys):
     index = make_index(keys)
     data = index_file.to_bytes(index)
@@ -59,7 +62,7 @@ def test_index_round_trip_is_exact_and_deterministic(keys):
 def test_index_is_a_plain_npz(tmp_path):
     (tmp_path / "x.npz").write_bytes(index_file.to_bytes(make_index(["a", "b"])))
     with np.load(tmp_path / "x.npz", allow_pickle=False) as archive:
-        assert archive["frames"].tolist() == [5, 6]
+        assert archive["frames"].tolist() == [25, 26]
 
 
 @pytest.mark.parametrize("cut", [0, 10, 500, -1])
@@ -91,14 +94,37 @@ def test_manifest_round_trip_and_wids_names():
     assert MANIFEST.hours == 48000 / 16000 / 3600
 
 
+def entry(**changes):
+    return dataclasses.asdict(ENTRY) | changes
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"version": 2}, "manifest version 2; this program reads version 1"),
         ({"format": "other"}, "not a voxshard manifest"),
         ({"utterances": 4}, "utterances says 4, its shards make 3"),
-        ({"shardlist": [{"url": "s.tar"}]}, "damaged manifest"),
-        ({"speakers": None}, "damaged manifest"),
+        ({"shardlist": [{"url": "s.tar"}]}, r"field shardlist\[0\]: .*nsamples"),
+        ({"shardlist": []}, "its shardlist is empty"),
+        ({"shardlist": [entry(url="../s.tar")]}, "'../s.tar' is no name of a file below"),
+        ({"shardlist": [entry(url="/s.tar")]}, "'/s.tar' is no name of a file below"),
+        ({"shardlist": [entry(url="s3://other/s.tar")]}, "is no name of a file below"),
+        ({"shardlist": [entry(index=".")]}, "'.' is no name of a file below"),
+        ({"shardlist": [entry(url=5)]}, r"field shardlist\[0\].url: expected `str`"),
+        ({"shardlist": [entry(index=None)]}, r"field shardlist\[0\].index: expected `str`"),
+        ({"shardlist": [entry(frames=0)]}, r"field shardlist\[0\].frames"),
+        (
+            {"shardlist": [entry(), entry(index="b")], "utterances": 6, "frames": 96000, "bytes": 20480},
+            "twice",
+        ),
+        ({"speakers": None}, "field speakers: expected `array`"),
+        ({"speakers": [1, "b", None]}, r"field speakers\[0\]: expected `str`"),
+        ({"speakers": ["b", "a"]}, "not sorted, or not unique"),
+        ({"speakers": ["", "a"]}, "a speaker without a name"),
+        ({"options": []}, "field options: expected `object`"),
+        ({"sample_rate": "16000"}, "field sample_rate: expected `int`"),
+        ({"sample_rate": 0}, "sample_rate is 0; shards hold 16000 Hz"),
+        ({"frames": 10**400}, "frames says 1000"),
     ],
 )
 def test_bad_manifest(change, text):

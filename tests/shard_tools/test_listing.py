@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from webdataset.tariterators import base_plus_ext
 
 from shard_tools.errors import UserError
-from shard_tools.keys import key_of, key_problem, split_member
+from shard_tools.keys import key_of, key_problem, member_name
 from shard_tools.layout import shard_rows
 from shard_tools.listing import ProblemsError, read_listing
 
@@ -33,7 +33,8 @@ def test_key_of(path, key):
 @given(st.lists(st.text("abc._-é ", min_size=1, max_size=8), min_size=1, max_size=4).map("/".join))
 def test_webdataset_splits_a_member_at_its_key(path):
     key = key_of(path + ".wav")
-    assert base_plus_ext(key + ".wav") == (key, "wav") == split_member(key + ".wav")
+    assert base_plus_ext(key + ".wav") == (key, "wav")
+    assert member_name(key + ".wav").key == key or key.startswith("../")  # which no list may hold
 
 
 def test_key_that_webdataset_would_skip_has_a_problem():

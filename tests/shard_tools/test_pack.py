@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
+import socket
 import tarfile
 import time
 from pathlib import Path
@@ -11,11 +13,13 @@ import numpy as np
 import pytest
 import soundfile
 import webdataset as wds
+from wav_files import chunk, form, tone, wav
 
 from shard_tools import audio, pack_state, shard_writer, storage
 from shard_tools import index as index_file
 from shard_tools.catalogue import open_catalogue
 from shard_tools.errors import UserError
+from shard_tools.flac_header import without_length
 from shard_tools.listing import ProblemsError
 from shard_tools.pack import PackOptions, pack, pack_part
 from shard_tools.pack_merge import merge
@@ -132,6 +136,87 @@ def test_all_bad_headers_are_known_before_anything_is_published(corpus, tmp_path
     assert "does not exist" in found[2]
     assert "truncated" in found[3]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("convert", [False, True])
+def test_what_only_looks_like_a_file_is_named(empty_corpus, tmp_path, monkeypatch, convert):
+    empty_corpus.add("a/file.wav")
+    os.mkfifo(empty_corpus.root / "a" / "pipe.wav")  # which nobody writes to
+    os.symlink("/dev/zero", empty_corpus.root / "a" / "zero.wav")
+    os.symlink("loop.wav", empty_corpus.root / "a" / "loop.wav")
+    monkeypatch.chdir(empty_corpus.root / "a")  # a socket's path must be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.wav")
+        (tmp_path / "list").write_text(
+            "".join(
+                f"a a/{name}\n" for name in ("file.wav", "pipe.wav", "zero.wav", "loop.wav", "socket.wav")
+            )
+            + "b a\n"
+        )
+        with pytest.raises(ProblemsError) as caught:
+            pack(
+                str(empty_corpus.root),
+                str(tmp_path / "out"),
+                list_url=str(tmp_path / "list"),
+                options=PackOptions(convert=convert),
+            )
+    found = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 5
+    for name, kind in (
+        ("a/pipe.wav", "a named pipe"),
+        ("a/zero.wav", "a device"),
+        ("a/socket.wav", "a socket"),
+    ):
+        assert f"{name}: is {kind}, not a file of audio" in found
+    assert "a/loop.wav: cannot be read" in found
+    assert "audio/a: is a folder" in found
+
+
+def test_headers_are_looked_at_to_the_file_s_end_before_anything_is_published(empty_corpus, tmp_path):
+    (empty_corpus.root / "a").mkdir()
+    many = chunk(b"LIST", bytes(20_000))
+    (empty_corpus.root / "a" / "late.wav").write_bytes(wav(many, form(), pcm=tone(9000).tobytes(), tail=many))
+    pack(str(empty_corpus.root), str(tmp_path / "out"))
+    assert np.array_equal(Reader(open_catalogue(str(tmp_path / "out"))).utterance(0), tone(9000))
+    two = wav(many, form(), pcm=tone(9000).tobytes(), tail=many + chunk(b"data", b"abcd"))
+    (empty_corpus.root / "a" / "two.wav").write_bytes(two)
+    with pytest.raises(ProblemsError, match=r"a second data chunk at byte 58060\); nothing was packed"):
+        pack(str(empty_corpus.root), str(tmp_path / "other"))
+
+
+def test_what_no_header_tells_the_length_of_is_converted_whole(empty_corpus, tmp_path):
+    folder = empty_corpus.root / "a"
+    folder.mkdir()
+    (folder / "pipe.wav").write_bytes(wav(length=0x7FFFF000))
+    (folder / "killed.wav").write_bytes(wav(length=0, riff=0))
+    (folder / "align.wav").write_bytes(wav(form(align=4, byte_rate=32000)))
+    (folder / "pipe.flac").write_bytes(without_length(audio.encode(tone(), "flac")))
+    os.rename(folder / "pipe.flac", folder / "live.flac")
+    with pytest.raises(ProblemsError, match=r"4 problems; nothing was packed \(--convert makes"):
+        pack(str(empty_corpus.root), str(tmp_path / "out"))
+    pack(str(empty_corpus.root), str(tmp_path / "out"), options=PackOptions(convert=True))
+    catalogue = open_catalogue(str(tmp_path / "out"))
+    assert len(catalogue.frames) == 4
+    for u in range(4):
+        assert np.array_equal(Reader(catalogue).utterance(u), tone())
+    assert verify(str(tmp_path / "out")).problems == []
+
+
+def test_what_converting_cut_off_is_said(empty_corpus, tmp_path, capsys):
+    empty_corpus.add("a/bad.flac")
+    break_flac(empty_corpus.root / "a/bad.flac")
+    for name, peak in (("loud", 1.5), ("louder", 1.9), ("quiet", 1.0)):
+        path = empty_corpus.root / "a" / f"{name}.wav"
+        soundfile.write(path, peak * np.sin(np.arange(8000) / 10), 16000, subtype="FLOAT")
+    with pytest.raises(ProblemsError, match=r"bad\.flac"):
+        pack(str(empty_corpus.root), str(tmp_path / "out"), options=PackOptions(convert=True))
+    found = re.fullmatch(
+        r"converting cut off what went beyond full scale in 2 files;"
+        r" samples: (\d+), most of them \((\d+)\) in a/louder\.wav\n",
+        capsys.readouterr().err,
+    )
+    assert found
+    assert 16_000 > int(found[1]) > int(found[2]) > 4000
 
 
 def break_flac(path: Path) -> bytes:

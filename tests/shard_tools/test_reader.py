@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import resource
 
 import numpy as np
 import pytest
@@ -111,6 +113,38 @@ def test_few_files_stay_open(dataset, monkeypatch):
     assert len(os.listdir("/proc/self/fd")) <= before + 2
     del reader
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def few_files():
+    """Sets how many files this process may have open beyond those it has."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    yield lambda more: resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + more, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_limit_of_open_files_is_heeded_and_shared(dataset, few_files):
+    catalogue, truth = dataset
+    readers = [Reader(catalogue) for _ in range(3)]
+    few_files(4)
+    for u in range(len(catalogue)):
+        for reader in readers:
+            assert np.array_equal(reader.utterance(u), truth[u])
+
+
+def test_where_no_file_can_be_opened_the_remedy_is_named(dataset, few_files):
+    catalogue, _ = dataset
+    reader = Reader(catalogue)
+    few_files(0)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            while True:
+                stack.enter_context(open("/dev/null"))
+        with pytest.raises(
+            ReadError, match=r"Too many open files: this process may have \d+; raise the limit"
+        ):
+            reader.utterance(0)
 
 
 @pytest.mark.parametrize("codec", [0, 1])

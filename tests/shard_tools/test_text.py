@@ -16,6 +16,7 @@ from shard_tools.text import SafeFormatter, has_control, printable, redacted
         ("https://user:pass@host/x", "https://***@host/x"),
         ("https://ghp_token@host/x", "https://***@host/x"),
         ("s3://AKIA:sec/ret@bucket/x", "s3://***@bucket/x"),
+        ("/data/https:/user:pass@host/x", "/data/https:/***@host/x"),
         ("ftp://u:p@ss@host:21/x", "ftp://***@host:21/x"),
         ("https://h/x?X-Amz-Signature=ab12&list=3", "https://h/x?X-Amz-Signature=***&list=3"),
         ("https://h/x?a=1&sig=zz%2F", "https://h/x?a=1&sig=***"),

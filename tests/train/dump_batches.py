@@ -8,7 +8,7 @@ import numpy as np
 
 from train.config import parse
 from train.distributed import process_group
-from train.pipeline import batches, make_loader
+from train.loader import open_loader
 from train.sources import build_plan, build_stream, open_training_data
 
 
@@ -19,8 +19,8 @@ def main(prefix: str, first: int, last: int, arguments: list[str]) -> None:
         plan = build_plan(catalogue, config)
         plan.check_world(process.world)
         stream = build_stream(config, catalogue, plan, process.rank, process.world, process.on_node)
-        loader = make_loader(stream, first, last, workers=config.data.workers, prefetch=2)
-        found = list(batches(loader))
+        with open_loader(stream, first, last, workers=config.data.workers, prefetch=2) as batches:
+            found = list(batches)
         names = ("audio", "label", "n", "utterance")
         arrays = {name: np.stack([batch[name].numpy() for batch in found]) for name in names}
         np.savez(f"{prefix}-{process.rank}.npz", **arrays)

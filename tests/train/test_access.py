@@ -11,7 +11,7 @@ from shard_tools.catalogue import open_catalogue
 from shard_tools.errors import UserError
 from shard_tools.pack import PackOptions, pack
 from train.config import parse
-from train.pipeline import batches, make_loader
+from train.loader import open_loader
 from train.plan import WindowedPlan
 from train.sources import build_plan, build_stream, open_training_data
 
@@ -31,7 +31,7 @@ def make_stream(corpus, url, *more, rank=0, world=1, anchor=None):
 
 
 def fetch(stream, first=0, last=20, workers=0):
-    found = list(batches(make_loader(stream, first, last, workers=workers, prefetch=2)))
+    found = list(open_loader(stream, first, last, workers=workers, prefetch=2))
     return [
         tuple(batch[name].numpy().tobytes() for name in ("audio", "label", "n", "utterance"))
         for batch in found
@@ -40,9 +40,7 @@ def fetch(stream, first=0, last=20, workers=0):
 
 def joined(streams, first=0, last=20, workers=0):
     """The global batches, put together from the ranks' parts."""
-    parts = [
-        list(batches(make_loader(stream, first, last, workers=workers, prefetch=2))) for stream in streams
-    ]
+    parts = [list(open_loader(stream, first, last, workers=workers, prefetch=2)) for stream in streams]
     names = ("audio", "label", "n", "utterance")
     return [
         tuple(torch.cat([part[name] for part in step]).numpy().tobytes() for name in names)
@@ -163,8 +161,8 @@ def test_a_shard_that_vanished_is_named_or_substituted(corpus, shards, tmp_path,
 
     stream = make_stream(corpus, str(url), *more, "--data.on_error", "substitute")
     whole = make_stream(corpus, str(shards / "wav"), *WINDOWS)
-    found = list(batches(make_loader(stream, 0, 8, workers=0, prefetch=2)))
-    expected = list(batches(make_loader(whole, 0, 8, workers=0, prefetch=2)))
+    found = list(open_loader(stream, 0, 8, workers=0, prefetch=2))
+    expected = list(open_loader(whole, 0, 8, workers=0, prefetch=2))
     lost = torch.from_numpy(open_catalogue(str(shards / "wav")).shard == 2)
     for ours, theirs in zip(found, expected, strict=True):
         gone = lost[theirs["utterance"]]

@@ -51,3 +51,15 @@ def test_an_error_comes_at_its_place_and_ends_the_stream():
         next(stream)
     with pytest.raises(StopIteration):
         next(stream)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 5])
+def test_an_error_of_the_items_comes_after_the_results_before_it(depth):
+    def items():
+        yield from range(3)
+        raise ValueError("third")
+
+    stream = ahead(items(), lambda item: item, depth)
+    assert [next(stream) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="third"):
+        next(stream)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 
 from shard_tools.errors import UserError
 from train.config import parse
+from train.plan.base import check_shared
 
 REQUIRED = ["--data.url", "shards", "--train.steps", "10"]
 
@@ -71,6 +75,11 @@ def test_a_missing_url_is_named(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["--run.folder", "s3://b/run"],
+            r"run.folder is s3://b/run; .* \(checkpoint.url s3://b/run/checkpoints\)",
+        ),
+        (["--run.folder", "file:///run"], "it must be a path of a file system"),
         (["--data.crop_frames", "0"], r"data\.crop_frames is 0; it must be at least 1"),
         (["--run.seed", "-1"], r"run\.seed is -1"),
         (["--optim.lr", "0"], r"optim\.lr is 0"),
@@ -94,3 +103,87 @@ def test_a_missing_url_is_named(capsys):
 def test_values_that_no_run_can_use_are_named_with_a_remedy(arguments, message):
     with pytest.raises(UserError, match=message):
         parse([*REQUIRED, *arguments])
+
+
+RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_every_recipe_can_be_shared_by_1_to_16_processes(recipe):
+    config, _ = parse(["--config", str(recipe)])
+    for world in (1, 2, 4, 8, 16):
+        check_shared(config.batch.speakers, world)
+
+
+@pytest.fixture
+def checkable(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    return ["--data.url", str(tmp_path), "--train.steps", "10", "--batch.speakers", "208"]
+
+
+def test_check_says_nothing_of_a_run_that_can_start(checkable, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse([*checkable, "--check", "16"])
+    assert ended.value.code == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--batch.speakers", "200"],
+            "batch.speakers 200 cannot be shared by 16 processes: set it to 192 or 208",
+        ),
+        (["--data.order", "windows"], "data.windows.lanes 1 cannot be shared by 16 processes: set it to 16"),
+        (["--data.url", "nowhere"], "data.url is nowhere, and there is no manifest.json in that folder"),
+        (["--augment.noise.url", "no"], "augment.noise.url is no, and there is no manifest.json"),
+        (["--validation.trials", "gone", "--validation.data", "."], "validation.trials is gone"),
+        (["--model.options", "{n_mel: 3}"], "has no option 'n_mel'"),
+        (["--loss.name", "angleproto"], "utterances"),
+    ],
+)
+def test_check_names_what_a_run_would_fail_at(checkable, arguments, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse([*checkable, *arguments, "--check", "16"])
+
+
+def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    config, text = parse([*REQUIRED, "--run.folder=~/run", "--augment.noise.url", "$SCRATCH/noise"])
+    assert (config.run.folder, config.augment.noise.url) == ("/home/me/run", "/scratch/noise")
+    assert "~" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--run.folder", "s3://bucket/run"], "checkpoint.url"),
+        (["--data.cache.folder", ""], "data.cache.folder is empty"),
+        (
+            ["--checkpoint.url", "$ABSENT_HERE/x"],
+            "checkpoint.url is $ABSENT_HERE/x: the environment variable",
+        ),
+        (["--train.epochs", "3"], "give exactly one"),
+        (["--data.workers", "100000"], "data.workers is 100000; it must be at most 256"),
+        (["--validation.crops", "100000000"], "validation.crops is 100000000; it must be at most 1000"),
+        (["--optim.weight_decay", "-1"], "optim.weight_decay is -1.0; it must not be negative"),
+    ],
+)
+def test_places_and_lengths_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse([*REQUIRED, *arguments])
+
+
+def test_a_typed_length_replaces_the_recipes_in_the_other_unit(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("data: {url: there}\ntrain: {epochs: 3}\n")
+    config, _ = parse(["--config", str(file), "--train.steps", "60"])
+    assert (config.train.steps, config.train.epochs) == (60, None)
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--version"])
+    assert capsys.readouterr().out.startswith("voxshard ")

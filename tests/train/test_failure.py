@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -46,10 +47,14 @@ def test_kinds(error: Exception, kind: str) -> None:
             "mistake",
             "smaller batch.speakers",
         ),
+        (MemoryError(), "crash", "can have no more memory: lower data.workers"),
+        (OSError(errno.EMFILE, "Too many open files"), "mistake", "raise the limit (ulimit -n)"),
         (
-            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
-            "crash",
-            "a reading process ended",
+            RuntimeError(
+                "NCCL error\nLast error:\nError while creating /dev/shm/nccl-1 (size 9): No space left"
+            ),
+            "mistake",
+            "--shm-size",
         ),
         (RuntimeError("[gloo] Connection closed by peer"), "peer", "lost the other processes"),
     ],
@@ -61,8 +66,15 @@ def test_explained(error: Exception, kind: str, words: str) -> None:
     assert kind_of(told) == kind
 
 
-def test_a_defect_keeps_its_traceback() -> None:
-    assert explained(ValueError("of ours")) is None
+@pytest.mark.parametrize("error", [ValueError("of ours"), BrokenPipeError("of stdout"), EOFError()])
+def test_what_is_not_known_keeps_its_traceback(error: Exception) -> None:
+    assert explained(error) is None
+
+
+def test_records_hold_no_credentials_and_no_escapes(tmp_path) -> None:
+    tell_run_folder(str(tmp_path), "crash", "s3://key:secret@host/x \x1b[31mred")
+    [path] = (tmp_path / "failures").iterdir()
+    assert json.loads(path.read_text())["message"] == r"s3://***@host/x \x1b[31mred"
 
 
 def test_the_run_folder_gets_a_whole_record_named_by_the_start(tmp_path, monkeypatch) -> None:

@@ -13,12 +13,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 
 from shard_tools.errors import UserError
 from train import lock
 from train.lock import NAME, Owner, hold
 
 QUICK = {"beat": 0.1, "still": 0.6}
+HOLDS = (
+    "import sys, time; from train.lock import hold\n"
+    "with hold(sys.argv[1], beat=0.1, still=1): print('in', flush=True); time.sleep(60)"
+)
 
 
 def write(folder: Path, owner: Owner, beats: int = 0) -> None:
@@ -73,13 +78,25 @@ def test_a_process_number_that_came_round_again_is_not_the_owner(tmp_path: Path)
         assert holder_of(tmp_path) != "other"
 
 
-def test_an_earlier_attempt_of_the_same_job_is_succeeded(
+@pytest.mark.parametrize("attempt", ["417.1", None])
+def test_an_earlier_attempt_of_the_same_job_is_succeeded_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: str | None
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "417")
+    monkeypatch.setenv("VOXSHARD_ATTEMPT", "417.2")
+    write(tmp_path, owner(host="elsewhere", attempt=attempt))
+    with hold(str(tmp_path), beat=0.1, still=600):
+        assert holder_of(tmp_path) != "other"
+
+
+def test_the_same_job_name_alone_ends_no_run_that_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "417")
-    write(tmp_path, owner(host="elsewhere"))
-    with hold(str(tmp_path), beat=0.1, still=60):
-        assert holder_of(tmp_path) != "other"
+    write(tmp_path, owner())
+    with pytest.raises(UserError, match="in use by another run"), hold(str(tmp_path), **QUICK):
+        pass
+    assert holder_of(tmp_path) == "other"
 
 
 def test_an_owner_elsewhere_that_gives_no_sign_of_life_is_succeeded(tmp_path: Path) -> None:
@@ -88,38 +105,107 @@ def test_an_owner_elsewhere_that_gives_no_sign_of_life_is_succeeded(tmp_path: Pa
         assert holder_of(tmp_path) != "other"
 
 
-def test_an_owner_elsewhere_whose_beats_go_on_is_respected(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"host": "elsewhere"},
+        {"namespace": "pid:[1]", "process_start": "1"},  # another container with this one's host name
+        {"machine": "of another boot", "process_start": "1"},
+        {"machine": "", "namespace": "", "process_start": ""},  # no /proc
+    ],
+)
+def test_an_owner_elsewhere_whose_beats_go_on_is_respected(tmp_path: Path, other: dict[str, str]) -> None:
+    holder = owner(**other)
     done = threading.Event()
 
     def beat() -> None:
         beats = 0
         while not done.wait(0.05):
             beats += 1
-            write(tmp_path, owner(host="elsewhere"), beats)
+            write(tmp_path, holder, beats)
 
-    write(tmp_path, owner(host="elsewhere"))
+    write(tmp_path, holder)
     keeper = threading.Thread(target=beat)
     keeper.start()
     try:
-        with pytest.raises(UserError, match="on elsewhere"), hold(str(tmp_path), beat=0.1, still=5):
+        with pytest.raises(UserError, match="in use by another run"), hold(str(tmp_path), beat=0.1, still=5):
             pass
     finally:
         done.set()
         keeper.join()
 
 
-def test_a_lock_that_makes_no_sense_and_stands_still_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_text("")
+def test_a_beat_is_also_seen_by_the_time_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise UserError("no space left on the disk")
+
     with hold(str(tmp_path), **QUICK):
+        monkeypatch.setattr(lock.storage, "publish_bytes", full)
+        monkeypatch.setattr(lock, "lives", lambda _: None)
+        with pytest.raises(UserError, match="in use by another run"), hold(str(tmp_path), beat=0.1, still=5):
+            pass
+
+
+NONSENSE = [
+    b"", b"\xff\xfe", b"null", b"[]", b"[" * 100000, b'{"token": 1}', b'{"token": "x"', b"NaN",
+    json.dumps({**asdict(Owner.this()), "beats": None}).encode(),
+    json.dumps({**asdict(Owner.this()), "since": 1e300, "beats": 1}).encode(),
+    json.dumps({**asdict(Owner.this()), "pid": "7", "beats": 1}).encode(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", NONSENSE)
+def test_a_lock_that_makes_no_sense_and_stands_still_is_replaced(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / NAME).write_bytes(content)
+    with hold(str(tmp_path), beat=0.1, still=0.2):
         assert holder_of(tmp_path)
 
 
+def test_a_lock_that_makes_no_sense_ends_no_run(tmp_path: Path) -> None:
+    with hold(str(tmp_path), **QUICK):
+        own = holder_of(tmp_path)
+        (tmp_path / NAME).write_text("{")
+        wait_until(lambda: (tmp_path / NAME).read_text() != "{", 20, "the next beat")
+        assert holder_of(tmp_path) == own
+
+
+def test_a_lock_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(UserError, match="lock cannot be read"), hold(str(tmp_path), **QUICK):
+        pass
+
+
+def test_no_hard_links_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    write(tmp_path, owner(process_start="1"))
+    with hold(str(tmp_path), **QUICK):
+        assert holder_of(tmp_path) != "other"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a namespace of process numbers needs root")
+def test_process_1_of_a_container_is_respected_and_can_end_itself(tmp_path: Path) -> None:
+    inside = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", HOLDS]
+    command = [*inside, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        if first.stdout.readline() != "in\n":
+            pytest.skip(first.communicate()[1])
+        assert json.loads((tmp_path / NAME).read_text())["pid"] == 1
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert "in use by another run (process 1 on" in second.stderr
+        assert first.poll() is None
+        write(tmp_path, owner(host="elsewhere"))
+        _, said = first.communicate(timeout=60)
+    assert "took this run for dead" in said
+    assert first.returncode != 0
+
+
 def test_whoever_finds_anothers_name_ends_at_once(tmp_path: Path) -> None:
-    script = (
-        "import sys, time; from train.lock import hold\n"
-        "with hold(sys.argv[1], beat=0.1, still=1): print('in', flush=True); time.sleep(60)"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
+    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from shard_tools.errors import UserError
+from shard_tools.storage_errors import StorageError
 from train.config import parse
-from train.pipeline import batches, make_loader
+from train.failure import RankError, kind_of
+from train.handover import room_needed
+from train.loader import open_loader
 from train.sources import build_plan, build_stream, open_training_data
 
 
@@ -27,7 +30,7 @@ def make_stream(corpus, url, rank=0, world=1, *more):
 
 
 def fetch(stream, first, last, workers=0):
-    return list(batches(make_loader(stream, first, last, workers=workers, prefetch=2)))
+    return list(open_loader(stream, first, last, workers=workers, prefetch=2))
 
 
 def digest(parts):
@@ -86,6 +89,40 @@ def test_a_shard_that_vanished_is_one_clear_error(corpus, workers, tmp_path):
     with pytest.raises(UserError, match=r"shard-000001\.tar: utterance s\d\d/\d at byte \d+") as caught:
         fetch(stream, 0, 6, workers)
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_an_outage_while_a_batch_is_planned_may_pass(corpus, workers, ahead, monkeypatch):
+    stream = make_stream(corpus, corpus.wav)
+    stream.ahead = ahead
+    plan = stream.plan.batch
+
+    def batch(step):
+        if step == 4:
+            raise StorageError("s3://bucket/index: gave up after 8 tries") from TimeoutError("read timed out")
+        return plan(step)
+
+    monkeypatch.setattr(stream.plan, "batch", batch)
+    with open_loader(stream, 0, 8, workers=workers, prefetch=2) as batches:
+        assert [next(batches)["step"] for _ in range(4)] == [0, 1, 2, 3]
+        with pytest.raises(RankError, match="gave up") as caught:
+            next(batches)
+    assert kind_of(caught.value) == "crash"
+
+
+def test_what_a_device_needs_to_augment_comes_from_workers_too(corpus):
+    more = ["--augment.device", "model", "--augment.chained.weight", "1", "--augment.none.weight", "0"]
+    stream = make_stream(corpus, corpus.wav, 0, 1, *more)
+    here, there = fetch(stream, 0, 6), fetch(stream, 0, 6, workers=2)
+    for one, two in zip(here, there, strict=True):
+        assert torch.equal(one["audio"], two["audio"])
+        assert one["prepared"].keys() == two["prepared"].keys()
+        for name, tensor in one["prepared"].items():
+            assert tensor.dtype == two["prepared"][name].dtype
+            assert torch.equal(tensor, two["prepared"][name])
+        data = [*one["prepared"].values(), *(one[name] for name in ("audio", "label", "n", "utterance"))]
+        assert room_needed(len(data), sum(tensor.nbytes for tensor in data)) <= stream.most_bytes
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,6 @@ def test_batches_that_cannot_be_are_refused_with_numbers(counts, options, messag
         make_plan(counts, **options)
 
 
-def test_a_world_that_does_not_divide_names_what_does():
-    with pytest.raises(PlanError, match=r"3 processes .* batch\.speakers 8 evenly: start 2 processes"):
+def test_a_world_that_does_not_divide_names_batches_near_by():
+    with pytest.raises(PlanError, match=r"speakers 8 cannot be shared by 3 processes: set it to 6 or 9"):
         make_plan([9] * 20).check_world(3)

@@ -14,7 +14,7 @@ from shard_tools.pack import PackOptions, pack
 from shard_tools.shardwise import ShardwiseCatalogue
 from train.augment.speed import Speeds
 from train.config import parse
-from train.pipeline import batches, make_loader
+from train.loader import open_loader
 from train.plan import WindowedPlan
 from train.sources import build_plan, build_stream, open_training_data
 
@@ -87,9 +87,9 @@ def test_only_the_windows_indexes_are_read(shards):
     assert catalogue.reads == 4
     stream = build_stream(config, catalogue, plan, 0, 1, 1)
     second = plan.following(plan.anchor(0)).step
-    assert list(batches(make_loader(stream, 0, second, workers=0, prefetch=2)))
+    assert list(open_loader(stream, 0, second, workers=0, prefetch=2))
     assert catalogue.reads == 4
-    assert list(batches(make_loader(stream, second, second + 1, workers=0, prefetch=2)))
+    assert list(open_loader(stream, second, second + 1, workers=0, prefetch=2))
     assert catalogue.reads == 8
 
 
@@ -108,7 +108,7 @@ def test_ranks_substitute_the_same(shards, tmp_path):
     def read(rank, world):
         catalogue = open_training_data(config)
         stream = build_stream(config, catalogue, build_plan(catalogue, config), rank, world, world)
-        return list(batches(make_loader(stream, 0, 16, workers=0, prefetch=2)))
+        return list(open_loader(stream, 0, 16, workers=0, prefetch=2))
 
     alone, parts = read(0, 1), [read(rank, 2) for rank in (0, 1)]
     for whole, *shares in zip(alone, *parts, strict=True):

@@ -126,7 +126,7 @@ def test_windows_that_fill_no_batch_are_said_and_wrong_lanes_are_refused():
     assert cached(dataset, job(), lanes=1, width=4).steps == 2
     with pytest.raises(PlanError, match="not a multiple"):
         cached(dataset, job(), lanes=3, width=1)
-    with pytest.raises(PlanError, match="2 processes cannot share"):
+    with pytest.raises(PlanError, match="cannot be shared by 2 processes"):
         cached(dataset, job(nodes=2), lanes=1, width=4)
 
 
@@ -247,7 +247,10 @@ def test_the_command_measures_planning(capsys):
         (["--synthetic", "10", "20"], "at least one speaker, and an utterance each"),
         (["--synthetic", "2000", "100", "--speakers", "200"], "batch.speakers asks for 200 speakers"),
         (["--synthetic", "2000", "100", "--speakers", "10", "--lanes", "3"], "not a multiple"),
-        (["--synthetic", "2000", "100", "--speakers", "10", "--nodes", "3"], "3 processes cannot share"),
+        (
+            ["--synthetic", "2000", "100", "--speakers", "10", "--nodes", "3"],
+            "cannot be shared by 3 processes: set it to 9 or 12",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(arguments, message, capsys):

@@ -6,12 +6,13 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from processes import descendants, finish, kill_tree, start, torchrun, wait_until
+from processes import REPO, descendants, environment, finish, kill_tree, start, torchrun, wait_until
 
 from eval.checkpoint_file import read_checkpoint
 
@@ -114,26 +115,87 @@ def test_a_validation_that_was_cut_off_is_made_up_for(corpus, tmp_path) -> None:
     chosen = options(corpus, tmp_path, train__steps="4", data__workers="0", **validation)
     command = [sys.executable, "-m", "train", *chosen]
     assert finish(command, tmp_path / "out")[0] == 0
-    path = tmp_path / "checkpoints/step-00000004.pt"
-    checkpoint = torch.load(path, weights_only=True)
-    found = checkpoint["metrics"]
-    assert "eer" in found
+    rates = tmp_path / "checkpoints/step-00000004.json"
+    found = rates.read_text()
     # As it lies there between the steps' end and the validation's.
-    torch.save(checkpoint | {"metrics": {}}, path)
+    rates.unlink()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     kept = [line for line in lines if '"validation"' not in line]
     (tmp_path / "metrics.jsonl").write_text("".join(line + "\n" for line in kept))
     assert finish(command, tmp_path / "out")[0] == 0
-    assert torch.load(path, weights_only=True)["metrics"] == found
+    assert rates.read_text() == found
     assert sum('"validation"' in line for line in (tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    wrote = [line for line in (tmp_path / "log.txt").read_text().splitlines() if "step 4: wrote" in line]
+    assert len(wrote) == 1
 
 
-def test_a_failing_rank_leaves_its_cause_in_the_run_folder(corpus, tmp_path) -> None:
-    chosen = options(corpus, tmp_path / "run", optim__lr="1e18", data__workers="0")
-    status, said = finish(torchrun(2, "-m", "train", *chosen), tmp_path / "out")
-    assert status == 1, said
-    told = [json.loads(path.read_text()) for path in (tmp_path / "run/failures").iterdir()]
-    first = [failure for failure in told if failure["kind"] == "mistake"]
-    assert first
-    assert all("the loss is" in failure["message"] for failure in first)
-    assert state(tmp_path / "run")["state"] == "failed"
+def begin(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """In a process group of its own, as a terminal starts it."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command, cwd=REPO, env=environment(), stdout=out, stderr=subprocess.STDOUT, process_group=0
+        )
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_saves_and_leaves(corpus, tmp_path, processes) -> None:
+    words = ["-m", "train", *options(corpus, tmp_path, train__steps="100000")]
+    command = [sys.executable, *words] if processes == 1 else torchrun(processes, *words)
+    process = begin(command, tmp_path / "out")
+    try:
+        wait_until(lambda: last_step(tmp_path) >= 5, 90, "step 5")
+        os.killpg(process.pid, signal.SIGINT)
+        status = process.wait(60)
+    finally:
+        kill_tree(process.pid)
+    stopped = state(tmp_path)
+    said = (tmp_path / "log.txt").read_text()
+    assert stopped["state"] == "stopped", said
+    assert stopped["saved_step"] >= 5
+    assert f"stopped by SIGINT after step {stopped['saved_step']} of 100000" in said
+    assert status == (75 if processes == 1 else status)
+    assert "Traceback" not in said
+
+
+def test_a_second_ctrl_c_leaves_at_once(corpus, tmp_path) -> None:
+    """The first one waits for a step that takes as long as its data, which do not come."""
+    changed = {"train__steps": "100000", "data__workers": "0"}
+    process = begin([sys.executable, "-m", "train", *options(corpus, tmp_path, **changed)], tmp_path / "out")
+    try:
+        wait_until(lambda: last_step(tmp_path) >= 5, 90, "step 5")
+        os.kill(process.pid, signal.SIGSTOP)  # in the midst of a step
+        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGCONT)
+        wait_until(lambda: b"again, to leave at once" in (tmp_path / "out").read_bytes(), 30, "its word")
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(60) in (75, 130)  # it may have been through with its step before
+    finally:
+        kill_tree(process.pid)
+    assert "Traceback" not in (tmp_path / "out").read_text()
+    assert state(tmp_path)["state"] == "stopped"
+
+
+def test_a_rank_without_its_companions_is_told_so(corpus, tmp_path) -> None:
+    command = ["env", "RANK=1", sys.executable, "-m", "train", *options(corpus, tmp_path / "run")]
+    status, said = finish(command, tmp_path / "out")
+    assert status == 1
+    assert said.splitlines()[-1].startswith(
+        "train[rank 1]: error: RANK is 1 in the environment, and WORLD_SIZE"
+    )
+    assert "Traceback" not in said
+
+
+def test_a_folder_that_is_moved_away_ends_the_run_in_a_line(corpus, tmp_path) -> None:
+    folder, away = tmp_path / "run", tmp_path / "away"
+    command = [sys.executable, "-m", "train", *options(corpus, folder, train__steps="100000")]
+    process = start(command, tmp_path / "out")
+    try:
+        wait_until(lambda: last_step(folder) >= 5, 90, "step 5")
+        folder.rename(away)
+        assert process.wait(60) == 1
+    finally:
+        kill_tree(process.pid)
+    said = (tmp_path / "out").read_text()
+    assert "was moved or deleted while the run wrote to it" in said
+    assert "Traceback" not in said
+    assert not folder.exists()

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from processes import alive, descendants, finish, kill_tree, start, torchrun, wa
 from eval.checkpoint_file import read_checkpoint
 from shard_tools import storage
 from shard_tools.pack import PackOptions, pack
+from train.signals import STOPPED
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +152,31 @@ def test_a_killed_reader_ends_all_ranks_with_a_word_about_it(corpus, shards, tmp
         kill_tree(process.pid)
     assert process.returncode != 0
     assert "a reading process ended" in (tmp_path / "out").read_text()
+
+
+def test_a_signal_ends_a_run_whose_batch_does_not_come_with_all_that_it_learnt(corpus, shards, tmp_path):
+    arguments = options(corpus, shards, train__steps=100000, run__folder=tmp_path / "run")
+    code = (
+        "import sys, train.loader, train.__main__; train.loader.GRACE_S = 1; sys.exit(train.__main__.main())"
+    )
+    process = start([sys.executable, "-c", code, *arguments], tmp_path / "out")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    try:
+        wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3, 120, "the third step")
+        [reader] = descendants(process.pid)
+        os.kill(reader, signal.SIGSTOP)
+        before = -1
+        while before != (before := metrics.read_text().count("\n")):  # until no batch is left
+            time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == STOPPED
+        wait_until(lambda: not alive([reader]), 20, "the end of the reading process")
+    finally:
+        kill_tree(process.pid)
+    output = (tmp_path / "out").read_text()
+    assert "has not come 1 s after SIGTERM: reading process" in output
+    assert f"stopped by SIGTERM after step {before} of" in output
+    assert (tmp_path / "run" / f"checkpoints/step-{before:08d}.pt").exists()
 
 
 def _depth(pid, ancestor):

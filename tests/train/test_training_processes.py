@@ -13,6 +13,7 @@ import pytest
 import torch
 from processes import alive, descendants, finish, kill_tree, start, torchrun, wait_until
 
+from eval.__main__ import main as evaluate
 from eval.checkpoint_file import read_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -179,7 +180,7 @@ def test_a_validated_run_leaves_what_was_promised(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("processes", "changed", "message"),
     [
-        (3, {}, "3 processes cannot share batch.speakers 8 evenly: start 2 processes"),
+        (3, {}, "batch.speakers 8 cannot be shared by 3 processes: set it to 6 or 9"),
         (1, {"batch__speakers": "17"}, "batch.speakers asks for 17 speakers"),
         (2, {"loss__options": '{"margn": 0.2}'}, "margn"),
         (1, {"model__name": "resnet"}, "resnetse34l"),
@@ -197,3 +198,24 @@ def test_mistakes_end_every_rank_with_one_clear_line(corpus, tmp_path, processes
     assert len(said) == 2, output
     assert last.split(": ", 1)[1].endswith(first), "torchrun should repeat the cause, last of all"
     assert "\n  File " not in output.split(first)[0], "a traceback came before the message"
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_logged_error_rates_are_those_of_eval(corpus, tmp_path, processes):
+    """Every rank measures the network that the checkpoint has: BatchNorm's statistics are those of all."""
+    folder = tmp_path / "run"
+    validation = {"validation__trials": str(corpus.trials), "validation__data": f"{corpus.folder}/wav"}
+    command = train(corpus, folder, processes, train__steps="8", validation__every="4", **validation)
+    status, output = finish(command, tmp_path / "out")
+    assert status == 0, output
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    logged = {line["step"]: line["eer"] for line in lines if line["group"] == "validation"}
+    assert sorted(logged) == [4, 8]
+    for step, eer in logged.items():
+        out = tmp_path / f"eval-{step}"
+        words = ["--trials", str(corpus.trials), "--data", f"{corpus.folder}/wav", "--out", str(out)]
+        url = str(folder / f"checkpoints/step-{step:08d}.pt")
+        assert evaluate([url, *words, "--device", "cpu"]) == 0
+        assert json.loads((out / "metrics.json").read_text())["eer"] == pytest.approx(eer, abs=0.005)
+        beside = json.loads((folder / f"checkpoints/step-{step:08d}.json").read_text())
+        assert beside["eer"] == eer

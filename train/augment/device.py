@@ -27,7 +27,7 @@ _FULL_SCALE = 32768.0
 
 
 class Prepared(TypedDict):
-    """What a batch's augmentation needs besides its audio; a dict, so that DataLoader can pin it."""
+    """What a batch's augmentation needs besides its audio; a dict, as train.handover takes."""
 
     wet_row: torch.Tensor  # int64 (W,), rows that are reverberated, all different
     taps: torch.Tensor  # int16 (W, taps), their impulse responses, zeros at the end
@@ -58,6 +58,13 @@ class Preparer:
 
     def draw(self, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
         return draw(self.recipe, self._seed, epoch, n)
+
+    def most_bytes(self, rows: int) -> int:
+        """Bytes of the tensors that `prepare` gives for so many samples, at most."""
+        most = {kind: self.recipe.clips.get(kind, (1, 1))[1] for kind in ADDITIVE if kind in self._sources}
+        clips = max(most.values(), default=0)
+        width = 1 if self._responses is None else self._responses.width
+        return rows * (8 + 2 * width + 4) + rows * clips * (8 + 2 * self._frames + 4) + 8 * clips
 
     def prepare(self, epoch: int, n: npt.NDArray[np.int64]) -> Prepared:
         """Draw what the samples n (rows,) get, and read it. May be called from several threads."""
@@ -100,18 +107,19 @@ class Responses:
     """Impulse responses as int16 taps, the most recently used kept under a byte budget.
 
     Taps beyond `frames` cannot be heard in crops of that length and are dropped, as Reverberator does.
+    width: taps of a row.
     """
 
     def __init__(self, rooms: Source, frames: int, cache_bytes: int) -> None:
         self._rooms = rooms
-        self._width = min(int(rooms.frames.max()), frames)
+        self.width = min(int(rooms.frames.max()), frames)
         self._cache_bytes = cache_bytes
         self._kept: OrderedDict[int, tuple[npt.NDArray[np.int16], float]] = OrderedDict()
         self._held = 0
 
     def of(self, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
         """Taps int16 (W, taps), filled up with zeros, and what to scale them by, float32 (W,)."""
-        taps = np.zeros((len(numbers), self._width), np.int16)
+        taps = np.zeros((len(numbers), self.width), np.int16)
         scale = np.empty(len(numbers), np.float32)
         for row, number in enumerate(numbers.tolist()):
             response, scale[row] = self._one(number)
@@ -126,7 +134,7 @@ class Responses:
         whole = self._rooms.recording(number)
         # Unit energy of the whole response, before it is cut; a silent one is left as it is.
         energy = float(np.square(to_float(whole), dtype=np.float64).sum())
-        taps = whole[: self._width].copy()
+        taps = whole[: self.width].copy()
         made = (taps, 1.0 / (_FULL_SCALE * np.sqrt(energy or 1.0)))
         self._kept[number] = made
         self._held += taps.nbytes

@@ -15,6 +15,22 @@ class PlanError(UserError):
     """The manifest cannot fill the batches asked for, or the batch cannot be shared out."""
 
 
+def check_shared(speakers: int, world: int) -> None:
+    """Raise PlanError, naming batches near by, unless `world` processes get equally many whole speakers."""
+    if speakers % world:
+        below = speakers // world * world
+        near = f"{below} or {below + world}" if below else f"{world}"
+        raise PlanError(f"batch.speakers {speakers} cannot be shared by {world} processes: set it to {near}")
+
+
+def check_lanes(lanes: int, world: int) -> None:
+    """Raise PlanError, naming numbers near by, unless `world` processes get equally many whole lanes."""
+    if lanes % world:
+        below = lanes // world * world
+        near = f"{below} or {below + world}" if below else f"{world}"
+        raise PlanError(f"data.windows.lanes {lanes} cannot be shared by {world} processes: set it to {near}")
+
+
 @dataclass(frozen=True)
 class BatchSpec:
     """What a global batch is made of: P distinct speakers × K utterances each."""

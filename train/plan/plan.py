@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from shard_tools import philox
 from shard_tools.layout import occurrence
-from train.plan.base import Account, Batch, BatchSpec, PlanError
+from train.plan.base import Account, Batch, BatchSpec, PlanError, check_shared
 from train.plan.groups import MAX_SPEAKERS, SpeakerUtterances, groups_per_speaker, shuffle_within_speakers
 from train.plan.rollover import Rollover
 from train.plan.spread import batches_that_fit, spread
@@ -63,13 +63,7 @@ class Plan:
 
     def check_world(self, world: int) -> None:
         """Raise PlanError unless each of `world` ranks gets the same number of whole speakers."""
-        if self.spec.speakers % world:
-            fitting = [w for w in range(1, world) if self.spec.speakers % w == 0]
-            raise PlanError(
-                f"{world} processes cannot share batch.speakers {self.spec.speakers} evenly: start "
-                f"{fitting[-1]} processes, or set batch.speakers to "
-                f"{max(self.spec.speakers // world, 1) * world} (a multiple of {world})"
-            )
+        check_shared(self.spec.speakers, world)
 
     def account(self) -> Account:
         """Where the utterances of one epoch go."""

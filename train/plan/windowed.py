@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from shard_tools import philox
 from shard_tools.layout import occurrence
-from train.plan.base import Account, Batch, BatchSpec, PlanError
+from train.plan.base import Account, Batch, BatchSpec, PlanError, check_lanes
 from train.plan.groups import groups_per_speaker, shuffle_within_speakers
 from train.plan.spread import spread
 from train.plan.windows import Windows
@@ -99,14 +99,7 @@ class WindowedPlan:
 
     def check_world(self, world: int) -> None:
         """Raise PlanError unless each of `world` ranks carries the same number of whole lanes."""
-        lanes = self.windows.lanes
-        if lanes % world:
-            fitting = [w for w in range(1, world) if lanes % w == 0]
-            raise PlanError(
-                f"{world} processes cannot share data.windows.lanes {lanes} evenly: start "
-                f"{fitting[-1]} processes, "
-                f"or set data.windows.lanes to a multiple of {world}"
-            )
+        check_lanes(self.windows.lanes, world)
 
     def account(self) -> Account:
         """Where the utterances of the first window go."""

@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from eval.embed import crop_length
 from shard_tools.errors import UserError, exit_status
+from shard_tools.places import expand
+from shard_tools.version import add_version
 from train.plan import BatchSpec
 from train.simulate.dataset import Dataset, open_dataset, synthetic
 from train.simulate.reading import Impossible, Job, Reading, cached, ranged
@@ -73,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--step-seconds", metavar="S", type=float, default=0.5, help="a training step takes (default 0.5)")
     add("--seed", metavar="N", type=int, default=0, help="run.seed (default 0)")
     add("--json", action="store_true", help="print JSON instead of a table")
+    add_version(parser)
     made_up = parser.add_argument_group("without a dataset")
     add = made_up.add_argument
     add("--synthetic", metavar=("UTTERANCES", "SPEAKERS"), type=int, nargs=2, help="make one up, in PCM")
@@ -125,7 +128,7 @@ def simulate(dataset: Dataset, job: Job, lanes: int, window: int) -> list[Readin
 
 def _dataset(args: argparse.Namespace) -> Dataset:
     if args.synthetic is None:
-        return open_dataset(args.url)
+        return open_dataset(expand(args.url))
     utterances, speakers = args.synthetic
     return synthetic(
         utterances,

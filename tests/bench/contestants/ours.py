@@ -13,8 +13,8 @@ import torch
 from harness.task import Task
 
 from train.config import parse
-from train.pipeline import Stream, make_loader
-from train.pipeline import batches as unwrapped
+from train.loader import open_loader
+from train.pipeline import Stream
 from train.sources import build_plan, build_stream, open_training_data
 
 
@@ -44,6 +44,6 @@ def batches(task: Task) -> Iterator[torch.Tensor]:
     epoch = stream.plan.steps_per_epoch
     first = 0
     while True:  # epoch by epoch: what is read ahead is not of an epoch that nobody asked for
-        for batch in unwrapped(make_loader(stream, first, first + epoch, workers=0, prefetch=2)):
+        for batch in open_loader(stream, first, first + epoch, workers=0, prefetch=2):
             yield batch["audio"]
         first += epoch

@@ -119,7 +119,7 @@ def _remedy(source: Source, missing: str) -> str:
         written = unicodedata.normalize(form, missing)
         if written != missing and not source.missing([written]):
             return (
-                f"a name that differs from {_short(missing)!r} in its Unicode form only is there: write the list's "
-                f"names in the form {form}, as the data have them"
+                f"a name that differs from {_short(missing)!r} in its Unicode form only is there: write the "
+                f"list's names in the form {form}, as the data have them"
             )
     return "the list's paths start from the data folder (or the folder that was packed)"

@@ -13,6 +13,8 @@ from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.text import has_control
 
+LONGEST_PATH = 1024  # as S3's longest key
+
 
 @dataclass(frozen=True, eq=False)
 class Trials:
@@ -107,7 +109,9 @@ def _name(path: bytes, url: str, lines: list[bytes]) -> str:
     except UnicodeDecodeError:
         problem = "is not UTF-8 text"
     else:
-        if has_control(name):
+        if len(name) > LONGEST_PATH:
+            problem = f"has {len(name)} characters, more than a path may have"
+        elif has_control(name):
             problem = "holds control characters"
         elif name.startswith("/") or ".." in name.split("/"):
             problem = "does not start from the data folder; write paths relative to it"

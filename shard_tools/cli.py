@@ -12,6 +12,7 @@ from shard_tools.audio import SAMPLE_RATE
 from shard_tools.errors import exit_status
 from shard_tools.foreign import index_tars
 from shard_tools.info import as_text, describe
+from shard_tools.keys import speaker_problem
 from shard_tools.manifest import Manifest
 from shard_tools.options import MOST_WORKERS, local_path, place, whole_number
 from shard_tools.pack import PackOptions, PackSummary, PartSummary, pack, pack_part
@@ -62,6 +63,9 @@ Examples:
 
   # noise, music or impulse responses: the speaker is the category; half the bytes as FLAC
   make-shards pack musan shards/musan --format flac
+
+  # a flat folder of noise: all of one category
+  make-shards pack noise shards/noise --speaker noise
 
   # 8 kHz telephone speech, stereo, 24 bits: made to fit
   make-shards pack calls shards/calls --convert
@@ -165,8 +169,15 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("pack", _pack, help="pack audio into shards", description=_PACK, epilog=_PACK_EXAMPLES)
     sub.add_argument("root", metavar="ROOT", type=local_path, help="folder below which the audio lies")
     sub.add_argument("url", metavar="URL", type=place, help=f"where the shards go: {_URL}")
-    sub.add_argument(
+    whose = sub.add_mutually_exclusive_group()
+    whose.add_argument(
         "--list", metavar="LIST", type=place, help='"speaker relative/path.wav" lines; a path or URL'
+    )
+    whose.add_argument(
+        "--speaker",
+        metavar="NAME",
+        type=_speaker,
+        help="of all files below ROOT, such as a category of noise",
     )
     sub.add_argument(
         "--format",
@@ -259,6 +270,13 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _speaker(text: str) -> str:
+    reason = speaker_problem(text)
+    if reason is not None:
+        raise argparse.ArgumentTypeError(f"{text!r} {reason}")
+    return text
+
+
 def _part(text: str) -> Part:
     try:
         return parse_part(text)
@@ -269,6 +287,7 @@ def _part(text: str) -> Part:
 def _pack(args: argparse.Namespace) -> int:
     arguments: dict[str, Any] = {
         "list_url": args.list,
+        "speaker": args.speaker,
         "options": PackOptions(
             format=args.format,
             convert=args.convert,

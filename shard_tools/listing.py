@@ -52,8 +52,10 @@ class Listing:
         return len(self.paths)
 
 
-def read_listing(root: str, list_url: str | None) -> Listing:
+def read_listing(root: str, list_url: str | None, speaker: str | None = None) -> Listing:
     """The utterances to pack from folder `root`: those of a list, or every .wav and .flac below it.
+
+    speaker: of all of them, without a list; None: the first folder of each path.
 
     Raises UserError when there is no such folder or no utterance, ProblemsError
     for lines that are not "speaker path", paths that escape `root` or come twice,
@@ -61,7 +63,7 @@ def read_listing(root: str, list_url: str | None) -> Listing:
     """
     _require_folder(root)
     problems: list[str] = []
-    rows = _walk(root, problems) if list_url is None else _read_list(list_url, problems)
+    rows = _walk(root, speaker, problems) if list_url is None else _read_list(list_url, problems)
     listing = Listing([], [], [])
     place_of_key: dict[str, tuple[str, str]] = {}
     for place, speaker, path in rows:
@@ -148,16 +150,19 @@ def _short(line: str) -> str:
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 2]}…'"
 
 
-def _walk(root: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:
+def _walk(root: str, speaker_of_all: str | None, problems: list[str]) -> Iterator[tuple[str, str, str]]:
     """(place, speaker, path) of each audio file below `root`, sorted by path."""
     paths, unseen = audio_files(root)
     problems += unseen
     for path in paths:
         speaker, slash, _ = path.partition("/")
-        if not slash:
+        if speaker_of_all is not None:
+            yield root, speaker_of_all, path
+        elif not slash:
             problems.append(
                 f"{os.path.join(root, path)}: lies directly in ROOT, so its speaker is unknown;"
-                " give a list of 'speaker path' lines with --list"
+                " give --speaker NAME for all that lies below ROOT, such as a category of noise, or a list of"
+                " 'speaker path' lines with --list"
             )
         elif speaker.split() != [speaker]:
             problems.append(

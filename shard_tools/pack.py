@@ -54,6 +54,7 @@ def pack(
     url: str,
     *,
     list_url: str | None = None,
+    speaker: str | None = None,
     options: PackOptions | None = None,
     workers: int = 1,
     overwrite: bool = False,
@@ -62,13 +63,14 @@ def pack(
     """Pack audio below folder `root` into shards at `url`; manifest.json is published last.
 
     list_url: file of "speaker relative/path.wav" lines; without it every .wav and .flac below `root`, the
-    first folder being the speaker. workers: processes that make shards. overwrite: whether other shards
-    that are complete at `url` may be replaced. progress: show bars on stderr when that is a terminal.
+    first folder being the speaker, or `speaker` that of all. workers: processes that make shards.
+    overwrite: whether other shards that are complete at `url` may be replaced. progress: show bars on
+    stderr when that is a terminal.
 
     Raises UserError, with no manifest left behind that speaks of missing or changed shards.
     """
     began = time.monotonic()
-    plan, claim = _plan(root, url, list_url, options, parts=1)
+    plan, claim = _plan(root, url, list_url, speaker, options, parts=1)
     numbers = range(len(plan.shards))
     files = _check(plan, numbers, workers, progress)
     names = storage.list_names(url)
@@ -99,6 +101,7 @@ def pack_part(
     part: Part,
     *,
     list_url: str | None = None,
+    speaker: str | None = None,
     options: PackOptions | None = None,
     workers: int = 1,
     overwrite: bool = False,
@@ -112,7 +115,7 @@ def pack_part(
     Raises UserError as `pack` does.
     """
     began = time.monotonic()
-    plan, claim = _plan(root, url, list_url, options, parts=part.count)
+    plan, claim = _plan(root, url, list_url, speaker, options, parts=part.count)
     numbers = part.numbers(len(plan.shards))
     entries: dict[int, ShardEntry] = {}
     inputs: dict[int, str] = {}
@@ -145,16 +148,23 @@ def pack_part(
 
 
 def _plan(
-    root: str, url: str, list_url: str | None, options: PackOptions | None, *, parts: int
+    root: str,
+    url: str,
+    list_url: str | None,
+    speaker: str | None,
+    options: PackOptions | None,
+    *,
+    parts: int,
 ) -> tuple[PackPlan, Claim]:
     storage.list_names(url)  # the first word with the store: a wrong bucket shows before any work
-    plan = PackPlan(root, read_listing(root, list_url), options or PackOptions())
+    plan = PackPlan(root, read_listing(root, list_url, speaker), options or PackOptions())
     claim = Claim(
         plan=plan.digest,
         shards=len(plan.shards),
         parts=parts,
         root=root,
         list=list_url,
+        speaker=speaker,
         options=asdict(plan.options),
         speakers=plan.speakers,
     )

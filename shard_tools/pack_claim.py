@@ -9,9 +9,10 @@ of two packs that began in the same moment the one whose file stands is the one 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated
 
 from shard_tools import storage
@@ -19,7 +20,7 @@ from shard_tools.errors import UserError
 from shard_tools.records import RecordError, decode, within
 
 STATE_NAME = "packing.json"
-
+_REMEDY = "run make-shards pack again: whole shards are kept"
 
 _MOST_SHARDS = 10**7  # what merging can count
 MOST_PARTS = 100_000  # more than any scheduler starts
@@ -44,6 +45,13 @@ class Claim:
     speaker: str | None = None
 
 
+@dataclass(frozen=True)
+class _Document(Claim):
+    """packing.json as it lies there. digest: of the rest; earlier versions wrote none."""
+
+    digest: str | None = None
+
+
 def read(url: str) -> Claim | None:
     """The claim on `url`; None when there is none. Raises RecordError for one that cannot be read."""
     name = storage.join(url, STATE_NAME)
@@ -51,7 +59,11 @@ def read(url: str) -> Claim | None:
         data = storage.read_bytes(name)
     except storage.MissingError:
         return None
-    return decode(data, Claim, name, "run make-shards pack again: whole shards are kept")
+    document = decode(data, _Document, name, _REMEDY)
+    claim = Claim(**{field.name: getattr(document, field.name) for field in fields(Claim)})
+    if document.digest not in (None, _digest(claim)):
+        raise RecordError(f"{name}: field digest: it is not that of the other fields; {_REMEDY}")
+    return claim
 
 
 def understood(url: str) -> Claim | None:
@@ -104,5 +116,10 @@ def _publish(url: str, claim: Claim) -> None:
     document = asdict(claim)
     if claim.speaker is None:  # earlier versions know no such field
         del document["speaker"]
+    document["digest"] = _digest(claim)
     data = json.dumps(document, ensure_ascii=False).encode()
     storage.publish_bytes(storage.join(url, STATE_NAME), data)
+
+
+def _digest(claim: Claim) -> str:
+    return hashlib.sha256(json.dumps(asdict(claim), sort_keys=True).encode()).hexdigest()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from shard_tools import audio, pack_claim, pack_sources, pack_state, storage
 from shard_tools import manifest as manifest_file
+from shard_tools.catalogue import checked_index
 from shard_tools.errors import UserError
 from shard_tools.listing import ProblemsError
 from shard_tools.manifest import Manifest, ShardEntry
@@ -35,7 +36,7 @@ class MergeSummary:
 def merge(url: str) -> MergeSummary:
     """Publish the manifest of the shards that parts made at `url`, and remove what the parts left for it.
 
-    The shards are not read; that they are there and of the right size is looked at.
+    The shards are not read; that they are there, of the right size, and as their indexes say is looked at.
     Where a manifest is already, there is nothing to do: it is removed before any shard changes.
 
     Raises ProblemsError with all files that the parts refused, and UserError that names the parts which
@@ -58,9 +59,7 @@ def merge(url: str) -> MergeSummary:
     sweep(url, names)
     records = read_records(url, record_parts(names))
     ours = {part: record for part, record in records.items() if record.plan == claim.plan}
-    entries = _whole(
-        url, names, {n: entry for record in ours.values() for n, entry in record.entries.items()}
-    )
+    entries = _whole(url, names, ours, claim.shards)
     _require_all(url, claim, records, entries)
     inputs = {number: digest for record in ours.values() for number, digest in record.inputs.items()}
     manifest = Manifest(
@@ -75,24 +74,30 @@ def merge(url: str) -> MergeSummary:
     return MergeSummary(manifest, reused, time.monotonic() - began, False)
 
 
-def _whole(url: str, names: Sequence[str], entries: Mapping[int, ShardEntry]) -> dict[int, ShardEntry]:
-    """Those entries whose shard and index are there, the shard with the right size."""
+def _whole(url: str, names: Sequence[str], ours: Mapping[Part, Record], shards: int) -> dict[int, ShardEntry]:
+    """Those entries of parts whose shard is there, of the right size, with the index that they describe."""
+    inputs = {number: digest for record in ours.values() for number, digest in record.inputs.items()}
 
-    def size(entry: ShardEntry) -> int:
+    def is_whole(item: tuple[int, ShardEntry]) -> bool:
+        number, entry = item
+        index_url = storage.join(url, entry.index)
         try:
-            return storage.size(storage.join(url, entry.url))
+            if storage.size(storage.join(url, entry.url)) != entry.filesize:
+                return False
+            index = checked_index(entry, index_url, storage.read_bytes(index_url), shards)
         except storage.MissingError:
-            return -1
+            return False
+        except storage.StorageError:
+            raise
+        except UserError:
+            return False
+        return index.inputs == inputs[number]
 
     there = set(names)
-    listed = {n: entry for n, entry in entries.items() if {entry.url, entry.index} <= there}
+    entries = {n: entry for record in ours.values() for n, entry in record.entries.items()}
+    listed = [(n, entry) for n, entry in entries.items() if {entry.url, entry.index} <= there]
     with ThreadPoolExecutor(storage.policy().connections) as threads:
-        sizes = threads.map(size, listed.values())
-        return {
-            n: entry
-            for (n, entry), found in zip(listed.items(), sizes, strict=True)
-            if found == entry.filesize
-        }
+        return dict(item for item, whole in zip(listed, threads.map(is_whole, listed), strict=True) if whole)
 
 
 def _require_all(
@@ -119,7 +124,7 @@ def _require_all(
         elif record.problems:
             reason = "packed without shards whose files were refused"
         else:
-            reason = "packed, but its shards are gone or have another size now"
+            reason = "packed, but its shards are gone, or not what its record says"
         reasons.setdefault(reason, []).append(part)
     found = "; ".join(f"{_words(group)}: {reason}" for reason, group in reasons.items())
     remedy = f"pack {_words(parts)} with: {_command(url, claim, parts)}"
@@ -154,6 +159,8 @@ def _command(url: str, claim: Claim, parts: Sequence[Part]) -> str:
     words = ["make-shards", "pack", claim.root, url]
     if claim.list is not None:
         words += ["--list", claim.list]
+    if claim.speaker is not None:
+        words += ["--speaker", claim.speaker]
     if parts[0].count > 1:
         words += ["--part", str(parts[0]) if len(parts) == 1 else f"I/{parts[0].count}"]
     defaults = vars(PackOptions())

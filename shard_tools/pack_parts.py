@@ -126,7 +126,7 @@ def _from_bytes(data: bytes, name: str) -> Record:
     for row, shard in enumerate(document.shards):
         if (shard.url, shard.index) != shard_names(shard.number):
             raise RecordError(
-                f"{name}: field shards[{row}].url: shard {shard.number} is not {shard.url!r};"
+                f"{name}: field shards[{row}].url: shard {shard.number} is not {shard.url[:80]!r};"
                 " pack that part again"
             )
         inputs[shard.number] = shard.inputs

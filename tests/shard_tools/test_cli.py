@@ -320,3 +320,21 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+def test_a_flat_folder_is_packed_as_one_speaker_in_parts_too(corpus, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted(corpus.root.rglob("*.wav"))[:5]):
+        (flat / f"{number}.wav").write_bytes(path.read_bytes())
+    words = ["--speaker", "noise", "--utterances-per-shard", "2", "--workers", "1"]
+    assert main(["pack", str(flat), str(tmp_path / "whole"), *words]) == 0
+    assert json.loads((tmp_path / "whole" / "manifest.json").read_text())["speakers"] == ["noise"]
+    assert main(["pack", str(flat), str(tmp_path / "out"), *words, "--part", "1/2"]) == 0
+    assert main(["merge", str(tmp_path / "out")]) == 1
+    assert "--speaker noise" in capsys.readouterr().err
+    assert main(["pack", str(flat), str(tmp_path / "out"), *words, "--part", "2/2"]) == 0
+    assert main(["merge", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/manifest.json").read_bytes() == (tmp_path / "whole/manifest.json").read_bytes()
+    with pytest.raises(SystemExit):
+        main(["pack", str(flat), str(tmp_path / "no"), "--speaker", "two words"])

@@ -244,3 +244,14 @@ def test_layout_mixes_speakers_and_depends_on_the_seed():
     assert len(one) == 10
     assert all(len(set(labels[rows])) > 30 for rows in one)
     assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_one_speaker_of_all_files(tmp_path):
+    for name in ("a.wav", "deep/b.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    listing = read_listing(str(tmp_path), None, "noise")
+    assert listing.speakers == ["noise", "noise"]
+    assert listing.paths == ["a.wav", "deep/b.wav"]
+    with pytest.raises(UserError, match="--speaker NAME"):
+        read_listing(str(tmp_path), None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -381,3 +382,28 @@ def test_a_killed_part_goes_on_where_it_was(corpus, tmp_path, whole):
     assert pack_part(str(corpus.root), out, Part(2, 2), options=SMALL).reused == 1
     merge(out)
     assert contents(out) == whole
+
+
+def test_a_record_or_claim_that_was_changed_makes_no_manifest(corpus, tmp_path):
+    """A number that could be is not taken for what the part made: its index says that."""
+    out = tmp_path / "out"
+    for part in (Part(2, 1), Part(2, 2)):
+        pack_part(str(corpus.root), str(out), part, options=SMALL)
+    path, claim = out / "packing-1-of-2.json", out / "packing.json"
+    for file, change in [
+        (path, lambda d: d["shards"][0].update(frames=d["shards"][0]["frames"] + 1)),
+        (path, lambda d: d["shards"][0].update(inputs="0" * 64)),
+        (path, lambda d: d["shards"][0].update(sha256="0" * 64)),
+        (path, lambda d: d["shards"][0].update(nsamples=None)),
+        (claim, lambda d: d.update(speakers=[*d["speakers"][:-1], "another"])),
+        (claim, lambda d: d["options"].update(seed=77)),
+    ]:
+        kept = file.read_bytes()
+        document = json.loads(kept)
+        change(document)
+        file.write_text(json.dumps(document))
+        with pytest.raises(UserError, match=r"packing|cannot be merged"):
+            merge(str(out))
+        assert not (out / "manifest.json").exists()
+        file.write_bytes(kept)
+    merge(str(out))

@@ -3,7 +3,7 @@
 A class says everything about its options in the signature of its constructor::
 
     def __init__(self, *, pooling: Literal["sap", "asp"] = "sap",
-                 embedding_size: Annotated[int, Within(1)] = 512) -> None: ...
+                 embedding_size: Annotated[int, Within(1, 8192)] = 512) -> None: ...
 
 so names, types, ranges and defaults have one home, and adding a network or a
 loss needs no table of options beside it.
@@ -28,19 +28,27 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Within:
-    """Inclusive bounds of a number: ``Annotated[int, Within(1)]``, ``Annotated[float, Within(0, 2)]``."""
+    """Inclusive bounds of a number: ``Annotated[int, Within(1, 8192)]``, ``Annotated[float, Within(0, 2)]``.
+
+    Both must be given: an upper bound is what keeps a slip of the hand from filling the memory.
+    """
 
     low: float
-    high: float = math.inf
+    high: float
 
     def __str__(self) -> str:
-        return f"of at least {self.low:g}" if math.isinf(self.high) else f"from {self.low:g} to {self.high:g}"
+        return f"from {_plain(self.low)} to {_plain(self.high)}"
+
+
+def _plain(number: float) -> str:
+    """A bound as a person writes it: whole numbers in full."""
+    return str(int(number)) if number == int(number) and abs(number) < 1e15 else f"{number:g}"
 
 
 def check_name(kind: str, name: str, known: Mapping[str, object]) -> None:
     """Raise ModelError unless `name` is one of `known`; `kind` ("network", "loss") is for the message."""
     if name not in known:
-        raise ModelError(f"unknown {kind} {name!r}; there are: {', '.join(sorted(known))}")
+        raise ModelError(f"unknown {kind} {_shown(name)}; there are: {', '.join(sorted(known))}")
 
 
 def check_options(owner: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +66,7 @@ def check_options(owner: str, factory: Callable[..., Any], options: Mapping[str,
     for name in options:
         if name not in wanted:
             valid = ", ".join(wanted) or "none at all"
-            raise ModelError(f"{owner} has no option {name!r}; its options: {valid}")
+            raise ModelError(f"{owner} has no option {_shown(name)}; its options: {valid}")
     return {
         name: _checked(f"{owner}: option {name!r}", value, wanted[name]) for name, value in options.items()
     }
@@ -78,23 +86,28 @@ def _checked(subject: str, value: Any, annotation: Any) -> Any:
         base, bounds = get_args(annotation)
         value = _checked(subject, value, base)
         if not bounds.low <= value <= bounds.high:
-            raise ModelError(f"{subject} is {value!r}, it must be {_ARTICLES[base]} {bounds}")
+            raise ModelError(f"{subject} is {_shown(value)}, it must be {_ARTICLES[base]} {bounds}")
         return value
     if get_origin(annotation) is Literal:
         choices = get_args(annotation)
         if value not in choices:
-            raise ModelError(f"{subject} is {value!r}, it must be one of: {', '.join(choices)}")
+            raise ModelError(f"{subject} is {_shown(value)}, it must be one of: {', '.join(choices)}")
         return value
     if annotation is float and type(value) is int:
-        return float(value)
+        return float(value) if abs(value) < 10**300 else math.inf if value > 0 else -math.inf
     if type(value) is not annotation:
-        message = f"{subject} is {value!r} ({type(value).__name__}), it must be {_ARTICLES[annotation]}"
+        message = f"{subject} is {_shown(value)} ({type(value).__name__}), it must be {_ARTICLES[annotation]}"
         if isinstance(value, str) and annotation is float and _is_number(value):
             message += f" (YAML reads {value} as text; write {float(value)!r} or with a decimal point)"
         raise ModelError(message)
     if annotation is float and not math.isfinite(value):
         raise ModelError(f"{subject} is {value!r}, it must be a finite number")
     return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 _ARTICLES = {

@@ -41,7 +41,7 @@ class ResNetSE34L(nn.Module):
         n_mels: Annotated[int, Within(8, 257)] = 40,
         log_input: bool = True,
         pooling: Literal["sap", "asp"] = "sap",
-        embedding_size: Annotated[int, Within(1)] = 512,
+        embedding_size: Annotated[int, Within(1, 8192)] = 512,
     ) -> None:
         super().__init__()
         self.embedding_size = embedding_size

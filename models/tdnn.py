@@ -28,8 +28,8 @@ class TDNN(nn.Module):
         self,
         *,
         n_mels: Annotated[int, Within(8, 257)] = 40,
-        channels: Annotated[int, Within(1)] = 128,
-        embedding_size: Annotated[int, Within(1)] = 128,
+        channels: Annotated[int, Within(1, 2048)] = 128,
+        embedding_size: Annotated[int, Within(1, 8192)] = 128,
     ) -> None:
         super().__init__()
         self.embedding_size = embedding_size

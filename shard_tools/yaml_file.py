@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,10 +58,8 @@ def check_yaml_value(text: str, name: str) -> None:
     """
     if len(text) > MAX_BYTES:
         raise UserError(f"{name}: longer than {MAX_BYTES} characters, which no value is")
-    try:
+    with contextlib.suppress(yaml.YAMLError):
         _check(text, name, mapping=False)
-    except yaml.YAMLError:
-        pass
 
 
 def _check(text: str, name: str, *, mapping: bool) -> None:
@@ -106,7 +105,7 @@ class _Reading:
             if len(self._open) > MAX_DEPTH:
                 raise UserError(f"{where}: nested more than {MAX_DEPTH} deep")
         elif isinstance(event, yaml.AliasEvent):
-            self._add(self._sizes[event.anchor], where)
+            self._add(self._sizes[str(event.anchor)], where)
         else:
             if event.anchor:
                 self._sizes[event.anchor] = 1
@@ -117,8 +116,10 @@ class _Reading:
             self._aliases += 1
             if self._aliases > MAX_ALIASES:
                 raise UserError(f"{where}: more than {MAX_ALIASES} aliases; write the values out")
-            if event.anchor not in self._sizes:
-                raise UserError(f"{where}: the alias *{event.anchor[:80]} stands before the end of what it names")
+            if str(event.anchor) not in self._sizes:
+                raise UserError(
+                    f"{where}: the alias *{str(event.anchor)[:80]} stands before the end of what it names"
+                )
             return
         tag = getattr(event, "tag", None)
         if tag is not None and self._lines:
@@ -133,7 +134,7 @@ class _Reading:
             self._open[-1].nodes += nodes
             if self._open[-1].nodes > MAX_NODES:
                 raise UserError(
-                    f"{where}: more than {MAX_NODES} values with aliases written out, which no configuration has"
+                    f"{where}: more than {MAX_NODES} values, aliases written out; write a shorter one"
                 )
 
 
@@ -141,13 +142,11 @@ def _note(holder: _Node, event: yaml.NodeEvent, line: int, where: str) -> None:
     """Take `event` for the next key or value of a mapping."""
     if holder.at_key:
         if not isinstance(event, yaml.ScalarEvent):
-            what = f"the alias *{event.anchor[:80]}" if isinstance(event, yaml.AliasEvent) else "a list or mapping"
+            what = "an alias" if isinstance(event, yaml.AliasEvent) else "a list or mapping"
             raise UserError(f"{where}: {what} stands for a key; write the key itself")
         if event.value in holder.keys:
-            first = holder.keys[event.value]
-            raise UserError(
-                f"{where}: the key {shown(repr(event.value[:80]))} stands in line {first} already; keep one of them"
-            )
+            key, first = shown(repr(event.value[:80])), holder.keys[event.value]
+            raise UserError(f"{where}: the key {key} stands in line {first} already; keep one of them")
         holder.keys[event.value] = line
     holder.at_key = not holder.at_key
 
@@ -161,7 +160,7 @@ def _text(path: str | Path) -> str:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(f"{str(path)[:300]}: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > MAX_BYTES:
         raise UserError(f"{path}: larger than {MAX_BYTES} bytes, which no configuration is")
     try:
@@ -171,4 +170,3 @@ def _text(path: str | Path) -> str:
         raise UserError(
             f"{path}, line {line}: not UTF-8 (byte 0x{data[error.start]:02x}); save it so"
         ) from error
-    return text

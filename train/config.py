@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
+import math
+import re
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import is_dataclass
+from typing import Any, Literal, NoReturn, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.places import expand
+from shard_tools.text import redacted, shown
 from shard_tools.version import add_version
-from shard_tools.yaml_file import check_yaml_file
+from shard_tools.yaml_file import check_yaml_file, check_yaml_value
 from train.augment.draw import ADDITIVE, KINDS, SOURCES
 from train.augment.speed import check_speeds
+from train.bounds import check_values, cut, is_text
 from train.check import check_for_ranks
 from train.sections import AugmentConfig, Config
 
@@ -32,16 +36,34 @@ _PLACES = (
 )  # fmt: skip
 
 
+def _sections(of: type, prefix: str = "") -> list[str]:
+    """Keys of the sections below a dataclass, each after the one that holds it."""
+    found: list[str] = []
+    for name, hint in get_type_hints(of).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            found += [prefix + name, *_sections(hint, f"{prefix}{name}.")]
+    return found
+
+
+SECTIONS = _sections(Config)
+
+MOST_CROP_FRAMES_OF_AN_UTTERANCE = 100_000  # 1,000 s of audio, 32 MB, some dozens of which are in memory
+MOST_FRAMES_OF_A_BATCH = 100_000_000  # 64 GB over all processes
+MOST_BATCHES_AHEAD = 4096  # of each process
+HIGHEST_RATE_LOG10 = 6
+
+
 def parser() -> ArgumentParser:
-    made = ArgumentParser(
+    made = _Parser(
         prog="train",
         usage="torchrun --standalone --nproc-per-node N -m train --config FILE [--section.key VALUE ...]",
         description="Train a speaker-embedding network on shards. Start the same command again to resume.",
         epilog=_EXAMPLES,
         formatter_class=_formatter(),
+        allow_abbrev=False,
     )
     made.add_argument(
-        "--config", action="config", help="A YAML file; options on the command line win over it."
+        "--config", action=_ConfigFile, help="A YAML file; options on the command line win over it."
     )
     made.add_argument(
         "--check",
@@ -52,6 +74,41 @@ def parser() -> ArgumentParser:
     add_version(made)
     made.add_class_arguments(Config, None)
     return made
+
+
+_TYPES = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "a typing.Literal": "one of "}
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong in one line, as all commands do; its base shows its own types, and values whole."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        text = re.sub(r'Parser key "([^"]*)":', r"\1:", " ".join(message.split()))
+        for theirs, ours in _TYPES.items():
+            text = text.replace(theirs, ours)
+        sys.stderr.write(
+            f"{self.prog}: error: {cut(shown(text), 500)} (all options: python -m train --help)\n"
+        )
+        raise SystemExit(2)
+
+
+class _ConfigFile(ActionConfigFile):
+    """Fills in a YAML file that has been checked; a section with nothing below it keeps what it had."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        values = expand(str(values))
+        check_yaml_file(values)
+        before = {key: cfg.get(key) for key in SECTIONS}
+        super().__call__(parser, cfg, values, option_string)
+        for key in SECTIONS:
+            holder = cfg.get(key.rpartition(".")[0]) if "." in key else cfg
+            found = cfg.get(key) if isinstance(holder, Namespace) else None
+            if found is None:
+                cfg[key] = before[key]
+            elif not isinstance(found, Namespace):
+                raise UserError(
+                    f"{values}: {key} must be a section (key: value), and is a {type(found).__name__}"
+                )
 
 
 def _formatter() -> type:
@@ -78,8 +135,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
     # Not left to jsonargparse, which prints before what is below has been said: it would not be what runs.
     printing = "--print_config" in typed
     typed = [word for word in typed if word != "--print_config"]
-    for file in _configs(typed):
-        check_yaml_file(file)
+    typed = _configs_first(typed)
+    _check_typed(typed)
     parsed = made.parse_args(typed)
     del parsed["config"]
     ranks = parsed.pop("check")
@@ -94,15 +151,46 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
         raise SystemExit(0)
     text = _dump(made, parsed)
     if printing:
-        print(text, end="")
+        print(redacted(text), end="")
         raise SystemExit(0)
     return config, text
 
 
-def _configs(typed: Sequence[str]) -> list[str]:
-    """The files that --config names, in either way of writing it."""
-    following = [file for option, file in itertools.pairwise(typed) if option == "--config"]
-    return following + [word.partition("=")[2] for word in typed if word.startswith("--config=")]
+def _configs_first(typed: Sequence[str]) -> list[str]:
+    """`typed` with each --config before all else, so that every option wins over every file."""
+    files, others = list[str](), list[str]()
+    words = iter(typed)
+    for word in words:
+        if word == "--config":
+            files += [word, *[file for file in [next(words, None)] if file is not None]]
+        else:
+            (files if word.startswith("--config=") else others).append(word)
+    return files + others
+
+
+def _check_typed(typed: Sequence[str]) -> None:
+    """Hold values to what is asked of a file: they are read as YAML, and sections from files too."""
+    option = ""
+    for word in typed:
+        name, equals, value = word.partition("=") if word.startswith("--") else (option, "=", word)
+        option = name
+        if not equals or name == "--config":
+            continue
+        if not is_text(value):
+            raise UserError(
+                f"{shown(name)} is {cut(ascii(value))}; it must be UTF-8 text without control characters"
+            )
+        if name.removeprefix("--") in SECTIONS and "{" not in value:
+            _check_section(name, value)
+        else:
+            check_yaml_value(value, name)
+
+
+def _check_section(name: str, file: str) -> None:
+    try:
+        check_yaml_file(file)
+    except UserError as error:
+        raise UserError(f"{name} takes {{key: value}} or a YAML file: {error}") from error
 
 
 def _let_the_command_line_win(parsed: Namespace, arguments: Sequence[str]) -> None:
@@ -119,6 +207,8 @@ def _expand_places(parsed: Namespace) -> None:
         place = parsed.get(key)
         if place is None:
             continue
+        if not is_text(place):
+            raise UserError(f"{key} is {cut(ascii(place))}; it must be UTF-8 text without control characters")
         if not place.strip():
             raise UserError(f"{key} is empty; give it a path or a URL, or leave it out")
         try:
@@ -140,40 +230,12 @@ def _order(config: Config) -> Literal["epoch", "windows"]:
 
 def check(config: Config) -> None:
     """Raise UserError naming the first key whose value no run can use."""
-    at_least = {
-        "data.crop_frames": (config.data.crop_frames, 1),
-        "data.workers": (config.data.workers, 0),
-        "data.prefetch": (config.data.prefetch, 1),
-        "data.max_substituted": (config.data.max_substituted, 0),
-        "data.ahead_mib": (config.data.ahead_mib, 0),
-        "data.windows.lanes": (config.data.windows.lanes, 1),
-        "data.windows.shards": (config.data.windows.shards, 1),
-        "data.storage.attempts": (config.data.storage.attempts, 1),
-        "data.storage.connections": (config.data.storage.connections, 1),
-        "batch.speakers": (config.batch.speakers, 1),
-        "batch.utterances_per_speaker": (config.batch.utterances_per_speaker, 1),
-        "augment.cache_mib": (config.augment.cache_mib, 0),
-        "schedule.every": (config.schedule.every, 1),
-        "train.log_every": (config.train.log_every, 1),
-        "validation.every": (config.validation.every, 1),
-        "validation.crops": (config.validation.crops, 0),
-        "validation.crop_frames": (config.validation.crop_frames, 1),
-        "checkpoint.every": (config.checkpoint.every, 1),
-        "checkpoint.keep": (config.checkpoint.keep, 1),
-        "train.steps": (config.train.steps, 0),
-        "train.epochs": (config.train.epochs, 0),
-        "batch.max_utterances_per_speaker": (config.batch.max_utterances_per_speaker, 1),
-    }
-    for key, (value, lowest) in at_least.items():
-        if value is not None and value < lowest:
-            raise UserError(f"{key} is {value}; it must be at least {lowest}")
+    check_values(config)
     if storage.local_path(config.run.folder) != config.run.folder:
         raise UserError(
             f"run.folder is {config.run.folder}; it must be a path of a file system, for the run's log and "
             f"lock: only its checkpoints can lie elsewhere (checkpoint.url {config.run.folder}/checkpoints)"
         )
-    if not 0 <= config.run.seed < 2**32:
-        raise UserError(f"run.seed is {config.run.seed}; it must be from 0 to {2**32 - 1}")
     if config.data.access == "cached" and config.data.cache.folder is None:
         raise UserError("data.access is cached: give data.cache.folder a folder on the node's own disk")
     if config.data.verify == "shards" and config.data.access != "cached":
@@ -188,17 +250,8 @@ def check(config: Config) -> None:
             "shards together each epoch, so that what one leaves out cannot come first in the next; set "
             "batch.leftover drop, or data.order epoch"
         )
-    for key in ("first_wait", "connect_timeout", "read_timeout"):
-        if getattr(config.data.storage, key) <= 0:
-            raise UserError(f"data.storage.{key} is {getattr(config.data.storage, key)}; it must be above 0")
-    if config.optim.weight_decay < 0:
-        raise UserError(f"optim.weight_decay is {config.optim.weight_decay}; it must not be negative")
-    if config.data.workers > 256:
-        raise UserError(f"data.workers is {config.data.workers}; it must be at most 256")
-    if config.validation.crops > 1000:
-        raise UserError(f"validation.crops is {config.validation.crops}; it must be at most 1000")
-    if config.optim.lr <= 0:
-        raise UserError(f"optim.lr is {config.optim.lr}; it must be above 0")
+    _check_products(config)
+    _check_gamma(config)
     if (config.train.steps is None) == (config.train.epochs is None):
         raise UserError(
             f"train.steps is {config.train.steps} and train.epochs is {config.train.epochs}: give exactly one"
@@ -209,19 +262,55 @@ def check(config: Config) -> None:
     _check_augment(config.augment)
 
 
+def _check_products(config: Config) -> None:
+    """What is harmless alone, and together more than a machine holds."""
+    data, batch, validation = config.data, config.batch, config.validation
+    rows = batch.speakers * batch.utterances_per_speaker
+    for what, product, most in (
+        (
+            f"validation.crops {validation.crops} of validation.crop_frames {validation.crop_frames} are "
+            "{} feature frames of each utterance",
+            validation.crops * validation.crop_frames,
+            MOST_CROP_FRAMES_OF_AN_UTTERANCE,
+        ),
+        (
+            f"batch.speakers {batch.speakers} x batch.utterances_per_speaker {batch.utterances_per_speaker} "
+            f"crops of data.crop_frames {data.crop_frames} are {{}} feature frames in a global batch",
+            rows * data.crop_frames,
+            MOST_FRAMES_OF_A_BATCH,
+        ),
+        (
+            f"data.workers {data.workers} with data.prefetch {data.prefetch} each prepare {{}} batches ahead",
+            data.workers * data.prefetch,
+            MOST_BATCHES_AHEAD,
+        ),
+    ):
+        if product > most:
+            raise UserError(f"{what.format(product)}; at most {most} can be: lower one of them")
+
+
+def _check_gamma(config: Config) -> None:
+    """A gamma above 1, as a search for the learning rate has it, must not take the rate beyond all bounds."""
+    schedule, train = config.schedule, config.train
+    length = train.epochs if schedule.unit == "epochs" else train.steps
+    if schedule.gamma <= 1 or length is None:
+        return
+    periods = length // schedule.every
+    if math.log10(config.optim.lr) + periods * math.log10(schedule.gamma) > HIGHEST_RATE_LOG10:
+        raise UserError(
+            f"schedule.gamma is {schedule.gamma}, and {periods} times over it takes the learning rate "
+            f"{config.optim.lr} beyond 1e{HIGHEST_RATE_LOG10}; lower it, or raise schedule.every"
+        )
+
+
 def _check_augment(augment: AugmentConfig) -> None:
     for kind in KINDS:
-        section = getattr(augment, kind)
-        if section.weight < 0:
-            raise UserError(f"augment.{kind}.weight is {section.weight}; it must not be negative")
-        low, high = getattr(section, "snr", (0.0, 0.0))
+        low, high = getattr(getattr(augment, kind), "snr", (0.0, 0.0))
         if low > high:
             raise UserError(f"augment.{kind}.snr is [{low}, {high}]; the lower bound comes first")
     low, high = augment.babble.clips
-    if not 1 <= low <= high:
-        raise UserError(
-            f"augment.babble.clips is [{low}, {high}]; it must be two counts from 1 up, lower first"
-        )
+    if low > high:
+        raise UserError(f"augment.babble.clips is [{low}, {high}]; the lower count comes first")
     given = {source for source in SOURCES if getattr(augment, source).url is not None}
     if augment.chained.weight > 0 and ("reverberation" not in given or not given & set(ADDITIVE)):
         raise UserError(

@@ -1,9 +1,20 @@
-"""Every option of a training run: one dataclass a section, which YAML and the command line fill."""
+"""Every option of a training run: one dataclass a section, which YAML and the command line fill.
+
+A number's bounds stand beside it, inclusive; for a list or a pair they hold for each of its numbers. They
+keep out what no run can mean, such as a number of processes that no machine bears; train/bounds.py checks
+them, and that every number is finite.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from models.options import Within
+
+_Count = Annotated[int, Within(1, 1_000_000_000)]
+_Weight = Annotated[float, Within(0, 1e6)]
+_Decibels = Annotated[tuple[float, float], Within(-100, 100)]
 
 
 @dataclass
@@ -17,7 +28,7 @@ class RunConfig:
     """
 
     folder: str = "runs/train"
-    seed: int = 0
+    seed: Annotated[int, Within(0, 2**32 - 1)] = 0
 
 
 @dataclass
@@ -30,7 +41,7 @@ class CacheConfig:
     """
 
     folder: str | None = None
-    capacity: float = 100.0
+    capacity: Annotated[float, Within(0.001, 1e6)] = 100.0
 
 
 @dataclass
@@ -42,8 +53,8 @@ class WindowsConfig:
         shards: Shards of each lane that are mixed at a time.
     """
 
-    lanes: int = 1
-    shards: int = 16
+    lanes: Annotated[int, Within(1, 65_536)] = 1
+    shards: Annotated[int, Within(1, 1_000_000)] = 16
 
 
 @dataclass
@@ -58,11 +69,11 @@ class StorageConfig:
         connections: Requests of a process that are under way at once.
     """
 
-    attempts: int = 8
-    first_wait: float = 0.25
-    connect_timeout: float = 10.0
-    read_timeout: float = 60.0
-    connections: int = 32
+    attempts: Annotated[int, Within(1, 100)] = 8
+    first_wait: Annotated[float, Within(0.001, 600)] = 0.25
+    connect_timeout: Annotated[float, Within(0.001, 3600)] = 10.0
+    read_timeout: Annotated[float, Within(0.001, 3600)] = 60.0
+    connections: Annotated[int, Within(1, 1024)] = 32
 
 
 @dataclass
@@ -89,15 +100,15 @@ class DataConfig:
     """
 
     url: str
-    crop_frames: int = 200
-    workers: int = 2
-    prefetch: int = 4
+    crop_frames: Annotated[int, Within(1, 10_000)] = 200
+    workers: Annotated[int, Within(0, 256)] = 2
+    prefetch: Annotated[int, Within(1, 256)] = 4
     access: Literal["direct", "cached"] = "direct"
     order: Literal["auto", "epoch", "windows"] = "auto"  # parse() puts one of the others for auto
     verify: Literal["none", "crops", "shards"] = "none"
     on_error: Literal["fail", "substitute"] = "fail"
-    max_substituted: float = 0.001
-    ahead_mib: int = 64
+    max_substituted: Annotated[float, Within(0, 1)] = 0.001
+    ahead_mib: Annotated[int, Within(0, 16_384)] = 64
     cache: CacheConfig = field(default_factory=CacheConfig)
     windows: WindowsConfig = field(default_factory=WindowsConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -116,9 +127,9 @@ class BatchConfig:
             speaker's utterances is used equally often.
     """
 
-    speakers: int = 200
-    utterances_per_speaker: int = 1
-    max_utterances_per_speaker: int | None = 500
+    speakers: Annotated[int, Within(1, 1_000_000)] = 200
+    utterances_per_speaker: Annotated[int, Within(1, 10_000)] = 1
+    max_utterances_per_speaker: Annotated[int | None, Within(1, 1_000_000_000)] = 500
     leftover: Literal["drop", "rollover"] = "drop"
 
 
@@ -130,7 +141,7 @@ class NoneConfig:
         weight: Relative frequency.
     """
 
-    weight: float = 1.0
+    weight: _Weight = 1.0
 
 
 @dataclass
@@ -145,7 +156,7 @@ class ReverberationConfig:
 
     url: str | None = None
     category: str | None = None
-    weight: float = 1.0
+    weight: _Weight = 1.0
 
 
 @dataclass
@@ -161,8 +172,8 @@ class NoiseConfig:
 
     url: str | None = None
     category: str | None = None
-    weight: float = 1.0
-    snr: tuple[float, float] = (0.0, 15.0)
+    weight: _Weight = 1.0
+    snr: _Decibels = (0.0, 15.0)
 
 
 @dataclass
@@ -179,9 +190,9 @@ class BabbleConfig:
 
     url: str | None = None
     category: str | None = None
-    weight: float = 1.0
-    snr: tuple[float, float] = (13.0, 20.0)
-    clips: tuple[int, int] = (3, 7)
+    weight: _Weight = 1.0
+    snr: _Decibels = (13.0, 20.0)
+    clips: Annotated[tuple[int, int], Within(1, 100)] = (3, 7)
 
 
 @dataclass
@@ -192,7 +203,7 @@ class ChainedConfig:
         weight: Relative frequency.
     """
 
-    weight: float = 0.0
+    weight: _Weight = 0.0
 
 
 @dataclass
@@ -218,8 +229,8 @@ class AugmentConfig:
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     chained: ChainedConfig = field(default_factory=ChainedConfig)
     device: Literal["workers", "model"] = "workers"
-    speed: list[float] = field(default_factory=list)
-    cache_mib: int = 256
+    speed: Annotated[list[float], Within(0.5, 2)] = field(default_factory=list)
+    cache_mib: Annotated[int, Within(0, 65_536)] = 256
 
 
 @dataclass
@@ -259,8 +270,8 @@ class OptimConfig:
     """
 
     name: Literal["adam"] = "adam"
-    lr: float = 0.001
-    weight_decay: float = 0.0
+    lr: Annotated[float, Within(1e-12, 1000)] = 0.001
+    weight_decay: Annotated[float, Within(0, 1000)] = 0.0
 
 
 @dataclass
@@ -273,8 +284,8 @@ class ScheduleConfig:
         unit: epochs or steps.
     """
 
-    gamma: float = 0.95
-    every: int = 10
+    gamma: Annotated[float, Within(0, 10)] = 0.95
+    every: _Count = 10
     unit: Literal["epochs", "steps"] = "epochs"
 
 
@@ -292,12 +303,12 @@ class TrainConfig:
         log_every: Steps between lines of metrics.jsonl.
     """
 
-    steps: int | None = None
-    epochs: int | None = None
+    steps: Annotated[int | None, Within(0, 1_000_000_000)] = None
+    epochs: Annotated[int | None, Within(0, 1_000_000)] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
-    log_every: int = 10
+    log_every: _Count = 10
 
 
 @dataclass
@@ -314,9 +325,9 @@ class ValidationConfig:
 
     trials: str | None = None
     data: str | None = None
-    every: int = 1000
-    crops: int = 0
-    crop_frames: int = 400
+    every: _Count = 1000
+    crops: Annotated[int, Within(0, 1000)] = 0
+    crop_frames: Annotated[int, Within(1, 100_000)] = 400
 
 
 @dataclass
@@ -330,8 +341,8 @@ class CheckpointConfig:
     """
 
     url: str | None = None
-    every: int = 1000
-    keep: int = 3
+    every: _Count = 1000
+    keep: Annotated[int, Within(1, 100_000)] = 3
 
 
 @dataclass

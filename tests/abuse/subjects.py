@@ -15,10 +15,10 @@ import random
 import shutil
 import tarfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import soundfile
@@ -46,6 +46,7 @@ from shard_tools.catalogue import open_catalogue
 from shard_tools.errors import exit_status
 from shard_tools.reader import Reader
 from slurm.run_folder import Attempt, Failure, Job, RunFolder
+from train.sections import Config
 
 RATE = 16000
 SPEAKERS, UTTERANCES = 4, 2
@@ -430,7 +431,8 @@ class Configuration:
     def __init__(self, folder: Path) -> None:
         text = Path(__file__).parents[2].joinpath("configs", "demo.yaml").read_text()
         self.text = text
-        self.options = _leaves(yaml.safe_load(text))
+        self.given = _leaves(yaml.safe_load(text))
+        self.options = sorted(_options(Config))
 
     def damage(self, rng: random.Random, work: Path) -> None:
         if rng.random() < 0.7:
@@ -438,8 +440,8 @@ class Configuration:
             (work / "words").write_text("[]")
             return
         (work / "c.yaml").write_text(self.text)
-        value = str(rng.choice(STRANGE_VALUES)).encode(errors="replace").decode().replace("\0", "0")
-        (work / "words").write_text(json.dumps([f"--{rng.choice(self.options)}", value]))
+        value = str(rng.choice((*STRANGE_VALUES, *STRANGE_OPTIONS)))
+        (work / "words").write_text(json.dumps([f"--{rng.choice(self.options)}={value}"]))
 
     def commands(self, work: Path) -> list[Command]:
         words = [
@@ -454,8 +456,23 @@ class Configuration:
 
     def _judge(self, outcome: Outcome) -> str | None:
         values = yaml.safe_load(outcome.out)
-        missing = [name for name in self.options if not _has(values, name)]
+        missing = [name for name in self.given if not _has(values, name)]
         return f"{missing[0]} is not in what would run" if missing else None
+
+
+STRANGE_OPTIONS = (
+    "[" * 500, "{a: " * 50, "[&a [*a]]", "{a: 1, a: 2}", "!!python/object/apply:os.system [true]", "1:1:1",
+    "0x" + "f" * 5000, "1e-400", "2001-13-45", "!!int x", "{? [1] : 2}", "{null: 1}", "c.yaml",
+    "/dev/zero", "~nobody-here/x",
+)  # fmt: skip
+
+
+def _options(section: type, prefix: str = "") -> Iterator[str]:
+    """Every option of the configuration, sections too."""
+    for name, hint in get_type_hints(section).items():
+        yield prefix + name
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield from _options(hint, f"{prefix}{name}.")
 
 
 def _leaves(section: dict[str, Any], prefix: str = "") -> list[str]:

@@ -37,7 +37,7 @@ def test_every_network_builds_and_says_its_size(name: str) -> None:
         (
             "tdnn",
             {"embedding_size": 0},
-            "option 'embedding_size' is 0, it must be a whole number (int) of at least 1",
+            "option 'embedding_size' is 0, it must be a whole number (int) from 1 to 8192",
         ),
         ("tdnn", {"embedding_size": None}, "option 'embedding_size' is None (NoneType)"),
     ],

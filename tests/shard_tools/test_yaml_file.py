@@ -23,7 +23,7 @@ from shard_tools.yaml_file import check_yaml_file, check_yaml_value
         (b"# nothing\n", "the file is empty"),
         (b"a: 1\n---\nb: 1\n", "line 2: a second document"),
         (b"a: !!python/name:os.system\n", "line 1: the tag tag:yaml.org,2002:python/name:os.system"),
-        (b"a: &x data\n*x : 1\n", "line 2: the alias *x stands for a key"),
+        (b"a: &x data\n*x : 1\n", "line 2: an alias stands for a key"),
         (b"a: 1\n? [b]\n: 1\n", "line 2: a list or mapping stands for a key"),
         (b"a: &x [*x]\n", "line 1: the alias *x stands before"),
         (b"a: *x\n", "line 1: the alias *x stands before"),
@@ -65,7 +65,7 @@ def test_anchors_and_merge_keys_are_taken(tmp_path):
 
 @pytest.mark.parametrize("text", ["9" * 5000, "[" * 5000, "{a: 1, a: 2}", "[&x [*x]]"])
 def test_what_no_typed_value_can_be(text):
-    with pytest.raises(UserError, match="^--data.workers: "):
+    with pytest.raises(UserError, match=r"^--data\.workers: "):
         check_yaml_value(text, "--data.workers")
 
 

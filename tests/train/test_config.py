@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
+from typing import Annotated, get_origin, get_type_hints
 
 import pytest
 import yaml
 
+from models.options import ModelError, Within
+from models.registry import build_network, network_names
 from shard_tools.errors import UserError
 from train.config import parse
+from train.losses import build_loss, loss_names
 from train.plan.base import check_shared
+from train.sections import Config
 
 REQUIRED = ["--data.url", "shards", "--train.steps", "10"]
 
@@ -52,10 +60,10 @@ def test_unknown_and_ill_typed_keys_are_named(arguments, words, capsys):
     with pytest.raises(SystemExit) as stop:
         parse([*REQUIRED, *arguments])
     assert stop.value.code == 2
-    message = capsys.readouterr().err.splitlines()
-    shown = " ".join(message[next(i for i, line in enumerate(message) if line.startswith("error:")) :])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("train: error: ")
     for word in words:
-        assert word in shown
+        assert word in line
 
 
 def test_an_unknown_key_in_yaml_is_named(tmp_path, capsys):
@@ -80,7 +88,7 @@ def test_a_missing_url_is_named(capsys):
             r"run.folder is s3://b/run; .* \(checkpoint.url s3://b/run/checkpoints\)",
         ),
         (["--run.folder", "file:///run"], "it must be a path of a file system"),
-        (["--data.crop_frames", "0"], r"data\.crop_frames is 0; it must be at least 1"),
+        (["--data.crop_frames", "0"], r"data\.crop_frames is 0; it must be from 1 to 10000"),
         (["--run.seed", "-1"], r"run\.seed is -1"),
         (["--optim.lr", "0"], r"optim\.lr is 0"),
         (["--train.epochs", "2"], r"train\.steps is 10 and train\.epochs is 2: give exactly one"),
@@ -166,9 +174,23 @@ def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
             "checkpoint.url is $ABSENT_HERE/x: the environment variable",
         ),
         (["--train.epochs", "3"], "give exactly one"),
-        (["--data.workers", "100000"], "data.workers is 100000; it must be at most 256"),
-        (["--validation.crops", "100000000"], "validation.crops is 100000000; it must be at most 1000"),
-        (["--optim.weight_decay", "-1"], "optim.weight_decay is -1.0; it must not be negative"),
+        (["--data.workers", "100000"], "data.workers is 100000; it must be from 0 to 256"),
+        (["--validation.crops", "100000000"], "validation.crops is 100000000; it must be from 0 to 1000"),
+        (["--data.cache.capacity", "1e300"], "data.cache.capacity is 1e+300; it must be from"),
+        (["--augment.noise.snr", "[0, .inf]"], "augment.noise.snr is [0.0, inf]; each number in it must be"),
+        (["--augment.speed", "[.nan]"], "augment.speed is [nan]; each number in it must be from 0.5 to 2"),
+        (["--run.seed", "4294967296"], "run.seed is 4294967296; it must be from 0 to 4294967295"),
+        (["--validation.crops", "1000"], "1000 of validation.crop_frames 400 are 400000 feature frames"),
+        (["--batch.speakers", "1000000"], "are 200000000 feature frames in a global batch"),
+        (["--data.workers", "256", "--data.prefetch", "256"], "prepare 65536 batches ahead"),
+        (["--schedule.gamma", "10", "--schedule.unit", "steps", "--schedule.every", "1"], "beyond 1e6"),
+        (["--optim", "{weight_decay: null}"], "optim.weight_decay is null; give it a value, or leave"),
+        (["--data.workers", "9" * 5000], "--data.workers: a number of 5000 digits"),
+        (["--model.options", "[" * 500], "--model.options: nested more than 32 deep"),
+        (["--optim", "/dev/zero"], "--optim takes {key: value} or a YAML file: /dev/zero: there is no such"),
+        (["--data.url", "a\0b"], "it must be UTF-8 text without control characters"),
+        (["--data.url", "a\udcff"], "it must be UTF-8 text without control characters"),
+        (["--optim.weight_decay", "-1"], "optim.weight_decay is -1.0; it must be from 0 to 1000"),
     ],
 )
 def test_places_and_lengths_that_cannot_be_are_refused(arguments, message):
@@ -187,3 +209,90 @@ def test_version_is_printed(capsys):
     with pytest.raises(SystemExit):
         parse(["--version"])
     assert capsys.readouterr().out.startswith("voxshard ")
+
+
+def _numbers(section, prefix=""):
+    for name, hint in get_type_hints(section, include_extras=True).items():
+        if is_dataclass(hint):
+            yield from _numbers(hint, f"{prefix}{name}.")
+        elif re.search(r"\b(int|float)\b", str(hint)):
+            yield prefix + name, hint
+
+
+@pytest.mark.parametrize(("key", "hint"), list(_numbers(Config)))
+def test_every_number_has_bounds_beside_it(key, hint):
+    assert get_origin(hint) is Annotated, key
+    (bounds,) = hint.__metadata__
+    assert isinstance(bounds, Within)
+    assert all(map(math.isfinite, (bounds.low, bounds.high)))
+
+
+@pytest.mark.parametrize(
+    "build", [build_network, partial(build_loss, embedding_size=4, speakers=2, utterances_per_speaker=2)]
+)
+@pytest.mark.parametrize("number", [10**9, -(10**9), math.nan, math.inf, 10**400])
+def test_every_number_among_the_options_of_networks_and_losses_has_bounds(build, number):
+    for name in network_names() if build is build_network else loss_names():
+        valid = re.findall(r"\w+", _refusal(build, name, {"?": 1}).partition("options:")[2])
+        for option in valid:
+            if valid != ["none", "at", "all"]:
+                assert len(_refusal(build, name, {option: number})) < 300
+
+
+def _refusal(build, name, options):
+    with pytest.raises(ModelError) as raised:
+        build(name, options)
+    return str(raised.value)
+
+
+def test_an_empty_section_has_its_defaults(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("data: {url: there}\ntrain: {steps: 3}\nloss:\naugment:\n  noise:\nbatch:\n")
+    config, _ = parse(["--batch.speakers", "4", "--config", str(file)])
+    assert (config.loss.name, config.augment.noise.weight, config.batch.speakers) == ("aamsoftmax", 1.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("checkpoint: [{every: 3}]", "checkpoint"),
+        ("augment: {noise: 3}", "augment.noise"),
+        ("data: {url: null}", "data.url"),
+        ('data: {url: "a\\0b"}', "data.url"),
+        ("data: {url: x, prefetch: null}", "data.prefetch is null"),
+        ("data: {url: x}\ndata: {url: x}", "stands in line 1 already"),
+    ],
+)
+def test_one_line_names_what_is_wrong_in_a_file(tmp_path, capsys, text, said):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises((UserError, SystemExit)) as raised:
+        parse(["--config", str(file), "--train.steps", "1"])
+    line = capsys.readouterr().err.rstrip() or str(raised.value)
+    assert said in line
+    assert "\n" not in line
+
+
+def test_each_file_is_checked_and_options_are_written_out(tmp_path, capsys):
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text("data: {url: there}\n")
+    bad.write_text("optim: {lr: 1}\noptim: {lr: 2}\n")
+    with pytest.raises(UserError, match=r"bad\.yaml, line 2"):
+        parse(["--config", str(good), f"--config={bad}"])
+    with pytest.raises(UserError, match=r"bad\.yaml, line 2"):
+        parse([*REQUIRED, "--optim", str(bad)])
+    with pytest.raises(SystemExit):
+        parse(["--conf", str(bad)])
+    assert "unrecognized arguments: --conf" in capsys.readouterr().err
+
+
+def test_a_configuration_file_may_lie_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.yaml").write_text("data: {url: there}\ntrain: {steps: 3}\n")
+    assert parse(["--config=~/x.yaml"])[0].train.steps == 3
+
+
+def test_credentials_are_not_printed(capsys):
+    with pytest.raises(SystemExit):
+        parse([*REQUIRED, "--augment.noise.url", "https://user:secret@host/x", "--print_config"])
+    assert "secret" not in capsys.readouterr().out

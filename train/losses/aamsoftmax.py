@@ -38,7 +38,7 @@ class AAMSoftmax(SpeakerLoss):
         utterances_per_speaker: int,
         *,
         margin: Annotated[float, Within(0, math.pi / 2)] = 0.3,
-        scale: Annotated[float, Within(1e-3)] = 15.0,
+        scale: Annotated[float, Within(1e-3, 1000)] = 15.0,
         easy_margin: bool = False,
     ) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ class AMSoftmax(SpeakerLoss):
         utterances_per_speaker: int,
         *,
         margin: Annotated[float, Within(0, 2)] = 0.3,
-        scale: Annotated[float, Within(1e-3)] = 15.0,
+        scale: Annotated[float, Within(1e-3, 1000)] = 15.0,
     ) -> None:
         super().__init__()
         self.margin = margin

@@ -40,8 +40,8 @@ class AngularPrototypical(SpeakerLoss):
         speakers: int,
         utterances_per_speaker: int,
         *,
-        init_w: Annotated[float, Within(_LEAST_SCALE)] = 10.0,
-        init_b: float = -5.0,
+        init_w: Annotated[float, Within(_LEAST_SCALE, 1000)] = 10.0,
+        init_b: Annotated[float, Within(-1000, 1000)] = -5.0,
     ) -> None:
         super().__init__()
         if utterances_per_speaker < 2:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shard_tools.text import redacted
 from slurm import scheduler, train_config
 from slurm.errors import SlurmError
 from slurm.job import TrainingJob
 from slurm.node import Training
-from slurm.resources import Resources
+from slurm.resources import Resources, refuse_control
 from slurm.run_folder import Job, RunFolder
 from slurm.scheduler import Queued
 from slurm.submit import python_of
@@ -55,9 +56,19 @@ class Launch:
         )  # fmt: skip
 
 
-def prepare(config: str, overrides: Sequence[str]) -> Launch:
-    """Raises SlurmError with the training's own words where the configuration is refused."""
-    text, values = train_config.complete(config, overrides)
+def prepare(config: str, overrides: Sequence[str], resources: Resources) -> Launch:
+    """Raises SlurmError with the training's own words where the configuration is refused.
+
+    Credentials are refused too: a job's files would keep them for all to read.
+    """
+    for word in overrides:
+        if redacted(word) != word:
+            raise SlurmError(
+                f"{redacted(word)} holds credentials, which the job's files would keep: give them by AWS's "
+                "environment or files"
+            )
+        refuse_control("an option of the training", word)
+    text, values = train_config.complete(config, overrides, resources.nodes * resources.ranks)
     folder = RunFolder(train_config.run_folder(values))
     frozen = folder.jobs_path / f"{time.strftime('%Y%m%d-%H%M%S')}.yaml"
     return Launch(folder, text, values, frozen)

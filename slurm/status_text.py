@@ -271,4 +271,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    return time.strftime("%m-%d %H:%M:%S", time.localtime(seconds))
+    try:
+        return time.strftime("%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):  # no time that a clock can show
+        return "?"

@@ -124,6 +124,8 @@ def refuse_control(name: str, text: object) -> None:
 def _converted(name: str, value: Any, kind: Any, origin: str) -> Any:
     if value is None or value in ("", "null", "~"):
         return None
+    for each in value if isinstance(value, (list, tuple)) else [value]:
+        refuse_control(f"{origin}: {name}", each)
     if name == "time":
         return minutes(value, origin)
     if isinstance(value, dict) or (isinstance(value, (list, tuple)) and name not in ("setup", "sbatch")):

@@ -95,6 +95,13 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class _Lock:
+    """What is of interest here of the training's lock."""
+
+    since: Time
+
+
+@dataclass(frozen=True)
 class _State:
     """state.json, as the training writes it."""
 
@@ -129,6 +136,18 @@ class RunFolder:
 
     def saved_step(self) -> int:
         return int(self.state().get("saved_step", 0))
+
+    def began(self) -> float:
+        """When the training was started last, in seconds since 1970, as its lock says; 0 where nothing does.
+
+        What failed before was mended, or may have been.
+        """
+        try:
+            data = (self.path / "lock").read_bytes()
+        except OSError:
+            return 0.0
+        found = self._decoded(data, _Lock, "lock")
+        return found.since if found is not None else 0.0
 
     def metrics(self, group: str, last_bytes: int | None = None) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl of a group (train, validation), oldest first; of the file's end alone

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from shard_tools.text import counted, shown
 from slurm import scheduler
 from slurm.errors import SlurmError
+from slurm.evaluations import newest_evaluation
 from slurm.first_cause import first_cause
 from slurm.run_state import Queue
 from slurm.runs import DEFAULT, find_runs, shown_path
@@ -33,6 +34,9 @@ examples:
   python -m slurm status runs/sweep --watch 30
   python -m slurm status --json | jq -r '.[] | select(.state == "failed") | .run'
 """
+
+
+_LONGEST = 1000  # characters of a line: a record may hold anything
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -85,11 +89,12 @@ def _text(arguments: argparse.Namespace) -> str:
         cause = None
         if rows[0].state in ("failed", "lost", "waiting"):
             cause = first_cause(seen[0].folder, seen[0].main, seen[0].attempt)
-        text = block(rows[0], seen[0].attempts, cause, now)
+        text = block(rows[0], seen[0].attempts, cause, now, newest_evaluation(seen[0].folder))
     else:
         text = table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
     damaged = [line for each in seen for line in _damaged(each)]
-    return shown("\n\n".join(filter(None, [text, "\n".join(damaged), trouble])))
+    whole = shown("\n\n".join(filter(None, [text, "\n".join(damaged), trouble])))
+    return "\n".join(line[:_LONGEST] for line in whole.split("\n"))
 
 
 def _damaged(seen: Seen) -> list[str]:

@@ -108,13 +108,22 @@ class Evaluation:
         return sbatch_file([self._task()], jobs, asked, name=self._name(), after=self._waits())
 
     def _task(self) -> CommandJob:
-        return CommandJob((python_of(self.resources), "-m", "eval", self.target, *self.more))
+        python = python_of(self.resources)
+        command = (python, "-m", "eval", self.target, *self.more)
+        if self._local and self.after:
+            command = (python, "-m", "slurm.wait_local", self.after, str(self.folder.path), *command)
+        return CommandJob(command)
+
+    @property
+    def _local(self) -> bool:
+        return self.resources.cluster == "local"
 
     def _name(self) -> str:
         return self.name or f"{self.folder.path.name}-eval"
 
     def _waits(self) -> After | None:
-        return After(self.after) if self.after else None
+        """What SLURM sees to; on this machine the task itself waits."""
+        return After(self.after) if self.after and not self._local else None
 
 
 def require_validation(values: Mapping[str, Any], name: str, remedy: str) -> None:

@@ -16,7 +16,7 @@ from slurm.node import Training
 from slurm.resources import Resources, refuse_control
 from slurm.run_folder import Job, RunFolder
 from slurm.scheduler import Queued
-from slurm.submit import python_of
+from slurm.submit import python_of, refuse_place
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def prepare(config: str, overrides: Sequence[str], resources: Resources) -> Laun
         refuse_control("an option of the training", word)
     text, values = train_config.complete(config, overrides, resources.nodes * resources.ranks)
     folder = RunFolder(train_config.run_folder(values))
+    refuse_place(folder.path)
     frozen = folder.jobs_path / f"{time.strftime('%Y%m%d-%H%M%S')}.yaml"
     return Launch(folder, text, values, frozen)
 

@@ -102,6 +102,16 @@ def sbatch_file(
     return f"{_NOT_TO_BE_SENT}\n{text.strip()}\n"
 
 
+def refuse_place(folder: Path) -> None:
+    """Raise SlurmError for a folder whose path would be another one in a script."""
+    refuse_control("the run folder's path", str(folder))
+    if "%" in str(folder):
+        raise SlurmError(
+            f"the run folder {folder} has a % in its path, which SLURM and submitit read as a number to put "
+            "in: give a folder without"
+        )
+
+
 def log_pattern(folder: Path, job: str) -> str:
     """Where the tasks of a job print: one file a node, under a pattern of paths."""
     return str(folder / f"{job}_*_log.out")
@@ -112,7 +122,7 @@ def _executor(
 ) -> submitit.AutoExecutor:
     cluster = resources.cluster
     refuse_control("the job's name", name)
-    refuse_control("the run folder's path", str(folder))
+    refuse_place(folder)
     resources.check()
     if cluster == "slurm" and (shutil.which("sbatch") is None or shutil.which("srun") is None):
         raise SlurmError(

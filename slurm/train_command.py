@@ -16,7 +16,7 @@ from slurm.launch import Launch, prepare, print_files, refuse_second, with_cpus
 from slurm.resources import Resources
 from slurm.run_folder import RunFolder
 from slurm.runs import shown_path
-from slurm.submit import check_chain, log_pattern, sbatch_file, submit
+from slurm.submit import log_pattern, sbatch_file, submit
 
 _TRAIN = """\
 examples:
@@ -100,7 +100,6 @@ def _resume(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
 def _launch(arguments: argparse.Namespace, launch: Launch, config: str, resources: Resources) -> int:
     folder = launch.folder
     if arguments.then_eval:
-        check_chain(resources)
         require_validation(
             launch.values, config, "set validation.trials and validation.data, or leave out --then-eval"
         )

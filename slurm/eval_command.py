@@ -14,7 +14,7 @@ import yaml
 from slurm import resources as options
 from slurm.errors import SlurmError
 from slurm.job import CommandJob
-from slurm.launch import in_full, print_files
+from slurm.launch import in_full, print_files, refuse_secrets
 from slurm.resources import Resources
 from slurm.run_folder import Job, RunFolder
 from slurm.runs import shown_path
@@ -50,6 +50,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     resources = options.from_options(arguments)
+    refuse_secrets([arguments.checkpoint, *rest])
     target = in_full(arguments.checkpoint)
     if arguments.which and Path(target).is_file():
         raise SlurmError(

@@ -59,15 +59,9 @@ class Launch:
 def prepare(config: str, overrides: Sequence[str], resources: Resources) -> Launch:
     """Raises SlurmError with the training's own words where the configuration is refused.
 
-    Credentials are refused too: a job's files would keep them for all to read.
+    Credentials are refused too.
     """
-    for word in overrides:
-        if redacted(word) != word:
-            raise SlurmError(
-                f"{redacted(word)} holds credentials, which the job's files would keep: give them by AWS's "
-                "environment or files"
-            )
-        refuse_control("an option of the training", word)
+    refuse_secrets(overrides)
     text, values = train_config.complete(config, overrides, resources.nodes * resources.ranks)
     folder = RunFolder(train_config.run_folder(values))
     refuse_place(folder.path)
@@ -96,6 +90,20 @@ def refuse_second(folder: RunFolder, kinds: Sequence[str], remedy: str) -> None:
             f"{folder.path} already has job {job.job} ({job.state}): python -m slurm cancel {folder.path}, "
             f"or {remedy}"
         )
+
+
+def refuse_secrets(words: Iterable[str]) -> None:
+    """Raise SlurmError for credentials in URLs, which a job's files would keep for all to read.
+
+    And for control characters, which no option of ours has.
+    """
+    for word in words:
+        if redacted(word) != word:
+            raise SlurmError(
+                f"{redacted(word)} holds credentials, which the job's files would keep: give them by AWS's "
+                "environment or files"
+            )
+        refuse_control("an option of the job's command", word)
 
 
 def in_full(place: str) -> str:

@@ -60,6 +60,24 @@ def test_what_cannot_run_is_refused_and_leaves_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", "https://user:secret@host/c.pt", "--", "--out", "out"],
+        ["eval", "c.pt", "--", "--data", "https://host/x?X-Amz-Signature=secret", "--out", "out"],
+        ["shards", ".", "https://user:secret@host/x", "--parts", "2"],
+        ["shards", ".", "out", "--parts", "2", "--", "--list", "https://user:secret@host/l.txt"],
+    ],
+)
+def test_credentials_do_not_reach_a_jobs_files(fake, tmp_path, capsys, words):
+    (tmp_path / "c.pt").touch()
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert "holds credentials" in error
+    assert "secret" not in error
+    assert fake.files() == []
+
+
 def test_a_finished_run_takes_no_nodes(fake, config, tmp_path, capsys):
     folder = tmp_path / "runs/first"
     folder.mkdir(parents=True)

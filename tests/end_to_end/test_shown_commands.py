@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import runpy
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,6 +194,9 @@ def test_it_is_taken(place: str, command: str) -> None:
         assert rest[at + 1] == "train", command
         each = rest[rest.index("--nproc-per-node") + 1]
         check_training(rest[at + 2 :], int(each) if each.isdigit() else 1, command)
+    elif program == "python" and rest[0].endswith(".py"):
+        script = runpy.run_path(str(REPO / rest[0]))
+        accept(lambda: script["parser"]().parse_args(rest[1:]), command)
     elif program == "python":
         assert rest[0] == "-m", command
         check_module(rest[1], rest[2:], command)

@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from shard_tools.errors import exit_status
+from shard_tools.version import add_version
 from slurm import (
     cancel_command,
     eval_command,
@@ -16,7 +18,6 @@ from slurm import (
     sweep_command,
     train_command,
 )
-from slurm.errors import SlurmError
 
 COMMANDS = (
     train_command,
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(made)
     commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in COMMANDS:
         module.add_to(commands)
@@ -58,18 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own, rest = given, []
     if "--" in given:  # what follows is for the command that the job runs
         own, rest = given[: given.index("--")], given[given.index("--") + 1 :]
-    options = parser().parse_args(own)
-    try:
+
+    def command() -> int:
+        options = parser().parse_args(own)
         return int(options.run(options, rest))
-    except SlurmError as error:
-        print(f"slurm: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("slurm: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `| head`
-        sys.stderr.close()
-        return 0
+
+    return exit_status(command, program="slurm")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import yaml
 from slurm import resources as options
 from slurm.errors import SlurmError
 from slurm.job import CommandJob
-from slurm.launch import in_full, print_files
+from slurm.launch import in_full, print_files, refuse_secrets
 from slurm.resources import Resources
 from slurm.run_folder import Job, RunFolder
 from slurm.runs import shown_path
@@ -50,6 +50,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     resources = options.from_options(arguments)
+    refuse_secrets([arguments.checkpoint, *rest])
     target = in_full(arguments.checkpoint)
     if arguments.which and Path(target).is_file():
         raise SlurmError(
@@ -108,13 +109,22 @@ class Evaluation:
         return sbatch_file([self._task()], jobs, asked, name=self._name(), after=self._waits())
 
     def _task(self) -> CommandJob:
-        return CommandJob((python_of(self.resources), "-m", "eval", self.target, *self.more))
+        python = python_of(self.resources)
+        command = (python, "-m", "eval", self.target, *self.more)
+        if self._local and self.after:
+            command = (python, "-m", "slurm.wait_local", self.after, str(self.folder.path), *command)
+        return CommandJob(command)
+
+    @property
+    def _local(self) -> bool:
+        return self.resources.cluster == "local"
 
     def _name(self) -> str:
         return self.name or f"{self.folder.path.name}-eval"
 
     def _waits(self) -> After | None:
-        return After(self.after) if self.after else None
+        """What SLURM sees to; on this machine the task itself waits."""
+        return After(self.after) if self.after and not self._local else None
 
 
 def require_validation(values: Mapping[str, Any], name: str, remedy: str) -> None:

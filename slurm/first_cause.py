@@ -102,7 +102,8 @@ def _last_start(path: Path) -> str:
 
 def _without_attempt(folder: RunFolder) -> FirstCause | None:
     """Of the newest start by hand: those of its ranks come together."""
-    found = [each for each in folder.failures() if each.attempt is None]
+    began = folder.began()
+    found = [each for each in folder.failures() if each.attempt is None and each.time >= began]
     newest = max((each.time for each in found), default=0.0)
     found = [each for each in found if each.time >= newest - _TOGETHER_S]
     return _of(found[0]) if found else None

@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shard_tools.text import redacted
 from slurm import scheduler, train_config
 from slurm.errors import SlurmError
 from slurm.job import TrainingJob
 from slurm.node import Training
-from slurm.resources import Resources
+from slurm.resources import Resources, refuse_control
 from slurm.run_folder import Job, RunFolder
 from slurm.scheduler import Queued
-from slurm.submit import python_of
+from slurm.submit import python_of, refuse_place
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,15 @@ class Launch:
         )  # fmt: skip
 
 
-def prepare(config: str, overrides: Sequence[str]) -> Launch:
-    """Raises SlurmError with the training's own words where the configuration is refused."""
-    text, values = train_config.complete(config, overrides)
+def prepare(config: str, overrides: Sequence[str], resources: Resources) -> Launch:
+    """Raises SlurmError with the training's own words where the configuration is refused.
+
+    Credentials are refused too.
+    """
+    refuse_secrets(overrides)
+    text, values = train_config.complete(config, overrides, resources.nodes * resources.ranks)
     folder = RunFolder(train_config.run_folder(values))
+    refuse_place(folder.path)
     frozen = folder.jobs_path / f"{time.strftime('%Y%m%d-%H%M%S')}.yaml"
     return Launch(folder, text, values, frozen)
 
@@ -84,6 +90,20 @@ def refuse_second(folder: RunFolder, kinds: Sequence[str], remedy: str) -> None:
             f"{folder.path} already has job {job.job} ({job.state}): python -m slurm cancel {folder.path}, "
             f"or {remedy}"
         )
+
+
+def refuse_secrets(words: Iterable[str]) -> None:
+    """Raise SlurmError for credentials in URLs, which a job's files would keep for all to read.
+
+    And for control characters, which no option of ours has.
+    """
+    for word in words:
+        if redacted(word) != word:
+            raise SlurmError(
+                f"{redacted(word)} holds credentials, which the job's files would keep: give them by AWS's "
+                "environment or files"
+            )
+        refuse_control("an option of the job's command", word)
 
 
 def in_full(place: str) -> str:

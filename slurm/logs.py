@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shard_tools.text import shown
 from slurm.run_folder import Job
 
 _BLOCK = 1 << 16  # bytes
@@ -54,8 +55,11 @@ def unfinished(path: Path, end: int) -> str:
 
 
 def printable(line: bytes) -> str:
-    """The line as a terminal would show it in the end: progress bars overwrite themselves."""
-    return line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
+    """The line as a terminal would show it in the end: progress bars overwrite themselves.
+
+    What else would act on the terminal is escaped, and credentials are taken out.
+    """
+    return shown(line.decode(errors="replace").rstrip("\r").rpartition("\r")[2])
 
 
 @dataclass

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shard_tools.text import shown
 from slurm.errors import SlurmError
 from slurm.first_cause import FirstCause, attempts_of, first_cause
 from slurm.logs import Follower, node_logs, tail, unfinished
@@ -146,7 +147,7 @@ def _files(folder: RunFolder, job: Job | None, node: int | None) -> dict[Path, i
 def _set_off(cause: FirstCause) -> str:
     head = cause_head(cause)
     rule = "=" * _RULE
-    return "\n".join([rule, head[0].upper() + head[1:], "", cause.text.rstrip(), rule, ""])
+    return shown("\n".join([rule, head[0].upper() + head[1:], "", cause.text.rstrip(), rule, ""]))
 
 
 def _nothing_yet(folder: RunFolder, job: Job | None, look: _Look, node: int | None) -> str:
@@ -161,7 +162,7 @@ def _follow(
     folder: RunFolder, job: Job | None, arguments: argparse.Namespace, follower: Follower, look: _Look
 ) -> int:
     """Show what is added until the job is over. Returns 0 when it is done, 1 when it ended otherwise."""
-    shown, asked = look.cause, time.monotonic()
+    told, asked = look.cause, time.monotonic()
     files: dict[Path, int | None] = {}
     while True:
         files |= _files(folder, job, arguments.node)
@@ -181,8 +182,8 @@ def _follow(
             print(f"-- job {job.job if job else ''} takes over")
         before, look = look, _look(folder, job)
         if look.state != before.state and not look.over:
-            print(f"-- {look.state}{f': {look.note}' if look.note else ''}")
-    if look.cause is not None and look.cause != shown:
+            print(shown(f"-- {look.state}{f': {look.note}' if look.note else ''}"))
+    if look.cause is not None and look.cause != told:
         print("\n" + _set_off(look.cause))
     name = shown_path(folder.path)
     print(f"-- {name}: {look.state or 'over'}; {_summary(look.row)}next: {next_commands(look.row)[-1]}")

@@ -299,8 +299,10 @@ def _start_again(place: Place, folder: RunFolder, outcome: Outcome, why: str, *,
         _say(place, f"{why}; requeueing job {place.shown}, which goes on from step {step}")
         scheduler.put_back(place.shown)
     except SlurmError as error:
-        _say(place, f"{error}; {again}")
-        if taken and not isinstance(error, scheduler.NotRequeued):
+        if not taken or isinstance(error, scheduler.NotRequeued):
+            _say(place, f"{error}; {again}")
+        else:
+            _say(place, f"{error}: where it was preempted or requeued it comes back by itself")
             time.sleep(GRACE_S)  # SLURM requeues a preempted job by itself, if its tasks are there at the end
     return STOPPED
 

@@ -11,6 +11,9 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from shard_tools.errors import UserError
+from shard_tools.text import has_control
+from shard_tools.yaml_file import check_yaml_file
 from slurm.errors import SlurmError
 
 SITE_VARIABLE = "VOXSHARD_SITE"  # names a site's file, so that nobody has to type --site
@@ -53,10 +56,13 @@ class Resources:
 
     def check(self) -> None:
         """Raise SlurmError naming the first option that cannot be."""
-        for name in ("nodes", "time", "tries", "signal_delay", "ranks_per_node", "cpus_per_task"):
+        for name, most in _MOST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SlurmError(f"--{name.replace('_', '-')} is {value}: give at least 1")
+            if value is not None and not 1 <= value <= most:  # NaN is not
+                raise SlurmError(f"--{name.replace('_', '-')} is {value:g}: give 1 to {most:,}")
+        for name, value in asdict(self).items():
+            for text in value if isinstance(value, tuple) else [value]:
+                refuse_control(f"--{name.replace('_', '-')}", text)
         if self.cluster not in ("slurm", "local", "debug"):
             raise SlurmError(f"--cluster is {self.cluster!r}: give slurm, local or debug")
         if self.cluster != "slurm" and self.nodes > 1:
@@ -95,12 +101,38 @@ class Resources:
         return replace(self, **taken)
 
 
+_MOST = {
+    "nodes": 100_000,
+    "gpus_per_node": 1024,
+    "ranks_per_node": 4096,
+    "cpus_per_task": 65_536,
+    "mem": 1_000_000,  # GiB
+    "time": 10 * 366 * 1440,  # minutes
+    "tries": 1000,
+    "signal_delay": 86_400,  # seconds
+}
+
+
+def refuse_control(name: str, text: object) -> None:
+    """Raise SlurmError for text that would not stay on its line of a script: bash would run the next one."""
+    if isinstance(text, str) and has_control(text):
+        raise SlurmError(
+            f"{name} holds a line end or another control character: {text[:100]!r}; leave it out"
+        )
+
+
 def _converted(name: str, value: Any, kind: Any, origin: str) -> Any:
     if value is None or value in ("", "null", "~"):
         return None
+    for each in value if isinstance(value, (list, tuple)) else [value]:
+        refuse_control(f"{origin}: {name}", each)
     if name == "time":
         return minutes(value, origin)
+    if isinstance(value, dict) or (isinstance(value, (list, tuple)) and name not in ("setup", "sbatch")):
+        raise SlurmError(f"{origin}: {name} is {str(value)[:100]!r}: give one value")
     if name in ("setup", "sbatch"):
+        if not all(isinstance(each, str) for each in ([value] if isinstance(value, str) else value)):
+            raise SlurmError(f"{origin}: {name} is {str(value)[:100]!r}: give lines of text")
         return tuple(str(each) for each in ([value] if isinstance(value, str) else value))
     wanted = next(each for each in (int, float, str) if each is kind or each in getattr(kind, "__args__", ()))
     try:
@@ -108,7 +140,7 @@ def _converted(name: str, value: Any, kind: Any, origin: str) -> Any:
             raise ValueError
         return wanted(value)
     except (TypeError, ValueError):
-        raise SlurmError(f"{origin}: {name} is {value!r}, not {_NAMES[wanted]}") from None
+        raise SlurmError(f"{origin}: {name} is {str(value)[:100]!r}, not {_NAMES[wanted]}") from None
 
 
 _NAMES = {int: "a whole number", float: "a number", str: "text"}
@@ -116,7 +148,7 @@ _NAMES = {int: "a whole number", float: "a number", str: "text"}
 
 def minutes(value: Any, origin: str) -> int:
     """Minutes of SLURM's ways to write a time: 90, 24:00:00, 1-12:00:00, 1-12; seconds are rounded up."""
-    text = str(value).strip()
+    text = str(value).strip()[:100]
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if not found:
         raise SlurmError(f"{origin}: time is {text!r}: give minutes, H:MM:SS or D-HH:MM:SS")
@@ -137,15 +169,11 @@ def read_site(path: str | None) -> tuple[Resources, str | None]:
     if path is None:
         return Resources(), None
     try:
-        with open(path, encoding="utf-8") as file:
-            # Text alone: YAML itself takes 24:00:00 for a number of seconds.
-            values = yaml.load(file, yaml.BaseLoader) or {}
-    except OSError as error:
-        raise SlurmError(
-            f"{path} cannot be read ({error.strerror}): check --site or {SITE_VARIABLE}"
-        ) from None
-    except yaml.YAMLError as error:
-        raise SlurmError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        text = check_yaml_file(path)
+    except UserError as error:
+        raise SlurmError(f"{error} (from --site or {SITE_VARIABLE})") from None
+    # Text alone: YAML itself takes 24:00:00 for a number of seconds.
+    values = yaml.load(text, yaml.BaseLoader) or {}
     if not isinstance(values, dict):
         raise SlurmError(f"{path}: give one `option: value` a line")
     return Resources().updated(values, path), path

@@ -13,13 +13,21 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+from shard_tools.records import RecordError, at_least, convert, decode, within
 from slurm.errors import SlurmError
 
 _CHUNK = 1 << 20  # bytes
+_KEPT_FAILURES = 50  # files; those of many starts would pile up
+
+Kind = TypeVar("Kind")
+# Seconds since 1970, up to the year 3000: what a clock can show.
+Time = Annotated[float, within(0, 32_503_680_000)]
+Whole = Annotated[int, within(0, 2**53)]
 
 
 @dataclass(frozen=True)
@@ -33,20 +41,23 @@ class Job:
 
     job: str
     kind: str
-    nodes: int
-    ranks_per_node: int
+    nodes: Annotated[int, at_least(1)]
+    ranks_per_node: Annotated[int, at_least(1)]
     logs: str
     cluster: str = "slurm"
     config: str | None = None
     overrides: tuple[str, ...] = ()
     resources: dict[str, Any] = field(default_factory=dict)
     after: str | None = None
-    submitted: float = field(default_factory=time.time)  # seconds since 1970
+    submitted: Time = field(default_factory=time.time)
 
     def log_paths(self) -> list[Path]:
         """The files there are, in the order of the nodes."""
         pattern = Path(self.logs)
-        found = list(pattern.parent.glob(pattern.name))
+        try:
+            found = list(pattern.parent.glob(pattern.name))
+        except (ValueError, OSError, NotImplementedError):  # a pattern that nobody of ours wrote
+            return []
         return sorted(found, key=lambda path: [len(path.name), path.name])
 
 
@@ -60,11 +71,11 @@ class Attempt:
     attempt: str
     job: str
     nodes: tuple[str, ...]
-    started: float
-    saved_before: int  # step of the newest checkpoint when it started
-    ended: float | None = None
+    started: Time
+    saved_before: Whole  # step of the newest checkpoint when it started
+    ended: Time | None = None
     outcome: Outcome | None = None
-    saved_after: int | None = None
+    saved_after: Whole | None = None
     cause: str | None = None
 
 
@@ -75,12 +86,33 @@ class Failure:
     kind: mistake (starting again cannot help), crash, or peer (another rank was lost first).
     """
 
-    time: float
+    time: Time
     kind: str
     rank: int | None
     host: str
     attempt: str | None
     message: str
+
+
+@dataclass(frozen=True)
+class _Lock:
+    """What is of interest here of the training's lock."""
+
+    since: Time
+
+
+@dataclass(frozen=True)
+class _State:
+    """state.json, as the training writes it."""
+
+    state: str | None = None
+    saved_step: Whole | None = None
+    last_step: Whole | None = None
+    world: Whole | None = None
+    attempt: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    time: Time | None = None
 
 
 class RunFolder:
@@ -89,19 +121,33 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self.jobs_path = self.path / "jobs"
+        self.damaged: dict[str, str] = {}  # files with what cannot be read, as it was met, and what is wrong
 
     # What the training says.
 
     def state(self) -> dict[str, Any]:
         """state.json: state, saved_step, last_step, world, host, time; {} before the first start."""
         try:
-            found = json.loads((self.path / "state.json").read_text())
-        except (OSError, ValueError):
+            data = (self.path / "state.json").read_bytes()
+        except OSError:
             return {}
-        return found if isinstance(found, dict) else {}
+        found = self._decoded(data, _State, "state.json")
+        return {} if found is None else {name: v for name, v in asdict(found).items() if v is not None}
 
     def saved_step(self) -> int:
         return int(self.state().get("saved_step", 0))
+
+    def began(self) -> float:
+        """When the training was started last, in seconds since 1970, as its lock says; 0 where nothing does.
+
+        What failed before was mended, or may have been.
+        """
+        try:
+            data = (self.path / "lock").read_bytes()
+        except OSError:
+            return 0.0
+        found = self._decoded(data, _Lock, "lock")
+        return found.since if found is not None else 0.0
 
     def metrics(self, group: str, last_bytes: int | None = None) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl of a group (train, validation), oldest first; of the file's end alone
@@ -120,16 +166,16 @@ class RunFolder:
     def failures(self, attempt: str | None = None) -> list[Failure]:
         """Of one attempt or of all: first causes before ranks that only lost another, then by time."""
         found = []
-        for path in (self.path / "failures").glob(f"{attempt or '*'}-*.json"):
+        for path in (self.path / "failures").glob("*.json"):
+            if attempt is not None and not path.name.startswith(f"{attempt}-"):
+                continue
             try:
-                record = json.loads(path.read_text())
-                failure = Failure(
-                    float(record["time"]), str(record["kind"]), record["rank"], str(record["host"]),
-                    record.get("attempt"), str(record["message"]),
-                )  # fmt: skip
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # of a disk that ran full in the midst of it
-            if attempt is None or failure.attempt == attempt:
+                data = path.read_bytes()
+            except OSError:
+                continue
+            # One that cannot be read may be of a disk that ran full in the midst of it.
+            failure = self._decoded(data, Failure, f"failures/{path.name}")
+            if failure is not None and attempt in (None, failure.attempt):
                 found.append(failure)
         return sorted(found, key=lambda failure: (failure.kind == "peer", failure.time))
 
@@ -138,13 +184,10 @@ class RunFolder:
     def jobs(self) -> list[Job]:
         """Oldest first; a job is there once, as it was written last."""
         found = {}
-        for line in _lines(self.jobs_path / "jobs.jsonl"):
-            try:
-                line["overrides"] = tuple(line.get("overrides", ()))
-                job = Job(**line)
-            except TypeError:
-                continue
-            found[job.job] = job
+        for line in self._lines("jobs/jobs.jsonl"):
+            job = self._converted(line, Job, "jobs/jobs.jsonl")
+            if job is not None:
+                found[job.job] = job
         return list(found.values())
 
     def add_job(self, job: Job) -> None:
@@ -153,14 +196,13 @@ class RunFolder:
     def attempts(self) -> list[Attempt]:
         """Oldest first."""
         found: dict[str, Attempt] = {}
-        for line in _lines(self.jobs_path / "attempts.jsonl"):
-            try:
-                before = found.get(line["attempt"])
-                known = asdict(before) if before else {}
-                line["nodes"] = tuple(line.get("nodes", known.get("nodes", ())))
-                found[line["attempt"]] = Attempt(**(known | line))
-            except (TypeError, KeyError):
-                continue
+        for line in self._lines("jobs/attempts.jsonl"):
+            name = line.get("attempt")
+            before = found.get(name) if isinstance(name, str) else None
+            known = {"nodes": ()} | (asdict(before) if before else {})
+            attempt = self._converted(known | line, Attempt, "jobs/attempts.jsonl")
+            if attempt is not None:
+                found[attempt.attempt] = attempt
         return list(found.values())
 
     def begin_attempt(self, attempt: Attempt) -> None:
@@ -180,6 +222,7 @@ class RunFolder:
             draft = name.with_name(name.name + ".new")
             draft.write_text(json.dumps(asdict(failure)) + "\n")
             draft.replace(name)
+            _drop_old(folder)
         except OSError:
             return
 
@@ -197,6 +240,34 @@ class RunFolder:
                 f"the folder {self.path} cannot be written ({error.strerror}): free it, or give another one"
             ) from None
 
+    def _decoded(self, data: bytes, kind: type[Kind], name: str) -> Kind | None:
+        try:
+            return decode(data, kind, name, "")
+        except RecordError as error:
+            self.damaged[name] = str(error)
+            return None
+
+    def _converted(self, value: Any, kind: type[Kind], name: str) -> Kind | None:
+        try:
+            return convert(value, kind, name, "")
+        except RecordError as error:
+            self.damaged[name] = str(error)
+            return None
+
+    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+        """The JSON objects of a file of lines; a last one that a kill cut off is no damage."""
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError:
+            return
+        lines = [line for line in data.split(b"\n") if line.strip()]
+        for number, line in enumerate(lines, 1):
+            if number == len(lines) and not data.endswith(b"\n") and not line.rstrip().endswith(b"}"):
+                return
+            found = self._decoded(line, dict[str, Any], name)
+            if found is not None:
+                yield found
+
     def _append(self, name: str, fields: dict[str, Any]) -> None:
         line = json.dumps(fields) + "\n"
         try:
@@ -209,12 +280,11 @@ class RunFolder:
             ) from None
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file of lines; the last one may have been cut by a kill."""
-    try:
-        return _objects(path.read_bytes())
-    except OSError:
-        return []
+def _drop_old(folder: Path) -> None:
+    """Keep the newest failures; a rank of another start may be doing the same."""
+    found = sorted((path.stat().st_mtime, path) for path in folder.glob("*.json"))
+    for _, path in found[:-_KEPT_FAILURES]:
+        path.unlink(missing_ok=True)
 
 
 def _lines_with(path: Path, part: bytes, last_bytes: int | None) -> list[dict[str, Any]]:
@@ -254,8 +324,8 @@ def _objects(text: bytes) -> list[dict[str, Any]]:
     found = []
     for line in text.split(b"\n"):
         try:
-            value = json.loads(line)
-        except ValueError:
+            value = json.loads(line)  # NaN too, which a loss may be
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             found.append(value)

@@ -114,6 +114,8 @@ def _by_files(seen: Seen, queue: Queue, now: float, *, leaving: bool) -> tuple[S
     if job is not None and job.cluster == "slurm" and queue is None:
         return "unknown", "no sign of life" if said or attempt else "submitted"
     found = _failure(seen)
+    if job is not None and job.cluster == "debug":
+        return ("failed", found) if found else ("unknown", "ran in the process that submitted it")
     if attempt is None and said is None and job is not None:
         return ("failed", found) if found else ("stopped", _GONE.format(job.job))
     signs = [seen.beat, number(seen.state.get("time")), attempt.started if attempt else None]

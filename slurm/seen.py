@@ -80,5 +80,10 @@ def main_job(jobs: Sequence[Job]) -> Job | None:
 
 def number(value: Any) -> float | None:
     """None for what is none, and for the NaN or infinity of a loss that went astray."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from slurm import resources as options
 from slurm.errors import SlurmError
 from slurm.job import CommandJob
-from slurm.launch import in_full, print_files, refuse_second
+from slurm.launch import in_full, print_files, refuse_second, refuse_secrets
 from slurm.resources import Resources
 from slurm.run_folder import Job, RunFolder
 from slurm.runs import shown_path
@@ -92,6 +92,7 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _check(arguments: argparse.Namespace, resources: Resources, rest: Sequence[str]) -> None:
     """Raise SlurmError for what no packing can use."""
+    refuse_secrets([arguments.root, arguments.url, *rest])
     for name in ("parts", "parallel"):
         value = getattr(arguments, name)
         if value is not None and value < 1:

@@ -10,11 +10,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from shard_tools.text import counted, shown
 from slurm import scheduler
 from slurm.errors import SlurmError
+from slurm.evaluations import newest_evaluation
 from slurm.first_cause import first_cause
 from slurm.run_state import Queue
-from slurm.runs import DEFAULT, find_runs
+from slurm.runs import DEFAULT, find_runs, shown_path
 from slurm.seen import Seen
 from slurm.status import Row, status_of
 from slurm.status_text import block, clock, table
@@ -32,6 +34,9 @@ examples:
   python -m slurm status runs/sweep --watch 30
   python -m slurm status --json | jq -r '.[] | select(.state == "failed") | .run'
 """
+
+
+_LONGEST = 1000  # characters of a line: a record may hold anything
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,13 +62,13 @@ def _status(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if rest:
         raise SlurmError(f"status takes nothing after --, and was given {' '.join(rest)}")
     if arguments.watch is None:
-        print(_shown(arguments))
+        print(_text(arguments))
         return 0
     if not arguments.watch >= 1:
         raise SlurmError(f"--watch is {arguments.watch:g}: give at least 1 second")
     try:
         while True:
-            text = _shown(arguments)
+            text = _text(arguments)
             clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
             print(f"{clear}{clock(time.time())}\n{text}\n", flush=True)
             time.sleep(arguments.watch)
@@ -71,7 +76,7 @@ def _status(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         return 0
 
 
-def _shown(arguments: argparse.Namespace) -> str:
+def _text(arguments: argparse.Namespace) -> str:
     seen = [Seen.read(folder) for folder in find_runs(arguments.runs)]
     queue, trouble = ask_queue(seen)
     now = time.time()
@@ -84,10 +89,22 @@ def _shown(arguments: argparse.Namespace) -> str:
         cause = None
         if rows[0].state in ("failed", "lost", "waiting"):
             cause = first_cause(seen[0].folder, seen[0].main, seen[0].attempt)
-        text = block(rows[0], seen[0].attempts, cause, now)
+        text = block(rows[0], seen[0].attempts, cause, now, newest_evaluation(seen[0].folder))
     else:
         text = table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
-    return f"{text}\n\n{trouble}" if trouble else text
+    damaged = [line for each in seen for line in _damaged(each)]
+    whole = shown("\n\n".join(filter(None, [text, "\n".join(damaged), trouble])))
+    return "\n".join(line[:_LONGEST] for line in whole.split("\n"))
+
+
+def _damaged(seen: Seen) -> list[str]:
+    """A line for a run with records that cannot be read, which were passed over."""
+    found = seen.folder.damaged
+    if not found:
+        return []
+    first = next(iter(found.values())).rstrip("; ")
+    more = f", and {counted(len(found) - 1, 'file')} more" if len(found) > 1 else ""
+    return [f"{shown_path(seen.folder.path)}: passed over what cannot be read of {first}{more}"]
 
 
 def ask_queue(seen: Sequence[Seen]) -> tuple[Queue, str | None]:

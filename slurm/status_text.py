@@ -85,8 +85,14 @@ def _percent(share: float) -> int:
     return int(100 * share)
 
 
-def block(row: Row, attempts: Sequence[Attempt], cause: FirstCause | None, now: float) -> str:
-    """All about one run. attempts: of its newest training; cause: of the last failure, if there was one."""
+def block(
+    row: Row, attempts: Sequence[Attempt], cause: FirstCause | None, now: float, evaluation: str = ""
+) -> str:
+    """All about one run.
+
+    attempts: of its newest training; cause: of the last failure, if there was one; evaluation: what the
+    newest one found.
+    """
     name = shown_path(Path(row.run))
     lines = [f"{name}: {row.state}{f' ({row.note})' if row.note and row.state != 'failed' else ''}", ""]
     facts = {
@@ -96,6 +102,7 @@ def block(row: Row, attempts: Sequence[Attempt], cause: FirstCause | None, now: 
         "to the end": _to_end(row, now),
         "loss": _loss(row),
         "EER": _error_rate(row),
+        "evaluation": evaluation,
         "last word": ""
         if row.updated is None
         else f"{duration(now - row.updated)} ago, {clock(row.updated)}",
@@ -223,7 +230,10 @@ def next_commands(row: Row) -> list[str]:
     """What to type."""
     name = shlex.quote(shown_path(Path(row.run)))
     train = any(job.kind == "train" for job in row.jobs)
-    again = f"python -m slurm resume {name}" if train else f"python -m train --config {name}/config.yaml"
+    by_hand = f"-m train --config {name}/config.yaml"
+    if row.world and row.world > 1:
+        by_hand = f"-m torch.distributed.run --standalone --nproc-per-node {row.world} {by_hand}"
+    again = f"python -m slurm resume {name}" if train else f"python {by_hand}"
     logs = f"python -m slurm logs {name}"
     told = [] if not row.jobs else [logs]
     return {
@@ -271,4 +281,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    return time.strftime("%m-%d %H:%M:%S", time.localtime(seconds))
+    try:
+        return time.strftime("%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):  # no time that a clock can show
+        return "?"

@@ -15,7 +15,7 @@ from typing import Any
 import submitit
 
 from slurm.errors import SlurmError
-from slurm.resources import Resources
+from slurm.resources import Resources, refuse_control
 
 Task = Callable[[], None]
 
@@ -98,7 +98,18 @@ def sbatch_file(
     executor: Any = _executor(folder, resources, name, after, len(tasks), parallel)._executor
     if len(tasks) > 1:
         executor.parameters["map_count"] = len(tasks)
-    return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run")).strip() + "\n"
+    text = str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
+    return f"{_NOT_TO_BE_SENT}\n{text.strip()}\n"
+
+
+def refuse_place(folder: Path) -> None:
+    """Raise SlurmError for a folder whose path would be another one in a script."""
+    refuse_control("the run folder's path", str(folder))
+    if "%" in str(folder):
+        raise SlurmError(
+            f"the run folder {folder} has a % in its path, which SLURM and submitit read as a number to put "
+            "in: give a folder without"
+        )
 
 
 def log_pattern(folder: Path, job: str) -> str:
@@ -110,6 +121,9 @@ def _executor(
     folder: Path, resources: Resources, name: str, after: After | None, tasks: int, parallel: int | None
 ) -> submitit.AutoExecutor:
     cluster = resources.cluster
+    refuse_control("the job's name", name)
+    refuse_place(folder)
+    resources.check()
     if cluster == "slurm" and (shutil.which("sbatch") is None or shutil.which("srun") is None):
         raise SlurmError(
             "sbatch and srun are not in PATH here: log in where SLURM's commands are installed, or give "
@@ -166,6 +180,12 @@ def _slurm_parameters(
         parameters["slurm_array_parallelism"] = min(parallel or tasks, tasks)
     return parameters
 
+
+# Without a shebang in its first line sbatch refuses the file, instead of a job that fails.
+_NOT_TO_BE_SENT = (
+    "# To be looked at, not to be given to sbatch: it waits for a pickle that is written at submission."
+    " Files to submit by hand: slurm/*.sbatch"
+)
 
 # submitit names a debug job by its address in memory, which the next one must not be given.
 _debug_jobs: list[submitit.Job[Any]] = []

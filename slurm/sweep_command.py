@@ -111,7 +111,7 @@ def _sweep(arguments: argparse.Namespace, overrides: Sequence[str], resources: R
     _refuse_twice(overrides, [*grid, "run.folder"])
     folder = SweepFolder(arguments.folder)
     runs = folder.add(combinations(grid))
-    launches = _prepare_all(folder, runs, arguments.config, overrides)
+    launches = _prepare_all(folder, runs, arguments.config, overrides, resources)
     planned = _plan(runs, launches)
     for each in planned:
         print(f"{'# ' if arguments.dry_run else ''}{each.run.name}: {each.decision}")
@@ -136,7 +136,11 @@ def _refuse_twice(overrides: Sequence[str], keys: Sequence[str]) -> None:
 
 
 def _prepare_all(
-    folder: SweepFolder, runs: Sequence[SweepRun], config: str, overrides: Sequence[str]
+    folder: SweepFolder,
+    runs: Sequence[SweepRun],
+    config: str,
+    overrides: Sequence[str],
+    resources: Resources,
 ) -> list[Launch]:
     """The trainings of the runs. Raises SlurmError, naming the run, for a configuration that is refused."""
 
@@ -144,12 +148,12 @@ def _prepare_all(
         own = [word for key, value in run.values.items() for word in (f"--{key}", value)]
         own += ["--run.folder", str(folder.folder_of(run).path)]
         try:
-            launch = prepare(config, [*overrides, *own])
+            launch = prepare(config, [*overrides, *own], resources)
             shared = launch.values["checkpoint"]["url"]
             if shared and "checkpoint.url" not in run.values:
                 # Each run needs a place of its own, or they would resume each other's checkpoints.
                 place = f"{str(shared).rstrip('/')}/{run.name}"
-                launch = prepare(config, [*overrides, *own, "--checkpoint.url", place])
+                launch = prepare(config, [*overrides, *own, "--checkpoint.url", place], resources)
             return launch
         except SlurmError as error:
             raise SlurmError(f"{run.name}: {error}") from None

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
+import yaml
+
 from slurm import resources as options
 from slurm.errors import SlurmError
 from slurm.eval_command import Evaluation, require_validation
@@ -14,7 +16,7 @@ from slurm.launch import Launch, prepare, print_files, refuse_second, with_cpus
 from slurm.resources import Resources
 from slurm.run_folder import RunFolder
 from slurm.runs import shown_path
-from slurm.submit import check_chain, log_pattern, sbatch_file, submit
+from slurm.submit import log_pattern, sbatch_file, submit
 
 _TRAIN = """\
 examples:
@@ -72,7 +74,7 @@ def _add_then_eval(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     resources = options.from_options(arguments)
-    return _launch(arguments, prepare(arguments.config, overrides), arguments.config, resources)
+    return _launch(arguments, prepare(arguments.config, overrides, resources), arguments.config, resources)
 
 
 def _resume(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -86,7 +88,7 @@ def _resume(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         Resources.from_fields(last.resources) if last.resources else options.read_site(arguments.site)[0]
     )
     resources = options.from_options(arguments, recorded)
-    launch = prepare(last.config, (*last.overrides, *overrides))
+    launch = prepare(last.config, (*last.overrides, *overrides), resources)
     if launch.folder.path.resolve() != folder.path.resolve():
         raise SlurmError(
             f"{last.config} is of the run {launch.folder.path}, not of {folder.path}: give "
@@ -98,7 +100,6 @@ def _resume(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
 def _launch(arguments: argparse.Namespace, launch: Launch, config: str, resources: Resources) -> int:
     folder = launch.folder
     if arguments.then_eval:
-        check_chain(resources)
         require_validation(
             launch.values, config, "set validation.trials and validation.data, or leave out --then-eval"
         )
@@ -113,6 +114,9 @@ def _launch(arguments: argparse.Namespace, launch: Launch, config: str, resource
         print_files(files)
         return 0
     refuse_second(folder, ["train"], "give another --run.folder")
+    if _is_finished(launch):
+        print(_finished(folder))
+        return 0
     launch.make_folder()
     [job] = submit([task], folder.jobs_path, asked, name=name)
     logs = log_pattern(folder.jobs_path, job)
@@ -124,3 +128,27 @@ def _launch(arguments: argparse.Namespace, launch: Launch, config: str, resource
     shown = shlex.quote(shown_path(folder.path))
     print(f"next: python -m slurm status {shown}   |   python -m slurm logs -f {shown}")
     return 0
+
+
+def _is_finished(launch: Launch) -> bool:
+    """Whether the run has done all the steps that it is asked for."""
+    state = launch.folder.state()
+    if state.get("state") != "done" or state.get("saved_step") != state.get("last_step"):
+        return False
+    steps, epochs = launch.values["train"].get("steps"), launch.values["train"].get("epochs")
+    if steps is not None:
+        return bool(steps <= state["saved_step"])
+    try:
+        before = yaml.safe_load((launch.folder.path / "config.yaml").read_text())["train"].get("epochs")
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return False
+    return before is not None and epochs is not None and bool(epochs <= before)
+
+
+def _finished(folder: RunFolder) -> str:
+    name = shlex.quote(shown_path(folder.path))
+    return (
+        f"{name} is finished, at step {folder.saved_step()}: nothing was submitted. To train on, ask for "
+        f"more: python -m slurm resume {name} -- --train.steps N (or --train.epochs N); to begin anew, give "
+        "another --run.folder"
+    )

@@ -13,21 +13,28 @@ import yaml
 from slurm.errors import SlurmError
 
 
-def complete(config: str, overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
+def complete(config: str, overrides: Sequence[str], ranks: int) -> tuple[str, dict[str, Any]]:
     """The YAML text with every default filled in, and the same as a mapping of sections.
 
-    Raises SlurmError with the training's own words for an unknown key, a wrong type, or no such file.
+    Raises SlurmError with the training's own words for an unknown key, a wrong type, no such file, and
+    whatever else so many ranks would fail at, as far as can be known here.
     """
     if not Path(config).is_file():
         raise SlurmError(f"--config {config}: there is no such file")
-    command = [sys.executable, "-m", "train", "--config", config, *overrides, "--print_config"]
+    text = _asked(config, overrides, "--print_config")
+    _asked(config, overrides, "--check", str(ranks))
+    return text, yaml.safe_load(text)
+
+
+def _asked(config: str, overrides: Sequence[str], *question: str) -> str:
+    """What the training answers. Raises SlurmError with all that it says of a mistake."""
+    command = [sys.executable, "-m", "train", "--config", config, *overrides, *question]
     answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if answer.returncode:
-        lines = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
-        told = [line for line in lines if "error:" in line] or lines[-1:] or ["no reason given"]
-        raise SlurmError(f"the configuration is refused: {told[-1]}")
-    values = yaml.safe_load(answer.stdout)
-    return answer.stdout, values
+        said = " ".join(answer.stderr.split())
+        reason = said.rpartition("error: ")[2] or "no reason given"
+        raise SlurmError(f"the configuration is refused: {reason}")
+    return answer.stdout
 
 
 def run_folder(values: dict[str, Any]) -> str:

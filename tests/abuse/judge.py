@@ -72,7 +72,8 @@ def broken_promise(outcome: Outcome) -> str | None:
         return "control characters in what it says"
     if "secret@" in said:
         return "credentials in what it says"
-    if any(len(line) > LONGEST for line in said.splitlines()):
+    shown = said if outcome.out[:1] not in ("[", "{") else outcome.err  # JSON is for programs
+    if any(len(line) > LONGEST for line in shown.splitlines()):
         return "a line of thousands of characters"
     if outcome.status and not _clear(outcome):
         return f"status {outcome.status} without a clear line: {outcome.err.strip()[-200:]!r}"

@@ -70,18 +70,18 @@ def _judged(judge, outcome):  # type: ignore[no-untyped-def]
         return f"status 0, and the result cannot be judged: {type(error).__name__}: {str(error)[:200]}"
 
 
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--kinds", default=",".join(SUBJECTS), help="default: %(default)s")
+    made.add_argument("--trials", type=int, default=300, help="of each kind (default %(default)s)")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--only", metavar="KIND:N", help="one trial, whose files are kept")
+    made.add_argument("--keep", metavar="FOLDER", help="where the files of faults stay (default: a new one)")
+    return made
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kinds", default=",".join(SUBJECTS), help="default: %(default)s")
-    parser.add_argument("--trials", type=int, default=300, help="of each kind (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", metavar="KIND:N", help="one trial, whose files are kept")
-    parser.add_argument(
-        "--keep", metavar="FOLDER", help="where the files of faults stay (default: a new one)"
-    )
-    options = parser.parse_args()
+    options = parser().parse_args()
     folder = Path(options.keep or tempfile.mkdtemp(prefix="abuse-")).absolute()
     if options.only:
         kind, _, number = options.only.partition(":")

@@ -147,8 +147,15 @@ def test_a_version_of_an_object_is_refused(s3_bucket):
         storage.read_bytes(f"{s3_bucket}/a?versionId=3")
 
 
+@pytest.fixture
+def forgotten_clients():
+    """What a test made of the environment's credentials, or of their absence, must not serve the next."""
+    yield
+    S3FileSystem.clear_instance_cache()
+
+
 @pytest.mark.s3
-def test_a_bucket_that_is_open_to_everyone(s3_bucket, monkeypatch):
+def test_a_bucket_that_is_open_to_everyone(s3_bucket, monkeypatch, forgotten_clients):
     S3FileSystem(use_listings_cache=False).pipe_file(f"{s3_bucket}/a/x", b"0123", ACL="public-read")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

@@ -135,8 +135,6 @@ def test_then_eval_that_cannot_be_is_refused_before_the_training_is_sent(fake, c
     config = tmp_path / "c.yaml"
     config.touch()
     words = ["train", "--config", str(config), "--then-eval"]
-    assert main([*words, "--cluster", "local"]) == 1
-    assert "--cluster local" in capsys.readouterr().err
     configured["validation"]["data"] = None
     assert main(words) == 1
     assert f"{config} has no validation.data" in capsys.readouterr().err

@@ -291,7 +291,13 @@ def test_a_progress_bar_is_shown_as_it_ended(tmp_path: Path) -> None:
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(
-        st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12), max_size=12
+        st.text(
+            st.characters(
+                codec="utf-8", exclude_characters="\r\n", exclude_categories=("Cc", "Cs", "Cf", "Zl", "Zp")
+            ),
+            max_size=12,
+        ),
+        max_size=12,
     ),
     cuts=st.lists(st.integers(0, 400), max_size=6),
 )

@@ -120,6 +120,10 @@ def test_the_signals_are_left_to_the_ranks() -> None:
     assert command[-4:] == ["-m", "train", "--config", "x.yaml"]
 
 
+# Of shard_tools only what knows nothing of shards, and loads quickly.
+LEAVES = {f"shard_tools.{name}" for name in ("errors", "places", "records", "text", "version", "yaml_file")}
+
+
 def test_slurm_imports_none_of_the_other_packages() -> None:
     for path in SLURM.glob("*.py"):
         for part in ast.walk(ast.parse(path.read_text())):
@@ -127,6 +131,8 @@ def test_slurm_imports_none_of_the_other_packages() -> None:
             names += [alias.name for alias in part.names] if isinstance(part, ast.Import) else []
             for name in names:
                 package = name.partition(".")[0]
+                if name in LEAVES:
+                    continue
                 assert package not in {"train", "eval", "models", "shard_tools", "torch"}, f"{path}: {name}"
 
 

@@ -63,8 +63,15 @@ def test_the_command_line_wins_over_the_sites_file(tmp_path: Path, monkeypatch: 
     [
         ("partitoin: gpu", "there is no option 'partitoin'"),
         ("nodes: two", "nodes is 'two', not a whole number"),
-        ("- gpu", "give one `option: value` a line"),
-        ("a: [", "is not YAML"),
+        ("- gpu", "the file must be a mapping"),
+        ("a: [", "not YAML"),
+        ("nodes: [1, 2]", ": give one value"),
+        ("partition: {a: b}", ": give one value"),
+        ("nodes: 1\nnodes: 2", "line 2: the key 'nodes' stands in line 1 already"),
+        ("mem: .nan", "mem is '.nan', not a number"),
+        ("nodes: " + "9" * 5000, "a number of 5000 digits"),
+        ('partition: "gpu\\necho"', "partition holds a line end"),
+        ("setup:\n  - {a: b}", ": give lines of text"),
     ],
 )
 def test_a_sites_file_that_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -78,14 +85,23 @@ def test_a_sites_file_that_is_wrong_is_named(tmp_path: Path, text: str, words: s
 
 
 def test_a_sites_file_that_is_not_there_is_named() -> None:
-    with pytest.raises(SlurmError, match=r"/nowhere.yaml cannot be read \(No such file"):
+    with pytest.raises(SlurmError, match=r"/nowhere.yaml: there is no such file"):
         parsed("--site", "/nowhere.yaml")
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--nodes", "0"), "--nodes is 0: give at least 1"),
+        (("--nodes", "0"), "--nodes is 0: give 1 to 100,000"),
+        (("--nodes", "1000000"), "--nodes is 1e+06: give 1 to 100,000"),
+        (("--mem", "nan"), "--mem is nan: give 1 to"),
+        (("--mem", "-3"), "--mem is -3: give 1 to"),
+        (("--time", "99999999"), "--time is"),
+        (("--partition", "gpu\necho hacked"), "partition holds a line end"),
+        (("--account", "a\x1b[2J"), "account holds a line end or another control character"),
+        (("--name", "a\rb"), "name holds a line end"),
+        (("--setup", "module load\nrm x"), "setup holds a line end"),
+        (("--constraint", "a\u2028b"), "constraint holds a line end"),
         (("--cluster", "local", "--nodes", "2"), "--cluster local is one machine"),
         (("--time", "1", "--signal-delay", "60"), "--signal-delay 60 s is not less than --time 1 min"),
         (("--sbatch", "-p gpu"), "give NAME=VALUE or NAME"),

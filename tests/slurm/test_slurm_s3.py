@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import attempts, finish, launched, printed, reach, records, slurm, until
+from jobs import attempts, finish, launched, printed, reach, records, slurm, step, until
 from small_corpus import Corpus
 from small_run import config
 
@@ -15,7 +15,7 @@ from shard_tools.pack import PackOptions, pack
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.s3]
 
-STEPS = 120
+STEPS = 240
 
 
 def stop(cluster: Cluster, job: str, run: Path) -> None:
@@ -39,7 +39,7 @@ def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
         *("--augment.reverberation.url", f"{s3_bucket}/rooms"),
         *("--checkpoint.url", f"{s3_bucket}/checkpoints"),
         *("--validation.trials", str(corpus.trials), "--validation.data", f"{s3_bucket}/wav"),
-        *("--validation.every", "60"),
+        *("--validation.every", "120"),
         *("--run.folder", str(run)),
     ]
     size = ("--nodes", "2", "--ranks-per-node", "2")
@@ -51,7 +51,7 @@ def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
     stop(cluster, job, run)
 
     [job] = launched(slurm(cluster, "resume", str(run), "--nodes", "1"))
-    reach(run, 60)
+    reach(run, step(run) + 10)  # beyond what the first did before it was stopped
     stop(cluster, job, run)
 
     training, evaluation = launched(slurm(cluster, "resume", str(run), "--nodes", "2", "--then-eval"))

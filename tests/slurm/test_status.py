@@ -386,3 +386,51 @@ def test_watch_shows_it_again_until_ctrl_c(
     assert main(["status", "--watch", "30"]) == 0
     assert naps == [30, 30]
     assert re.findall(r"first: (\w+)", capsys.readouterr().out) == ["stopped", "pending"]
+
+
+def test_a_damaged_record_is_passed_over_and_named(run: FakeRun, slurm: FakeSlurm, capsys) -> None:
+    run.job("12")
+    run.state("running")
+    with open(run.folder.jobs_path / "jobs.jsonl", "a") as file:
+        file.write('{"job": 13, "kind": null}\n')
+    (run.path / "failures" / "hand-1-rank0.json").write_text("[" * 100_000)
+    assert main(["status", str(run.path)]) == 0
+    said = capsys.readouterr().out
+    assert "passed over what cannot be read of jobs/jobs.jsonl: field job: expected `str`" in said
+    assert main(["logs", str(run.path)]) == 0
+
+
+def test_a_failure_before_the_newest_start_is_not_its_cause(run: FakeRun, slurm: FakeSlurm, capsys) -> None:
+    run.failure("an old mistake", attempt=None, ago=500.0)
+    (run.path / "lock").write_text(json.dumps({"since": time.time() - 100}))
+    run.state("failed", ago=50.0)
+    assert main(["status", str(run.path)]) == 0
+    assert "an old mistake" not in capsys.readouterr().out
+    run.failure("a new one", attempt=None, ago=50.0)
+    assert main(["status", str(run.path)]) == 0
+    assert "a new one" in capsys.readouterr().out
+
+
+def test_a_run_of_several_ranks_goes_on_by_torchrun(run: FakeRun, slurm: FakeSlurm, capsys) -> None:
+    run.state("stopped")  # of 8 ranks
+    assert main(["status", str(run.path)]) == 0
+    assert "torch.distributed.run --standalone --nproc-per-node 8 -m train" in capsys.readouterr().out
+
+
+def test_what_records_say_does_not_act_on_the_terminal(run: FakeRun, slurm: FakeSlurm, capsys) -> None:
+    run.job("12")
+    run.attempt("12.0", "failed", "red \x1b[31m\x07 https://user:secret@host/x")
+    run.log("12", 0, "log \x1b]0;title\x07\n")
+    for command in ("status", "logs"):
+        main([command, str(run.path)])
+    said = capsys.readouterr().out
+    assert "\\x1b[31m" in said
+    assert "\\x1b]0;title" in said
+    assert "\x1b" not in said
+    assert "secret" not in said
+
+
+def test_failures_do_not_pile_up(run: FakeRun) -> None:
+    for number in range(70):
+        run.failure(f"failure {number}", attempt=None, host=f"n{number}", ago=1000.0 - number)
+    assert len(list((run.path / "failures").iterdir())) <= 51

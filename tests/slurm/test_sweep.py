@@ -29,7 +29,7 @@ def fake(tmp_path, monkeypatch) -> FakeSlurm:
     monkeypatch.delenv("VOXSHARD_SITE", raising=False)
     (tmp_path / "c.yaml").touch()
 
-    def complete(config, overrides):
+    def complete(config, overrides, ranks):
         values = {"data": {"workers": 1}, "checkpoint": {"url": None}}
         for key, value in zip(overrides[::2], overrides[1::2], strict=True):
             section, name = key.removeprefix("--").split(".")

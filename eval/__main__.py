@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from eval.sources import open_source
 from eval.trials import read_trials
 from shard_tools import storage
 from shard_tools.errors import UserError, exit_status
+from shard_tools.options import place, whole_number
 from shard_tools.text import redacted, shown
 from shard_tools.version import add_version, version
 
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "checkpoint",
-        type=_place,
+        type=place,
         metavar="CHECKPOINT",
         help="a checkpoint file, a folder of checkpoints, or the folder of a run: path or URL",
     )
@@ -69,33 +69,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--trials",
-        type=_place,
+        type=place,
         metavar="FILE",
         help="lines 'label path path', label 1 or 0 (default: the run's validation.trials)",
     )
     parser.add_argument(
         "--data",
-        type=_place,
+        type=place,
         metavar="URL_OR_FOLDER",
         help="shards (a folder or URL with manifest.json), or a folder of 16 kHz mono WAV or FLAC files "
         "from which the list's paths start (default: the run's validation.data)",
     )
     parser.add_argument(
         "--out",
-        type=_place,
+        type=place,
         metavar="FOLDER",
         help="where the results go; made if absent (default, for a run: RUN/eval/step-XXXXXXXX)",
     )
     parser.add_argument(
         "--crops",
-        type=_whole(0, 1000),
+        type=whole_number(0, 1000),
         metavar="N",
         help="evenly spaced crops of each utterance; 0 embeds it whole (default: 0, and as in the run's "
         "validation without --trials)",
     )
     parser.add_argument(
         "--crop-frames",
-        type=_whole(1, CROP_FRAMES_OF_AN_UTTERANCE),
+        type=whole_number(1, CROP_FRAMES_OF_AN_UTTERANCE),
         metavar="F",
         help="feature frames of 10 ms in a crop, which has F*160+240 audio frames (default: 400 or as above)",
     )
@@ -121,13 +121,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--batch-utterances",
-        type=_whole(1, 4096),
+        type=whole_number(1, 4096),
         default=16,
         metavar="B",
         help="utterances to a batch, in which pieces of equal length are embedded at once (default 16)",
     )
     parser.add_argument(
-        "--threads", type=_whole(1, 256), default=4, metavar="N", help="threads that read ahead (default 4)"
+        "--threads",
+        type=whole_number(1, 256),
+        default=4,
+        metavar="N",
+        help="threads that read ahead (default 4)",
     )
     add_version(parser)
     return parser
@@ -203,27 +207,6 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    """An argument's type: a whole number from `low` to `high`."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
-        return value
-
-    return read
-
-
-def _place(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("is empty; give a path or URL")
-    return text
 
 
 def _probability(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +14,15 @@ MOST_WORKERS = 512  # processes of one command on one machine
 _LONGEST_SHOWN = 40
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
+
+
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """A whole number from `low` to `high`."""
 
     def read(text: str) -> int:
-        shown = text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
+        shown = _cut(text)
         try:
             value = int(text)
         except ValueError:
@@ -26,6 +31,21 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
             ) from None
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{shown} is not from {low} to {high}")
+        return value
+
+    return read
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A number from `low` to `high`; NaN is none."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{_cut(text)!r} is not a number from {low:g} to {high:g}")
         return value
 
     return read

@@ -41,7 +41,7 @@ class CacheConfig:
     """
 
     folder: str | None = None
-    capacity: Annotated[float, Within(0.001, 1e6)] = 100.0
+    capacity: Annotated[float, Within(0.0001, 1e6)] = 100.0
 
 
 @dataclass

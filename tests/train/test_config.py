@@ -123,39 +123,6 @@ def test_every_recipe_can_be_shared_by_1_to_16_processes(recipe):
         check_shared(config.batch.speakers, world)
 
 
-@pytest.fixture
-def checkable(tmp_path):
-    (tmp_path / "manifest.json").write_text("{}")
-    return ["--data.url", str(tmp_path), "--train.steps", "10", "--batch.speakers", "208"]
-
-
-def test_check_says_nothing_of_a_run_that_can_start(checkable, capsys):
-    with pytest.raises(SystemExit) as ended:
-        parse([*checkable, "--check", "16"])
-    assert ended.value.code == 0
-    assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["--batch.speakers", "200"],
-            "batch.speakers 200 cannot be shared by 16 processes: set it to 192 or 208",
-        ),
-        (["--data.order", "windows"], "data.windows.lanes 1 cannot be shared by 16 processes: set it to 16"),
-        (["--data.url", "nowhere"], "data.url is nowhere, and there is no manifest.json in that folder"),
-        (["--augment.noise.url", "no"], "augment.noise.url is no, and there is no manifest.json"),
-        (["--validation.trials", "gone", "--validation.data", "."], "validation.trials is gone"),
-        (["--model.options", "{n_mel: 3}"], "has no option 'n_mel'"),
-        (["--loss.name", "angleproto"], "utterances"),
-    ],
-)
-def test_check_names_what_a_run_would_fail_at(checkable, arguments, message):
-    with pytest.raises(UserError, match=re.escape(message)):
-        parse([*checkable, *arguments, "--check", "16"])
-
-
 def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("SCRATCH", "/scratch")

@@ -157,7 +157,7 @@ def test_angleproto_needs_pairs_and_whole_groups() -> None:
             {"easy_margin": "no"},
             "option 'easy_margin' is 'no' (str), it must be true or false (bool)",
         ),
-        ("amsoftmax", {"scale": 0}, "option 'scale' is 0.0, it must be a number (float) of at least 0.001"),
+        ("amsoftmax", {"scale": 0}, "option 'scale' is 0.0, it must be a number (float) from 0.001 to 1000"),
         ("angleproto", {"init_w": True}, "option 'init_w' is True (bool), it must be a number (float)"),
     ],
 )

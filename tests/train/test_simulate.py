@@ -242,8 +242,6 @@ def test_the_command_measures_planning(capsys):
         (["somewhere", "--synthetic", "10", "2"], "give either"),
         (["somewhere", "--scale"], "--scale makes its utterances up"),
         (["/nowhere/at/all"], "manifest.json: does not exist"),
-        (["--synthetic", "2000", "100", "--nodes", "0"], "--nodes is 0; it must be at least 1"),
-        (["--synthetic", "2000", "100", "--step-seconds", "0"], "--step-seconds is 0.0; it must be above 0"),
         (["--synthetic", "10", "20"], "at least one speaker, and an utterance each"),
         (["--synthetic", "2000", "100", "--speakers", "200"], "batch.speakers asks for 200 speakers"),
         (["--synthetic", "2000", "100", "--speakers", "10", "--lanes", "3"], "not a multiple"),
@@ -259,3 +257,28 @@ def test_what_cannot_be_is_one_line(arguments, message, capsys):
     assert printed.out == ""
     assert message in printed.err
     assert len(printed.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nodes", "0"], "argument --nodes: 0 is not from 1 to 65536"),
+        (["--step-seconds", "0"], "argument --step-seconds: '0' is not a number from 0.001 to 86400"),
+        (["--step-seconds", "nan"], "argument --step-seconds: 'nan' is not a number from 0.001 to 86400"),
+        (["--synthetic", "9" * 50, "5"], "argument --synthetic: 999999999999999999999999999999999999999… is"),
+        (["--crop-frames", "1e3"], "argument --crop-frames: '1e3' is not a whole number from 1 to 10000"),
+    ],
+)
+def test_bounds_are_those_of_the_options(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--synthetic", "2000", "100", *arguments])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_fewer_shards_than_lanes_leave_the_shuffle_of_the_epoch(capsys):
+    assert main(["--synthetic", "900", "100", "--speakers", "8", "--nodes", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "900 utterances of 100 speakers, 1 shard, " in out
+    assert "window 1: data.windows.lanes is 4, and there is 1 shard: lower it" in out
+    assert next(line.split()[:2] for line in out.splitlines() if " epoch" in line) == ["ranged", "epoch"]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools.errors import UserError
+from shard_tools.text import counted
 
 
 class PlanError(UserError):
@@ -21,6 +22,16 @@ def check_shared(speakers: int, world: int) -> None:
         below = speakers // world * world
         near = f"{below} or {below + world}" if below else f"{world}"
         raise PlanError(f"batch.speakers {speakers} cannot be shared by {world} processes: set it to {near}")
+
+
+def check_enough_shards(lanes: int, shards: int) -> None:
+    """Raise PlanError unless each lane gets a shard."""
+    if lanes > shards:
+        are = "is" if shards == 1 else "are"
+        raise PlanError(
+            f"data.windows.lanes is {lanes}, and there {are} {counted(shards, 'shard')}: lower it, or pack "
+            "with fewer utterances per shard"
+        )
 
 
 def check_lanes(lanes: int, world: int) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from shard_tools import philox
 from shard_tools.layout import occurrence
-from train.plan.base import Account, Batch, BatchSpec, PlanError, check_lanes
+from train.plan.base import Account, Batch, BatchSpec, PlanError, check_enough_shards, check_lanes
 from train.plan.groups import groups_per_speaker, shuffle_within_speakers
 from train.plan.spread import spread
 from train.plan.windows import Windows
@@ -64,15 +64,9 @@ class WindowedPlan:
         if spec.speakers % windows.lanes:
             raise PlanError(
                 f"batch.speakers {spec.speakers} is not a multiple of data.windows.lanes "
-                f"{windows.lanes}: each lane "
-                "gives the same number of speakers to a batch; change one of them"
+                f"{windows.lanes}: each lane gives the same number of speakers to a batch; change one of them"
             )
-        if windows.lanes > windows.shards:
-            raise PlanError(
-                f"data.windows.lanes is {windows.lanes}, and there are {windows.shards} shards: lower "
-                "it, or pack "
-                "with fewer utterances per shard"
-            )
+        check_enough_shards(windows.lanes, windows.shards)
         self.spec = spec
         self.speakers = speakers
         self.windows = windows

@@ -12,13 +12,15 @@ from tqdm import tqdm
 
 from eval.embed import crop_length
 from shard_tools.errors import UserError, exit_status
-from shard_tools.places import expand
+from shard_tools.options import number, place, whole_number
 from shard_tools.version import add_version
 from train.plan import BatchSpec
 from train.simulate.dataset import Dataset, open_dataset, synthetic
 from train.simulate.reading import Impossible, Job, Reading, cached, ranged
 from train.simulate.report import as_document, as_table, scale_as_text
 from train.simulate.scale import planning
+
+MOST_UTTERANCES = 200_000_000  # each takes some 100 bytes
 
 _DESCRIPTION = """\
 What an epoch costs each node, and how well it is mixed, for each way to read the shards: crops by ranged
@@ -56,32 +58,102 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("url", metavar="URL", nargs="?", help="folder of a manifest.json: a path, s3://…, any fsspec URL")
-    add("--nodes", metavar="N", type=int, default=1, help="machines (default 1)")
-    add("--ranks-per-node", metavar="R", type=int, default=1, help="processes on each (default 1)")
-    add("--speakers", metavar="P", type=int, default=200, help="speakers in a global batch (default 200)")
-    add("--utterances-per-speaker", metavar="K", type=int, default=1, help="of each (default 1)")
-    add("--max-utterances-per-speaker", metavar="M", type=int, help="in an epoch (default: all)")
+    add(
+        "url",
+        metavar="URL",
+        nargs="?",
+        type=place,
+        help="folder of a manifest.json: a path, s3://…, any fsspec URL",
+    )
+    add("--nodes", metavar="N", type=whole_number(1, 65_536), default=1, help="machines (default 1)")
+    add(
+        "--ranks-per-node",
+        metavar="R",
+        type=whole_number(1, 1024),
+        default=1,
+        help="processes on each (default 1)",
+    )
+    add(
+        "--speakers",
+        metavar="P",
+        type=whole_number(1, 1_000_000),
+        default=200,
+        help="speakers in a global batch (default 200)",
+    )
+    add(
+        "--utterances-per-speaker",
+        metavar="K",
+        type=whole_number(1, 10_000),
+        default=1,
+        help="of each (default 1)",
+    )
+    add(
+        "--max-utterances-per-speaker",
+        metavar="M",
+        type=whole_number(1, 1_000_000_000),
+        help="in an epoch (default: all)",
+    )
     add(
         "--crop-frames",
         metavar="F",
-        type=int,
+        type=whole_number(1, 10_000),
         default=200,
         help="crop, feature frames of 10 ms (default 200)",
     )
-    add("--lanes", metavar="L", type=int, help="data.windows.lanes (default: one for each process)")
-    add("--window", metavar="W", type=int, default=16, help="data.windows.shards (default 16), and around it")
+    add(
+        "--lanes",
+        metavar="L",
+        type=whole_number(1, 65_536),
+        help="data.windows.lanes (default: one for each process)",
+    )
+    add(
+        "--window",
+        metavar="W",
+        type=whole_number(1, 1_000_000),
+        default=16,
+        help="data.windows.shards (default 16), and around it",
+    )
     add("--verify", choices=("none", "crops"), default="none", help="crops: ranged reads of whole blocks")
-    add("--step-seconds", metavar="S", type=float, default=0.5, help="a training step takes (default 0.5)")
-    add("--seed", metavar="N", type=int, default=0, help="run.seed (default 0)")
+    add(
+        "--step-seconds",
+        metavar="S",
+        type=number(0.001, 86_400),
+        default=0.5,
+        help="a training step takes (default 0.5)",
+    )
+    add("--seed", metavar="N", type=whole_number(0, 2**32 - 1), default=0, help="run.seed (default 0)")
     add("--json", action="store_true", help="print JSON instead of a table")
     add_version(parser)
     made_up = parser.add_argument_group("without a dataset")
     add = made_up.add_argument
-    add("--synthetic", metavar=("UTTERANCES", "SPEAKERS"), type=int, nargs=2, help="make one up, in PCM")
-    add("--seconds", metavar="S", type=float, default=8.0, help="mean length of an utterance (default 8)")
-    add("--utterances-per-shard", metavar="N", type=int, default=1000, help="(default 1000)")
-    add("--group", metavar="N", type=int, default=4, help="as make-shards pack --group (default 4)")
+    add(
+        "--synthetic",
+        metavar=("UTTERANCES", "SPEAKERS"),
+        type=whole_number(1, MOST_UTTERANCES),
+        nargs=2,
+        help="make one up, in PCM",
+    )
+    add(
+        "--seconds",
+        metavar="S",
+        type=number(0.1, 86_400),
+        default=8.0,
+        help="mean length of an utterance (default 8)",
+    )
+    add(
+        "--utterances-per-shard",
+        metavar="N",
+        type=whole_number(1, 10_000_000),
+        default=1000,
+        help="(default 1000)",
+    )
+    add(
+        "--group",
+        metavar="N",
+        type=whole_number(1, 10_000),
+        default=4,
+        help="as make-shards pack --group (default 4)",
+    )
     add("--scale", action="store_true", help="measure how long planning by windows takes, and its memory")
     return parser
 
@@ -128,7 +200,7 @@ def simulate(dataset: Dataset, job: Job, lanes: int, window: int) -> list[Readin
 
 def _dataset(args: argparse.Namespace) -> Dataset:
     if args.synthetic is None:
-        return open_dataset(expand(args.url))
+        return open_dataset(args.url)
     utterances, speakers = args.synthetic
     return synthetic(
         utterances,
@@ -145,21 +217,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("give either the URL of a dataset or --synthetic UTTERANCES SPEAKERS")
     if args.scale and args.synthetic is None:
         raise UserError("--scale makes its utterances up: give --synthetic UTTERANCES SPEAKERS, and no URL")
-    counts = (
-        "nodes", "ranks_per_node", "speakers", "utterances_per_speaker", "max_utterances_per_speaker",
-        "crop_frames", "lanes", "window", "utterances_per_shard", "group",
-    )  # fmt: skip
-    for name in counts:
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
-    for name in ("step_seconds", "seconds"):
-        if not getattr(args, name) > 0:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be above 0")
-    if not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed is {args.seed}; it must be from 0 to {2**32 - 1}")
-    if args.synthetic is not None and min(args.synthetic) < 1:
-        raise UserError(f"--synthetic is {args.synthetic[0]} {args.synthetic[1]}; both must be at least 1")
     if args.scale and args.utterances_per_shard % 4:
         raise UserError(
             f"--utterances-per-shard is {args.utterances_per_shard}; --scale needs a multiple of 4"

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from shard_tools.text import counted
 from train.simulate.dataset import Dataset
 from train.simulate.mixing import Mixing
 from train.simulate.reading import Impossible, Job, Reading, over_cap
@@ -44,11 +45,13 @@ def as_table(
     size = dataset.shard_bytes.sum() / 1e9
     steps = f"{shuffled.steps:,} steps of {step_seconds:g} s ({shuffled.steps * step_seconds / 3600:.1f} h)"
     heading = [
-        f"{dataset.name}: {len(dataset):,} utterances of {dataset.speakers:,} speakers, "
-        f"{len(dataset.shard_bytes):,} shards, {size:,.1f} GB",
-        f"batches of {spec.speakers} speakers x {spec.utterances_per_speaker}, crops of {spec.crop:,} frames"
+        f"{dataset.name}: {counted(len(dataset), 'utterance', ',')} of "
+        f"{counted(dataset.speakers, 'speaker', ',')}, "
+        f"{counted(len(dataset.shard_bytes), 'shard', ',')}, {size:,.1f} GB",
+        f"batches of {counted(spec.speakers, 'speaker')} x {spec.utterances_per_speaker}, "
+        f"crops of {spec.crop:,} frames"
         f"{', read in whole blocks to verify them' if job.verify_crops else ''}; {job.nodes} x "
-        f"{job.ranks_per_node} processes (nodes x ranks); {lanes} lanes",
+        f"{job.ranks_per_node} processes (nodes x ranks); {counted(lanes, 'lane')}",
     ]
     if over := over_cap(dataset, spec):
         heading.append(f"{over:,} utterances are beyond --max-utterances-per-speaker in every epoch")

@@ -20,7 +20,7 @@ help:
 	@echo 'Each installs what it needs into $(VENV) first. PYTHON=python3.12 picks another Python.'
 
 demo: $(VENV)/.installed
-	@$(BIN)/python -m shard_tools.demo $(if $(CORPUS),--corpus '$(CORPUS)')
+	@$(BIN)/python -m shard_tools.synthetic.demo $(if $(CORPUS),--corpus '$(CORPUS)')
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup

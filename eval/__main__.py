@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.checkpoint_file import load_network, read_checkpoint
+from eval.checkpoint.file import load_network, read_checkpoint
+from eval.checkpoint.find import default_out, find_checkpoint, validation_of
 from eval.evaluate import evaluate_network
-from eval.outputs import prepare_folder, write_outputs
-from eval.run_checkpoint import default_out, find_checkpoint, validation_of
-from eval.score import METHODS
-from eval.sources import open_source
+from eval.report.outputs import prepare_folder, write_outputs
+from eval.scoring.direct import METHODS
 from eval.trials import read_trials
+from eval.utterances import open_source
 from shard_tools import storage
 from shard_tools.errors import UserError, exit_status
 from shard_tools.options import place, whole_number

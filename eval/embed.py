@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from eval.sources import Source
+from eval.utterances import Source
 from shard_tools import audio
 from shard_tools.errors import UserError
 

@@ -17,9 +17,9 @@ from torch import nn
 
 from eval.embed import embed
 from eval.metrics import equal_error_rate, error_rates, min_dcf
-from eval.score import score_trials
-from eval.sources import Source, require_all
+from eval.scoring.direct import score_trials
 from eval.trials import Trials
+from eval.utterances import Source, require_all
 from shard_tools.text import redacted
 
 UNITS = {"eer": "percent", "min_dcf": "normalised cost from 0 to 1", "seconds": "seconds"}

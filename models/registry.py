@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from models.networks.resnetse34l import ResNetSE34L
+from models.networks.tdnn import TDNN
 from models.options import ModelError, check_name, check_options
-from models.resnetse34l import ResNetSE34L
-from models.tdnn import TDNN
 
 __all__ = ["ModelError", "build_network", "network_names"]
 

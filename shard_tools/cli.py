@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from shard_tools.audio import SAMPLE_RATE
+from shard_tools.dataset.info import as_text, describe
+from shard_tools.dataset.keys import speaker_problem
+from shard_tools.dataset.manifest import Manifest
+from shard_tools.dataset.speakers import FORMS, USUAL, SpeakerRule, parse_rule
+from shard_tools.dataset.verify import verify
 from shard_tools.errors import exit_status
-from shard_tools.foreign import index_tars
-from shard_tools.info import as_text, describe
-from shard_tools.keys import speaker_problem
-from shard_tools.manifest import Manifest
 from shard_tools.options import MOST_WORKERS, local_path, place, whole_number
-from shard_tools.pack import PackOptions, PackSummary, PartSummary, pack, pack_part
-from shard_tools.pack_merge import MergeSummary, merge
-from shard_tools.pack_parts import Part, parse_part
-from shard_tools.speakers import FORMS, USUAL, SpeakerRule, parse_rule
+from shard_tools.pack.foreign import index_tars
+from shard_tools.pack.merging import MergeSummary, merge
+from shard_tools.pack.packing import PackOptions, PackSummary, PartSummary, pack, pack_part
+from shard_tools.pack.parts import Part, parse_part
 from shard_tools.text import counted, shown
-from shard_tools.verify import verify
 from shard_tools.version import add_version
 from shard_tools.workers import processors
 

@@ -8,16 +8,14 @@ from collections.abc import Sequence
 
 from shard_tools.errors import exit_status
 from shard_tools.version import add_version
-from slurm import (
-    cancel_command,
-    eval_command,
-    logs_command,
-    node_command,
-    shards_command,
-    status_command,
-    sweep_command,
-    train_command,
-)
+from slurm.commands import cancel as cancel_command
+from slurm.commands import eval as eval_command
+from slurm.commands import logs as logs_command
+from slurm.commands import node as node_command
+from slurm.commands import shards as shards_command
+from slurm.commands import status as status_command
+from slurm.commands import sweep as sweep_command
+from slurm.commands import train as train_command
 
 COMMANDS = (
     train_command,

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
+from project import REPO
 
 from shard_tools import storage
 from shard_tools.storage import StoragePolicy
 
-REAL_AUDIO = Path(__file__).parents[2] / "shared" / "data"
+REAL_AUDIO = REPO.parent / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,7 +82,7 @@ def faulty_s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fau
 @pytest.fixture
 def storage_policy() -> Iterator[Callable[[StoragePolicy], None]]:
     """Sets the storage policy until the test ends."""
-    before = storage.policy()
+    before = storage.current_policy()
     yield storage.configure
     storage.configure(before)
 

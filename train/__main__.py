@@ -9,8 +9,9 @@ import sys
 import traceback
 
 from shard_tools.errors import UserError, exit_status
-from train.config import parse
-from train.failure import (
+from train.config.parsing import parse
+from train.config.sections import Config
+from train.life.failure import (
     Kind,
     LostPeerError,
     RankError,
@@ -19,9 +20,8 @@ from train.failure import (
     tell_run_folder,
     tell_torchrun,
 )
-from train.launched import launched
-from train.sections import Config
-from train.signals import STOPPED, flag, ignore
+from train.life.launched import launched
+from train.life.signals import STOPPED, flag, ignore
 
 # A mistake in the configuration strikes every rank, and the death of one strikes all others. Those
 # hold their tongues so long that torchrun, which ends all ranks when one fails, leaves them no time
@@ -81,7 +81,7 @@ def main() -> int:
 
 def _tell_folder(folder: str, kind: Kind, text: str, *, log: bool) -> None:
     """Leave the failure in the run's folder and its log, unless the folder itself has gone."""
-    from train.log import folder_is_gone
+    from train.life.log import folder_is_gone
 
     if not folder_is_gone(folder):
         tell_run_folder(folder, kind, text)
@@ -90,7 +90,7 @@ def _tell_folder(folder: str, kind: Kind, text: str, *, log: bool) -> None:
 
 
 def _log_end(folder: str, text: str) -> None:
-    from train.log import log_end  # torch's TensorBoard comes with it: --help need not wait for that
+    from train.life.log import log_end  # torch's TensorBoard comes with it: --help need not wait for that
 
     log_end(folder, text)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from train.sections import OptimConfig, ScheduleConfig
+from train.config.sections import OptimConfig, ScheduleConfig
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:

@@ -10,30 +10,30 @@ from typing import Any, Literal
 
 import torch
 
-from eval.checkpoint_file import read_checkpoint
-from eval.sources import Source, open_source, require_all
+from eval.checkpoint.file import read_checkpoint
 from eval.trials import Trials, read_trials
+from eval.utterances import Source, open_source, require_all
 from models.registry import ModelError, build_network
 from shard_tools import storage
+from shard_tools.dataset.shardwise import AnyCatalogue
 from shard_tools.errors import UserError
-from shard_tools.shardwise import AnyCatalogue
 from shard_tools.text import redacted
 from train.augment.augmenter import describe
-from train.checkpoint import CheckpointFolder
-from train.distributed import Process, from_lead, process_group
-from train.lock import NAME as LOCK
-from train.lock import hold
-from train.log import METRICS, RunLog, folder_is_gone, folder_was_made, start_logging
+from train.config.sections import Config
+from train.data.assemble import build_plan, build_stream, count_speakers, open_training_data
+from train.life.checkpoint import CheckpointFolder
+from train.life.distributed import Process, from_lead, process_group
+from train.life.lock import NAME as LOCK
+from train.life.lock import hold
+from train.life.log import METRICS, RunLog, folder_is_gone, folder_was_made, start_logging
+from train.life.resume import changes, check_resumable, check_whole, restore
+from train.life.signals import flag
+from train.life.state import NAME as STATE
+from train.life.state import write_state
 from train.losses import build_loss
 from train.model import SpeakerModel
 from train.optim import build_optimizer
 from train.plan import Anchor, BatchPlan
-from train.resume import changes, check_resumable, check_whole, restore
-from train.sections import Config
-from train.signals import flag
-from train.sources import build_plan, build_stream, count_speakers, open_training_data
-from train.state import NAME as STATE
-from train.state import write_state
 from train.trainer import Trainer
 
 logger = logging.getLogger("train")

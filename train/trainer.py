@@ -13,27 +13,27 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from eval.checkpoint_file import Rates, first_not_finite
+from eval.checkpoint.file import Rates, first_not_finite
 from eval.evaluate import evaluate_network
-from eval.sources import Source
 from eval.trials import Trials
+from eval.utterances import Source
 from shard_tools import philox
 from shard_tools.errors import UserError
 from shard_tools.text import redacted
 from train.augment.device import augment
 from train.buffers import BufferMean
-from train.checkpoint import CheckpointFolder
-from train.distributed import Process, mean_over_ranks
-from train.loader import NoBatchError, open_loader
-from train.log import RunLog
+from train.config.sections import Config
+from train.data.loader import NoBatchError, open_loader
+from train.data.pipeline import Stream
+from train.life.checkpoint import CheckpointFolder
+from train.life.distributed import Process, mean_over_ranks
+from train.life.log import RunLog
+from train.life.resume import kept_config
+from train.life.signals import flag
+from train.life.stop import Vote
 from train.model import SpeakerModel, rehearse
 from train.optim import learning_rate
-from train.pipeline import Stream
 from train.plan import WindowedPlan
-from train.resume import kept_config
-from train.sections import Config
-from train.signals import flag
-from train.stop import Vote
 
 logger = logging.getLogger("train")
 

@@ -42,11 +42,11 @@ import train.__main__
 import train.simulate.__main__
 from models.registry import build_network
 from shard_tools import audio, cli
-from shard_tools.catalogue import open_catalogue
+from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.errors import exit_status
-from shard_tools.reader import Reader
-from slurm.run_folder import Attempt, Failure, Job, RunFolder
-from train.sections import Config
+from shard_tools.read.reader import Reader
+from slurm.records.run_folder import Attempt, Failure, Job, RunFolder
+from train.config.sections import Config
 
 RATE = 16000
 SPEAKERS, UTTERANCES = 4, 2

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from project import REPO
 
-from shard_tools.catalogue import open_catalogue
-from shard_tools.reader import Reader
-from shard_tools.verify import verify
+from shard_tools.dataset.catalogue import open_catalogue
+from shard_tools.dataset.verify import verify
+from shard_tools.read.reader import Reader
 
 ARCHIVE = Path(__file__).with_name("version-0.1.0.tar.xz")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: str) -> None:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]

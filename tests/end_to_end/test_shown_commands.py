@@ -18,15 +18,17 @@ from typing import Any
 
 import pytest
 import yaml
+from project import REPO
 
 import eval.__main__
 import slurm.__main__
 import train.simulate.__main__
-from shard_tools import cli, demo, synthesise
-from train.config import parse
-from train.config import parser as train_parser
+from shard_tools import cli
+from shard_tools.synthetic import corpus as synthesise
+from shard_tools.synthetic import demo
+from train.config.parsing import parse
+from train.config.parsing import parser as train_parser
 
-REPO = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md", "lists/README.md")
 # Not ours: what a shell, or SLURM itself, does with them is not for us to promise.
 FOREIGN = (".", "cat", "export", "scontrol", "squeue", "tail", "apt-get", "sbatch", "job=$(sbatch")
@@ -154,9 +156,9 @@ def check_module(module: str, words: list[str], command: str) -> None:
         check_slurm(words, command)
     elif module == "train.simulate":
         accept(lambda: train.simulate.__main__._parser().parse_args(words), command)
-    elif module == "shard_tools.synthesise":
+    elif module == "shard_tools.synthetic":
         accept(lambda: synthesise._parser().parse_args(words), command)
-    elif module == "shard_tools.demo":
+    elif module == "shard_tools.synthetic.demo":
         accept(lambda: demo.main([*words, "--help"]), command)
     elif module == "pytest":
         assert all(Path(word).exists() for word in words if word.startswith("tests/")), command

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eval.embed import SHORTEST, crop_length, cut, embed
-from eval.sources import open_source
+from eval.utterances import open_source
 from shard_tools.errors import UserError
 
 CPU = torch.device("cpu")

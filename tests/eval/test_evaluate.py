@@ -10,8 +10,8 @@ import torch.distributed as dist
 from eval_fakes import Ears
 
 from eval.evaluate import detection_metrics, evaluate_network, gather_rows
-from eval.sources import open_source
 from eval.trials import read_trials
+from eval.utterances import open_source
 from shard_tools.errors import UserError
 
 CPU = torch.device("cpu")

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from shard_tools import cli, demo, storage, synthesise
+from shard_tools import cli, storage
 from shard_tools.cli import main
-from shard_tools.pack import PackOptions, pack
-from shard_tools.verify import verify
+from shard_tools.dataset.verify import verify
+from shard_tools.pack.packing import PackOptions, pack
+from shard_tools.synthetic import corpus as synthesise
+from shard_tools.synthetic import demo
 from shard_tools.workers import processors
 
 SMALL = ["--utterances-per-shard", "8", "--workers", "1"]
@@ -188,8 +190,8 @@ def test_s3_gets_the_same_bytes_as_a_disk(corpus, tmp_path, s3_bucket):
 
 @pytest.mark.s3
 def test_s3_readers_and_indexing(corpus, s3_bucket, monkeypatch):
-    from shard_tools.catalogue import open_catalogue
-    from shard_tools.reader import Reader, ReadError
+    from shard_tools.dataset.catalogue import open_catalogue
+    from shard_tools.read.reader import Reader, ReadError
 
     pack(str(corpus.root), s3_bucket, options=PackOptions(utterances_per_shard=8))
     catalogue = open_catalogue(s3_bucket)
@@ -229,8 +231,8 @@ def test_s3_mistakes_are_one_line(corpus, s3_endpoint, capsys):
 
 KILLED = """
 import os, signal, sys
-from shard_tools import shard_writer, storage
-from shard_tools.pack import PackOptions, pack
+from shard_tools import storage
+from shard_tools.pack.packing import PackOptions, pack
 
 def publish(url, data, original=storage.publish_bytes):
     if url.endswith("shard-000002.index.npz"):

@@ -1,6 +1,6 @@
 """Preempts one run many times, at random moments, and compares its end with a run that nobody disturbed.
 
-    PYTHONPATH=tests .venv/bin/python tests/slurm/soak.py --preemptions 20
+    PYTHONPATH=tests/helpers:tests/slurm .venv/bin/python tests/slurm/soak.py --preemptions 20
 
 Starts a SLURM of two nodes on this machine (root, slurm-wlm and munge are needed); half an hour or
 so. Prints a line for each preemption and the verdict; exit status 1 where the weights differ.

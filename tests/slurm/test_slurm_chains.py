@@ -10,7 +10,7 @@ from cluster import Cluster
 from jobs import finish, launched, slurm
 from small_corpus import Corpus
 
-from shard_tools.pack import PackOptions, pack
+from shard_tools.pack.packing import PackOptions, pack
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

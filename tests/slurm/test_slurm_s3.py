@@ -11,7 +11,7 @@ from jobs import attempts, finish, launched, printed, reach, records, slurm, ste
 from small_corpus import Corpus
 from small_run import config
 
-from shard_tools.pack import PackOptions, pack
+from shard_tools.pack.packing import PackOptions, pack
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.s3]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from train.config.sections import OptimConfig, ScheduleConfig
 from train.optim import learning_rate
-from train.sections import OptimConfig, ScheduleConfig
 
 
 @pytest.mark.parametrize("every", [1, 3, 10])

@@ -17,7 +17,7 @@ from train.augment.reverberate import Reverberator
 
 
 class CropReader(Protocol):
-    """What is needed of shard_tools.reader.Reader."""
+    """What is needed of shard_tools.read.reader.Reader."""
 
     def crops(
         self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int

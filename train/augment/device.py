@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from shard_tools.audio import to_float
-from shard_tools.layout import occurrence
+from shard_tools.dataset.layout import occurrence
 from train.augment.augmenter import Source
 from train.augment.draw import ADDITIVE, Draws, Recipe, draw
 from train.augment.mix import POWER_FLOOR
@@ -27,7 +27,7 @@ _FULL_SCALE = 32768.0
 
 
 class Prepared(TypedDict):
-    """What a batch's augmentation needs besides its audio; a dict, as train.handover takes."""
+    """What a batch's augmentation needs besides its audio; a dict, as train.data.handover takes."""
 
     wet_row: torch.Tensor  # int64 (W,), rows that are reverberated, all different
     taps: torch.Tensor  # int16 (W, taps), their impulse responses, zeros at the end

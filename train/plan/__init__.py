@@ -6,7 +6,7 @@ machine of a job computes the same plan.
 """
 
 from train.plan.base import Account, Batch, BatchPlan, BatchSpec, PlanError
-from train.plan.plan import Plan
+from train.plan.epoch import Plan
 from train.plan.windowed import Anchor, WindowedPlan
 from train.plan.windows import Windows
 

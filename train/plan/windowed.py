@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import philox
-from shard_tools.layout import occurrence
+from shard_tools.dataset.layout import occurrence
 from train.plan.base import Account, Batch, BatchSpec, PlanError, check_enough_shards, check_lanes
 from train.plan.groups import groups_per_speaker, shuffle_within_speakers
 from train.plan.spread import spread

@@ -10,11 +10,11 @@ from scipy.special import ndtri
 
 from shard_tools import philox
 from shard_tools.audio import SAMPLE_RATE
-from shard_tools.catalogue import open_catalogue
+from shard_tools.audio.flac_frames import FrameTables
+from shard_tools.dataset.catalogue import open_catalogue
+from shard_tools.dataset.index import WAV
+from shard_tools.dataset.layout import occurrence, shard_rows
 from shard_tools.errors import UserError
-from shard_tools.flac_frames import FrameTables
-from shard_tools.index import WAV
-from shard_tools.layout import occurrence, shard_rows
 
 _HEADER, _BLOCK, _RECORD = 44, 512, 10240  # bytes of a WAV's header, of a tar's block and record
 # Spread of the natural logarithm: utterances per speaker and lengths, about as VoxCeleb2's.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shard_tools.index import BLOCK_SIZE
-from shard_tools.ranged import spans
+from shard_tools.dataset.index import BLOCK_SIZE
+from shard_tools.read.ranged import spans
 from shard_tools.storage import DOWNLOAD_PART
 from train.plan import BatchPlan, BatchSpec, Plan, PlanError, WindowedPlan, Windows
 from train.simulate.dataset import Dataset

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import torch
 from harness.task import Task
 
-from train.config import parse
-from train.loader import open_loader
-from train.pipeline import Stream
-from train.sources import build_plan, build_stream, open_training_data
+from train.config.parsing import parse
+from train.data.assemble import build_plan, build_stream, open_training_data
+from train.data.loader import open_loader
+from train.data.pipeline import Stream
 
 
 def make_stream(task: Task) -> Stream:

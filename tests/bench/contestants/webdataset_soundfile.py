@@ -21,7 +21,7 @@ import torch
 import webdataset as wds
 from harness.task import Task
 
-from shard_tools.manifest import from_bytes
+from shard_tools.dataset.manifest import from_bytes
 
 
 def shard_urls(task: Task) -> list[str]:

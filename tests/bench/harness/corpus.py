@@ -20,7 +20,7 @@ import scipy.fft
 import soundfile
 
 import shard_tools
-from shard_tools.pack import PackOptions, pack
+from shard_tools.pack.packing import PackOptions, pack
 
 RATE = 16000
 STAMP = "complete.json"  # written last
@@ -107,7 +107,7 @@ def _stamp(folder: Path) -> str | None:
 def _digest_of_packer() -> str:
     """Shards of another version of the project are not measured."""
     digest = hashlib.sha256()
-    for path in sorted(Path(shard_tools.__file__).parent.glob("*.py")):
+    for path in sorted(Path(shard_tools.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -1,0 +1,1 @@
+"""What networks are made of: front-end, poolings, blocks."""

@@ -1,0 +1,407 @@
+"""The folder of a shard cache: which files lie there, who may bring one, and what makes room.
+
+    .lock              taken for every look or change below, for milliseconds; its times of access and of
+                       modification are when room was last sought in vain for a hold and for a prefetch
+    SHA256.shard       a whole shard; shared lock: held; its time of access is its last use
+    SHA256-SIZE.part   a download, of which SIZE bytes of the capacity are taken; exclusive lock: it is alive
+    SHA256.wanted      empty; shared lock: a process has announced that it will need this shard
+
+Any number of processes work on it with no server: locks vanish with the process
+that held them, and what it left is then recognised and removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shard_tools.cache.locks import EXCLUSIVE, SHARED, LockFile
+from shard_tools.errors import UserError
+from shard_tools.read.source import most_open_files
+
+_NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})(?:\.(?P<kind>shard|wanted)|-(?P<size>\d+)\.part)")
+# Looking for room costs some 20 µs a shard, and every process of a node may be waiting for it. So one
+# look in vain counts for all, until somebody lets go of something or, since a killed process does
+# that silently, for so long.
+_HOLD_LOOKS_AGAIN_S, _PREFETCH_LOOKS_AGAIN_S = 0.5, 2.0
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class CacheError(UserError):
+    """The cache cannot give a shard; the text says which, why, and what to change."""
+
+
+class ShardError(CacheError):
+    """What storage gives for a shard is not what the manifest says: another shard may still be had."""
+
+
+@dataclass(frozen=True)
+class CachedShard:
+    """A shard as its manifest describes it: absolute url, bytes, SHA-256 in lower-case hex."""
+
+    url: str
+    size: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise CacheError(f"{self.url}: {self.sha256!r} is not a SHA-256 in lower-case hex; pack again")
+
+
+@dataclass(frozen=True)
+class Present:
+    """The shard lies there, whole; `file` holds it."""
+
+    file: LockFile
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The shard is the caller's to download into `file`, which must be published or abandoned."""
+
+    file: LockFile
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Someone else is downloading it; `progress` changes as long as that gets on."""
+
+    progress: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Full:
+    """There is no room. Bytes: held by jobs, reserved by downloads, free on the disk.
+
+    disk: the disk is what is too small, not the capacity; hopeless: nothing is held
+    or under way whose end could make room.
+    """
+
+    held: int
+    arriving: int
+    free: int
+    disk: bool
+    hopeless: bool
+
+
+@dataclass(frozen=True)
+class Later:
+    """There was no room a moment ago, and nothing was let go of since."""
+
+
+@dataclass(frozen=True)
+class _Contents:
+    shards: list[tuple[int, str, int]]  # last use in ns, path, bytes
+    wanted: set[str]  # SHA-256s that a living process has announced
+    arriving: int  # bytes reserved by downloads
+    arrived: int  # bytes of them that are on the disk
+
+
+class CacheFolder:
+    """The files of one cache folder. All methods may be called by any thread of any process at once.
+
+    Raises CacheError where the folder cannot be used at all.
+    """
+
+    def __init__(self, folder: str, capacity: int, wait: float) -> None:
+        self.folder = folder
+        self.capacity = capacity
+        self._wait = wait
+
+    def path(self, shard: CachedShard) -> str:
+        """Where the whole shard lies when it is there."""
+        return os.path.join(self.folder, f"{shard.sha256}.shard")
+
+    def admit(
+        self, shard: CachedShard, *, ahead: bool, insist: bool = False
+    ) -> Present | Claim | Busy | Full | Later:
+        """Hold the shard, or claim its download and make room for it.
+
+        ahead: it is not needed yet, so what others have announced is not removed for it.
+        insist: look for room even if somebody has just done so in vain.
+        """
+        part = os.path.join(self.folder, f"{shard.sha256}-{shard.size}.part")
+        with self._locked() as lock:
+            present = self._open_whole(shard)
+            if present is not None:
+                return Present(present)
+            busy = _open_if_there(part, os.O_RDWR)
+            if busy is not None:
+                with contextlib.closing(busy):
+                    if not busy.lock(EXCLUSIVE):
+                        status = os.fstat(busy.fd)
+                        return Busy((status.st_ino, status.st_size))
+                    os.unlink(part)  # its process has died
+            if not insist and _sought_in_vain(lock, ahead):
+                return Later()
+            full = self._make_room(shard, ahead)
+            if full is not None:
+                _note_in_vain(lock, ahead)
+                return full
+            file = LockFile(part, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            file.lock(EXCLUSIVE)
+            return Claim(file)
+
+    def publish(self, claim: Claim, shard: CachedShard) -> LockFile:
+        """Make a complete download visible; from then on its file holds the shard."""
+        with self._locked():
+            os.utime(claim.file.fd, ns=(time.time_ns(), _seal(shard)))  # after the last write
+            os.replace(claim.file.path, self.path(shard))
+            claim.file.lock(SHARED)
+            return claim.file
+
+    def abandon(self, claim: Claim) -> None:
+        """Remove a download that will not be completed."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(claim.file.path)
+        self.let_go(claim.file)
+
+    def let_go(self, file: LockFile) -> None:
+        """Close what held a shard, announced it or was to become it: there may be room now."""
+        file.close()
+        with contextlib.suppress(OSError):  # then others find out a little later
+            os.utime(os.path.join(self.folder, ".lock"), ns=(0, 0))
+
+    def discard(self, file: LockFile, shard: CachedShard) -> None:
+        """Remove a held file that is not the shard; whoever else holds it keeps its bytes."""
+        with self._locked(), contextlib.suppress(FileNotFoundError):
+            if os.stat(self.path(shard)).st_ino == os.fstat(file.fd).st_ino:
+                os.unlink(self.path(shard))
+        self.let_go(file)
+
+    def touch(self, file: LockFile) -> None:
+        """Note that a held shard was used just now."""
+        with contextlib.suppress(OSError):  # another user's file, say: it then looks older than it is
+            os.utime(file.fd, ns=(time.time_ns(), os.fstat(file.fd).st_mtime_ns))
+
+    def holds(self, file: LockFile, shard: CachedShard) -> bool:
+        """Whether a held file is still the one in the folder, and unchanged."""
+        try:
+            found = os.stat(self.path(shard))
+        except OSError:
+            return False
+        return found.st_ino == os.fstat(file.fd).st_ino and _is_sound(found, shard)
+
+    def want(self, shard: CachedShard) -> LockFile:
+        """Announce that this process will need the shard, until the file returned is let go of."""
+        with self._locked():
+            mark = LockFile(os.path.join(self.folder, f"{shard.sha256}.wanted"), os.O_RDWR | os.O_CREAT)
+            mark.lock(SHARED)
+            return mark
+
+    def clean(self) -> None:
+        """Remove what processes left that have died."""
+        with self._locked():
+            self._look()
+
+    def evict(self, needed: int, *, ahead: bool) -> int:
+        """Remove `needed` bytes of shards, or as many as may be removed; returns the bytes removed."""
+        with self._locked():
+            chosen, _ = self._choose(self._look(), needed, ahead)
+            return _unlink(chosen)
+
+    def free_on_disk(self) -> int:
+        """Bytes that may still be written to the folder's disk."""
+        status = os.statvfs(self.folder)
+        # A tmpfs without a limit reports no blocks at all.
+        return status.f_bavail * status.f_frsize if status.f_blocks else 2**63
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[LockFile]:
+        """The folder's lock. It is polled, so that a process which was stopped inside cannot hang others."""
+        try:
+            lock = self._open_lock()
+        except OSError as error:
+            self._few_files(error)
+            raise CacheError(
+                f"{self.folder}: cannot be used as a cache folder ({error.strerror}); give data.cache.folder"
+                " a folder on this machine's own disk that you may write to"
+            ) from error
+        with contextlib.closing(lock):
+            limit = time.monotonic() + self._wait
+            try:
+                while not lock.lock(EXCLUSIVE):
+                    if time.monotonic() > limit:
+                        raise CacheError(
+                            f"{self.folder}: another process has kept its .lock for {self._wait:.0f} s;"
+                            " is one stopped? End it, or use another data.cache.folder"
+                        )
+                    time.sleep(random.uniform(0.0005, 0.005))
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                raise CacheError(
+                    f"{self.folder}: its file system has no locks (flock); give data.cache.folder a folder on"
+                    " this machine's own disk"
+                ) from error
+            try:
+                yield lock
+            except OSError as error:
+                self._few_files(error)
+                where = f" ({error.filename})" if error.filename else ""
+                raise CacheError(
+                    f"{self.folder}: {error.strerror}{where}; check the folder's disk, owner and"
+                    " mode, or use another data.cache.folder"
+                ) from error
+
+    def _few_files(self, error: OSError) -> None:
+        """Raise CacheError where it is the want of open files."""
+        if error.errno == errno.EMFILE:
+            raise CacheError(
+                f"{self.folder}: {error.strerror}: this process may have {most_open_files()}, and needs one"
+                " for each cached shard in use; raise the limit (ulimit -n), or lower data.windows.shards"
+            ) from error
+
+    def _open_lock(self) -> LockFile:
+        path = os.path.join(self.folder, ".lock")
+        try:
+            return LockFile(path, os.O_RDWR)
+        except FileNotFoundError:
+            os.makedirs(self.folder, exist_ok=True)
+            lock = LockFile(path, os.O_RDWR | os.O_CREAT)
+            os.utime(lock.fd, ns=(0, 0))  # room was never sought
+            return lock
+
+    def _open_whole(self, shard: CachedShard) -> LockFile | None:
+        """The shard's file, held; None when it is not there. A file that someone changed is removed."""
+        file = _open_if_there(self.path(shard), os.O_RDONLY)
+        if file is None:
+            return None
+        if _is_sound(os.fstat(file.fd), shard) and file.lock(SHARED):
+            self.touch(file)
+            return file
+        file.close()
+        os.unlink(self.path(shard))
+        return None
+
+    def _make_room(self, shard: CachedShard, ahead: bool) -> Full | None:
+        """Remove what nobody holds, least recently used first, until the shard fits; else change nothing."""
+        contents = self._look()
+        free = self.free_on_disk()
+        used = contents.arriving + sum(size for _, _, size in contents.shards)
+        too_much = used + shard.size - self.capacity
+        too_little = shard.size + contents.arriving - contents.arrived - free
+        needed = max(too_much, too_little)
+        if needed <= 0:
+            return None
+        chosen, held = self._choose(contents, needed, ahead)
+        if sum(size for _, size in chosen) >= needed:
+            _unlink(chosen)
+            return None
+        for file, _ in chosen:
+            file.close()
+        return Full(
+            held=held,
+            arriving=contents.arriving,
+            free=free,
+            disk=too_little > too_much,
+            hopeless=held == 0 and contents.arriving == 0,
+        )
+
+    def _choose(
+        self, contents: _Contents, needed: int, ahead: bool
+    ) -> tuple[list[tuple[LockFile, int]], int]:
+        """Shards to remove, locked, with their bytes; and the bytes of those that are held.
+
+        Least recently used first; those that a process has announced come last, or not at all.
+        """
+        chosen: list[tuple[LockFile, int]] = []
+        held = 0
+        announced = []
+        for entry in sorted(contents.shards):
+            if needed <= 0:
+                return chosen, held
+            if os.path.basename(entry[1]).removesuffix(".shard") in contents.wanted:
+                announced.append(entry)
+                continue
+            file = _open_if_there(entry[1], os.O_RDWR)
+            if file is None:
+                continue
+            if file.lock(EXCLUSIVE):
+                chosen.append((file, entry[2]))
+                needed -= entry[2]
+            else:
+                file.close()
+                held += entry[2]
+        for _, path, size in announced:
+            file = None if ahead or needed <= 0 else _open_if_there(path, os.O_RDWR)
+            if file is not None and file.lock(EXCLUSIVE):
+                chosen.append((file, size))
+                needed -= size
+            else:
+                held += size
+        return chosen, held
+
+    def _look(self) -> _Contents:
+        """What lies in the folder, after removing downloads and marks of processes that have died."""
+        shards: list[tuple[int, str, int]] = []
+        wanted = set()
+        arriving = arrived = 0
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                match = _NAME.fullmatch(entry.name)
+                if match is None:
+                    continue
+                if match["kind"] == "shard":
+                    status = entry.stat()
+                    shards.append((status.st_atime_ns, entry.path, status.st_size))
+                    continue
+                file = _open_if_there(entry.path, os.O_RDWR)
+                if file is None:
+                    continue
+                with contextlib.closing(file):
+                    if file.lock(EXCLUSIVE):
+                        os.unlink(entry.path)
+                    elif match["kind"] == "wanted":
+                        wanted.add(match["sha256"])
+                    else:
+                        size = os.fstat(file.fd).st_size
+                        arriving += max(int(match["size"]), size)
+                        arrived += size
+        return _Contents(shards, wanted, arriving, arrived)
+
+
+def _open_if_there(path: str, flags: int) -> LockFile | None:
+    try:
+        return LockFile(path, flags)
+    except FileNotFoundError:
+        return None
+
+
+def _unlink(chosen: list[tuple[LockFile, int]]) -> int:
+    for file, _ in chosen:
+        os.unlink(file.path)
+        file.close()
+    return sum(size for _, size in chosen)
+
+
+def _sought_in_vain(lock: LockFile, ahead: bool) -> bool:
+    """Whether room was sought a moment ago, and there was none for the likes of this."""
+    status, now = os.fstat(lock.fd), time.time()
+    if ahead:
+        return abs(now - status.st_mtime) < _PREFETCH_LOOKS_AGAIN_S
+    return abs(now - status.st_atime) < _HOLD_LOOKS_AGAIN_S
+
+
+def _note_in_vain(lock: LockFile, ahead: bool) -> None:
+    now = time.time_ns()
+    with contextlib.suppress(PermissionError):
+        os.utime(lock.fd, ns=(os.fstat(lock.fd).st_atime_ns if ahead else now, now))
+
+
+def _seal(shard: CachedShard) -> int:
+    """The time of modification, in ns, of a whole shard: any later write to the file breaks it.
+
+    Whole seconds, which every file system keeps.
+    """
+    return int(shard.sha256[:7], 16) * 10**9
+
+
+def _is_sound(found: os.stat_result, shard: CachedShard) -> bool:
+    return found.st_size == shard.size and found.st_mtime_ns == _seal(shard)

@@ -1,0 +1,211 @@
+"""A manifest and all its indexes as columns: every utterance of a dataset, a row each."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools import storage
+from shard_tools.audio import SAMPLE_RATE
+from shard_tools.audio.flac_frames import FrameTables
+from shard_tools.dataset import index as index_file
+from shard_tools.dataset import manifest as manifest_file
+from shard_tools.errors import UserError
+
+# Indexes held as bytes at once while they are turned into columns.
+_INDEXES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Utterance u is row u of every column; rows are in shard order and within a shard in the tar's order.
+
+    url: the dataset's folder; digest: SHA-256 (hex) of the bytes of manifest.json;
+    speakers: label order; shard_urls: absolute; shard_sizes: bytes; shard_sha256: hex;
+    shard: int32 (N,), index into shard_urls; label: int32 (N,); frames: int64 (N,), PCM sample frames;
+    codec: uint8 (N,), 0 = 16-bit PCM WAV, 1 = FLAC;
+    offset, size: int64 (N,), bytes of the audio member's data in the tar;
+    pcm_offset: int64 (N,), offset in the tar of the first PCM frame, -1 for FLAC;
+    key_bytes: uint8, the keys' UTF-8 one after the other; key_ends: int64 (N,), where each ends;
+    block_crc32: uint32, CRC-32 of each index.BLOCK_SIZE bytes of each shard, shard after shard (a shard's
+    last block may be shorter), or None: they take 0.05 % of the data's size in memory;
+    flac: where the frames of FLAC streams lie, 0.1 % of their size in memory, or None.
+    """
+
+    url: str
+    digest: str
+    speakers: tuple[str, ...]
+    shard_urls: tuple[str, ...]
+    shard_sizes: tuple[int, ...]
+    shard_sha256: tuple[str, ...]
+    shard: npt.NDArray[np.int32]
+    label: npt.NDArray[np.int32]
+    frames: npt.NDArray[np.int64]
+    codec: npt.NDArray[np.uint8]
+    offset: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    pcm_offset: npt.NDArray[np.int64]
+    key_bytes: npt.NDArray[np.uint8]
+    key_ends: npt.NDArray[np.int64]
+    block_crc32: npt.NDArray[np.uint32] | None = None
+    flac: FrameTables | None = None
+    _lookup: dict[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def key(self, u: int) -> str:
+        """The key of utterance `u`."""
+        start = int(self.key_ends[u - 1]) if u else 0
+        return self.key_bytes[start : int(self.key_ends[u])].tobytes().decode()
+
+    def find(self, key: str) -> int | None:
+        """The utterance with this key, or None. The first call sorts hashes of all keys (8 bytes a key)."""
+        if not self._lookup:
+            hashes = self._key_hashes()
+            order = np.argsort(hashes, kind="stable").astype(np.int32)
+            self._lookup.update(order=order, hashes=hashes[order])
+        wanted = np.uint32(zlib.crc32(key.encode()))
+        hashes, order = self._lookup["hashes"], self._lookup["order"]
+        place = int(np.searchsorted(hashes, wanted))
+        while place < len(hashes) and hashes[place] == wanted:
+            u = int(order[place])
+            if self.key(u) == key:
+                return u
+            place += 1
+        return None
+
+    @property
+    def hours(self) -> float:
+        return int(self.frames.sum()) / SAMPLE_RATE / 3600
+
+    @property
+    def has_block_crcs(self) -> bool:
+        return self.block_crc32 is not None
+
+    def block_crcs(self, shard: int) -> npt.NDArray[np.uint32]:
+        """The CRC-32 of each block of a shard; the catalogue must have been opened with block_crcs."""
+        assert self.block_crc32 is not None
+        return self.block_crc32[self._first_blocks[shard] : self._first_blocks[shard + 1]]
+
+    @cached_property
+    def _first_blocks(self) -> list[int]:
+        blocks = (-(-size // index_file.BLOCK_SIZE) for size in self.shard_sizes)
+        first: list[int] = np.cumsum([0, *blocks]).tolist()
+        return first
+
+    def _key_hashes(self) -> npt.NDArray[np.uint32]:
+        blob = self.key_bytes.tobytes()
+        ends = self.key_ends.tolist()
+        crc32 = zlib.crc32
+        starts = [0, *ends[:-1]] if ends else []
+        hashes = (crc32(blob[start:end]) for start, end in zip(starts, ends, strict=True))
+        return np.fromiter(hashes, np.uint32, len(ends))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lookup": {}}
+
+
+def open_catalogue(url: str, *, block_crcs: bool = False, flac_frames: bool = True) -> Catalogue:
+    """Read manifest.json and every index below `url`.
+
+    block_crcs: keep the blocks' checksums, for a Reader that verifies crops; flac_frames: keep
+    where FLAC frames lie, without which a crop costs the whole utterance.
+
+    Raises StorageError when one cannot be read, and UserError when the manifest is
+    of another format or version or an index is not the one that it names.
+    """
+    manifest_url = storage.join(url, manifest_file.NAME)
+    data = read_manifest(manifest_url)
+    manifest = manifest_file.from_bytes(data, manifest_url)
+    names = ["label", "frames", "codec", "offset", "size", "pcm_offset", "key_bytes", "key_ends"]
+    names += ["block_crc32"] * block_crcs + ["flac_block", "flac_offset"] * flac_frames
+    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*names, "shard")}
+    key_total = 0
+    for first in range(0, len(manifest.shards), _INDEXES_AT_ONCE):
+        entries = manifest.shards[first : first + _INDEXES_AT_ONCE]
+        index_urls = [storage.join(url, entry.index) for entry in entries]
+        for number, (entry, index_url, index_data) in enumerate(
+            zip(entries, index_urls, storage.read_many(index_urls), strict=True), first
+        ):
+            index = checked_index(entry, index_url, index_data, len(manifest.shards))
+            for name in names:
+                parts[name].append(getattr(index, name))
+            parts["key_ends"][-1] = index.key_ends + key_total
+            parts["shard"].append(np.full(len(index), number, np.int32))
+            key_total += len(index.key_bytes)
+    columns: dict[str, Any] = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+    outside_speakers(columns["label"], manifest.speakers, manifest_url)
+    if flac_frames:
+        block, frame_offset = columns.pop("flac_block"), columns.pop("flac_offset")
+        if len(frame_offset):
+            columns["flac"] = FrameTables.of(block, frame_offset, columns["frames"])
+    return Catalogue(
+        url=url,
+        digest=hashlib.sha256(data).hexdigest(),
+        speakers=manifest.speakers,
+        shard_urls=tuple(storage.join(url, entry.url) for entry in manifest.shards),
+        shard_sizes=tuple(entry.filesize for entry in manifest.shards),
+        shard_sha256=tuple(entry.sha256 for entry in manifest.shards),
+        **columns,
+    )
+
+
+def outside_speakers(labels: npt.NDArray[np.int32], speakers: Sequence[str], name: str) -> None:
+    """UserError when a label is of no speaker. `name` is for the message."""
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(speakers)):
+        raise UserError(f"{name}: an index has labels outside the {len(speakers)} speakers; pack again")
+
+
+def checked_index(
+    entry: manifest_file.ShardEntry, index_url: str, data: bytes, shards: int
+) -> index_file.ShardIndex:
+    """The index in `data`, which must be the one that the manifest's entry names; else UserError.
+
+    shards: how many the manifest has.
+    """
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry.index_sha256:
+        raise UserError(
+            f"{index_url}: SHA-256 is {found[:12]}…, the manifest says {entry.index_sha256[:12]}…:"
+            " damaged, or from another packing; pack again"
+        )
+    index = index_file.from_bytes(data, index_url)
+    if (len(index), index.shard_size, index.shard_sha256) != (entry.nsamples, entry.filesize, entry.sha256):
+        raise UserError(f"{index_url}: describes another shard than the manifest does; pack again")
+    frames = int(index.frames.sum())
+    if frames != entry.frames:
+        raise UserError(
+            f"{index_url}: its utterances have {frames} frames, the manifest says {entry.frames}; pack again"
+        )
+    if int(index.next_shard.max()) >= shards:
+        raise UserError(
+            f"{index_url}: next_shard is {int(index.next_shard.max())}, of {shards} shards; pack again"
+        )
+    blocks = -(-index.shard_size // index_file.BLOCK_SIZE)
+    if index.block_size != index_file.BLOCK_SIZE or len(index.block_crc32) != blocks:
+        raise UserError(
+            f"{index_url}: {len(index.block_crc32)} checksums of blocks of {index.block_size} bytes, and not"
+            f" {blocks} of {index_file.BLOCK_SIZE}; index the shards again"
+        )
+    return index
+
+
+def read_manifest(manifest_url: str) -> bytes:
+    """The bytes of manifest.json; MissingError with advice when it is not there."""
+    try:
+        return storage.read_bytes(manifest_url)
+    except storage.MissingError as error:
+        if error.bucket:
+            raise
+        raise storage.MissingError(
+            f"{manifest_url}: does not exist; check the URL, or make the shards with make-shards pack (an"
+            " interrupted one publishes its manifest when it is run again)"
+        ) from error

@@ -1,0 +1,204 @@
+"""The index of one shard: where each utterance lies in the tar, and checksums of fixed blocks of it.
+
+On disk it is a .npz (a zip of .npy members) without pickle and without clock
+times, so that the same shard has the same index to the byte.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools.audio.flac_frames import FrameTable, FrameTables
+from shard_tools.dataset.index_check import FLAC, WAV, problem_of
+from shard_tools.errors import UserError
+
+__all__ = [
+    "BLOCK_SIZE",
+    "FLAC",
+    "VERSION",
+    "WAV",
+    "ShardIndex",
+    "from_bytes",
+    "pack_keys",
+    "pack_tables",
+    "to_bytes",
+]
+
+VERSION = 2
+BLOCK_SIZE = 8192
+
+_DTYPES: dict[str, Any] = {
+    "key_bytes": np.uint8,
+    "key_ends": np.int64,
+    "label": np.int32,
+    "turn": np.int32,
+    "total": np.int32,
+    "next_shard": np.int32,
+    "frames": np.int64,
+    "codec": np.uint8,
+    "offset": np.int64,
+    "size": np.int64,
+    "pcm_offset": np.int64,
+    "flac_block": np.int32,
+    "flac_offset": np.uint32,
+    "block_crc32": np.uint32,
+}
+_REMEDY = "pack or index the shards again"
+_SCALARS = ("block_size", "shard_size")
+_DIGESTS = ("shard_sha256", "inputs")
+
+
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
+    """What one shard holds; row i is the i-th utterance in the tar.
+
+    key_bytes: uint8, the keys' UTF-8 one after the other; key_ends: int64 (n,), where each ends in key_bytes;
+    label: int32 (n,), index into the manifest's speakers; turn, total, next_shard: int32 (n,), its place
+    among its speaker's utterances in all shards, see layout.Places; frames: int64 (n,), PCM sample frames;
+    codec: uint8 (n,), WAV or FLAC; offset, size: int64 (n,), bytes of the audio member's data in the tar;
+    pcm_offset: int64 (n,), offset in the tar of the first PCM frame, -1 for FLAC;
+    flac_block: int32 (n,), samples in each frame of a FLAC stream, 0 where its frames are not in flac_offset;
+    flac_offset: uint32, where in its file each frame begins, utterance after utterance;
+    block_crc32: uint32, zlib.crc32 of each `block_size` bytes of the shard (the last may be shorter);
+    shard_size: bytes; shard_sha256: hex; inputs: hex digest of what the shard was made from.
+    """
+
+    key_bytes: npt.NDArray[np.uint8]
+    key_ends: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int32]
+    turn: npt.NDArray[np.int32]
+    total: npt.NDArray[np.int32]
+    next_shard: npt.NDArray[np.int32]
+    frames: npt.NDArray[np.int64]
+    codec: npt.NDArray[np.uint8]
+    offset: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    pcm_offset: npt.NDArray[np.int64]
+    flac_block: npt.NDArray[np.int32]
+    flac_offset: npt.NDArray[np.uint32]
+    block_crc32: npt.NDArray[np.uint32]
+    block_size: int
+    shard_size: int
+    shard_sha256: str
+    inputs: str
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def key(self, row: int) -> str:
+        start = int(self.key_ends[row - 1]) if row else 0
+        return self.key_bytes[start : int(self.key_ends[row])].tobytes().decode()
+
+    def keys(self) -> list[str]:
+        return [self.key(row) for row in range(len(self))]
+
+    def frame_tables(self) -> FrameTables:
+        return FrameTables.of(self.flac_block, self.flac_offset, self.frames)
+
+
+def pack_keys(keys: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Keys as (key_bytes, key_ends)."""
+    encoded = [key.encode() for key in keys]
+    ends = np.cumsum([len(key) for key in encoded], dtype=np.int64)
+    return np.frombuffer(b"".join(encoded), np.uint8), ends
+
+
+def pack_tables(
+    tables: Sequence[FrameTable | None],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint32]]:
+    """Tables of FLAC frames as (flac_block, flac_offset); None for what has none."""
+    block = np.array([table.block if table else 0 for table in tables], np.int32)
+    offsets = [table.offset for table in tables if table]
+    return block, np.concatenate(offsets) if offsets else np.empty(0, np.uint32)
+
+
+def to_bytes(index: ShardIndex) -> bytes:
+    """The index file; the same index gives the same bytes."""
+    members: dict[str, npt.NDArray[Any]] = {"version": np.array(VERSION, np.int64)}
+    for name, dtype in _DTYPES.items():
+        members[name] = np.asarray(getattr(index, name), dtype)
+    for name in _SCALARS:
+        members[name] = np.array(getattr(index, name), np.int64)
+    for name in _DIGESTS:
+        members[name] = np.frombuffer(bytes.fromhex(getattr(index, name)), np.uint8)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in members.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+    return file.getvalue()
+
+
+def from_bytes(data: bytes, name: str) -> ShardIndex:
+    """Read an index file. `name` is for messages.
+
+    UserError when it is damaged, of another version, or says what cannot be (see index_check).
+    """
+    try:
+        values = _values(_members(data))
+    except UserError as error:
+        raise UserError(f"{name}: {error}; {_REMEDY}") from None
+    except Exception as error:  # zip and npy files can be damaged in more ways than their readers document
+        raise UserError(
+            f"{name}: not a shard index, or a damaged one ({type(error).__name__}: {str(error)[:100]});"
+            f" {_REMEDY}"
+        ) from error
+    index = ShardIndex(**values)
+    problem = problem_of(index)
+    if problem is not None:
+        raise UserError(f"{name}: a damaged shard index ({problem}); {_REMEDY}")
+    return index
+
+
+def _members(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of the file. Nothing is allocated that the file does not hold: no member is compressed."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(data):
+                raise UserError(f"not a shard index: {member.filename[:40]!r} is compressed")
+            name = member.filename.removesuffix(".npy")
+            if name in arrays:
+                raise UserError(f"a damaged shard index ({name} is in it twice)")
+            if name in _DTYPES or name in (*_SCALARS, *_DIGESTS, "version"):
+                arrays[name] = _array(archive.read(member), name)
+    return arrays
+
+
+def _array(data: bytes, name: str) -> npt.NDArray[Any]:
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise UserError(f"not a shard index: {name} is of another .npy version")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    wanted = np.dtype(_DTYPES.get(name, np.uint8 if name in _DIGESTS else np.int64))
+    dimensions = 0 if name in _SCALARS or name == "version" else 1
+    if dtype != wanted or len(shape) != dimensions or fortran:
+        raise UserError(
+            f"a damaged shard index ({name} is {dtype} of shape {str(shape)[:40]}, not {wanted} in"
+            f" {dimensions} dimensions)"
+        )
+    body = data[file.tell() :]
+    if len(body) != wanted.itemsize * math.prod(shape):
+        raise UserError(f"a damaged shard index ({name} is cut short)")
+    return np.frombuffer(body, wanted).reshape(shape)
+
+
+def _values(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    if "version" in arrays and int(arrays["version"]) != VERSION:
+        raise UserError(f"index version {int(arrays['version'])}; this program reads version {VERSION}")
+    missing = [name for name in ("version", *_DTYPES, *_SCALARS, *_DIGESTS) if name not in arrays]
+    if missing:
+        raise UserError(f"a damaged shard index (it lacks {missing[0]})")
+    values: dict[str, Any] = {name: arrays[name] for name in _DTYPES}
+    values |= {name: int(arrays[name]) for name in _SCALARS}
+    values |= {name: arrays[name].tobytes().hex() for name in _DIGESTS}
+    return values

@@ -1,0 +1,259 @@
+"""A catalogue that reads the index of a shard when it is asked for, and forgets it again.
+
+Opening costs the manifest alone. What is held is a bounded number of indexes, so
+that nothing grows with the number of utterances but a few numbers a shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools import storage
+from shard_tools.audio.flac_frames import FrameTables, Piece
+from shard_tools.dataset import manifest as manifest_file
+from shard_tools.dataset.catalogue import Catalogue, checked_index, outside_speakers, read_manifest
+from shard_tools.dataset.index import ShardIndex
+from shard_tools.dataset.manifest import Manifest
+
+Number = TypeVar("Number", bound=np.generic)
+
+_COLUMNS = ("label", "turn", "total", "frames", "codec", "offset", "size", "pcm_offset")
+_ABSENT = -(1 << 62)  # negative whatever row is added to it
+
+
+class ShardwiseCatalogue:
+    """The utterances of a Catalogue with the same numbers, attributes and columns; what differs is below.
+
+    A column, indexed by int64 (B,) or by an int, gives what the Catalogue's would, and reads the
+    indexes of those shards that are not held. turn, total: int32, see layout.Places. Threads may
+    share it. Indexing raises StorageError, and UserError for an index that is not the manifest's.
+
+    held: shards whose indexes are kept, the latest that hold() or a lack of them asked for, unless
+    a single request needs more; reads: indexes read so far.
+    """
+
+    _gathered: _Gathered | None
+
+    def __init__(self, url: str, manifest: Manifest, digest: str, *, held: int, block_crcs: bool) -> None:
+        self.url = url
+        self.digest = digest
+        self.speakers = manifest.speakers
+        self.hours = manifest.hours
+        self.shard_urls = tuple(storage.join(url, entry.url) for entry in manifest.shards)
+        self.shard_sizes = tuple(entry.filesize for entry in manifest.shards)
+        self.shard_sha256 = tuple(entry.sha256 for entry in manifest.shards)
+        self.has_block_crcs = block_crcs
+        self.held = held
+        self.reads = 0
+        self.label: Column[np.int32] = Column(self, "label")
+        self.turn: Column[np.int32] = Column(self, "turn")
+        self.total: Column[np.int32] = Column(self, "total")
+        self.frames: Column[np.int64] = Column(self, "frames")
+        self.codec: Column[np.uint8] = Column(self, "codec")
+        self.offset: Column[np.int64] = Column(self, "offset")
+        self.size: Column[np.int64] = Column(self, "size")
+        self.pcm_offset: Column[np.int64] = Column(self, "pcm_offset")
+        self.shard = _Shards(self)
+        self.flac = _Tables(self)
+        self._entries = manifest.shards
+        counts = [entry.nsamples for entry in manifest.shards]
+        self._first = np.cumsum([0, *counts], dtype=np.int64)  # row of each shard, and the end
+        self._forget()
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def key(self, u: int) -> str:
+        """The key of utterance `u`."""
+        part, row = self._locate(u)
+        return part.index.key(row)
+
+    def block_crcs(self, shard: int) -> npt.NDArray[np.uint32]:
+        """The CRC-32 of each block of a shard; empty unless they were asked for at opening."""
+        return self._part(shard).index.block_crc32
+
+    def rows(self, shards: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The utterances of these shards, in order. Reads nothing."""
+        ranges = [np.arange(self._first[shard], self._first[shard + 1]) for shard in shards]
+        return np.concatenate(ranges) if ranges else np.empty(0, np.int64)
+
+    def hold(self, shards: Iterable[int]) -> None:
+        """Read the indexes of these shards that are not held, at once."""
+        with self._lock:
+            wanted = list(dict.fromkeys(int(shard) for shard in shards))
+            missing = [shard for shard in wanted if shard not in self._parts]
+            entries = [self._entries[shard] for shard in missing]
+            urls = [storage.join(self.url, entry.index) for entry in entries]
+            parts = {}
+            for shard, entry, index_url, data in zip(
+                missing, entries, urls, storage.read_many(urls), strict=True
+            ):
+                index = checked_index(entry, index_url, data, len(self._entries))
+                outside_speakers(index.label, self.speakers, index_url)
+                if not self.has_block_crcs:
+                    index = replace(index, block_crc32=np.empty(0, np.uint32))
+                parts[shard] = _Part(index, index.frame_tables())
+            self.reads += len(parts)
+            self._parts.update(parts)
+            for shard in wanted:
+                self._parts.move_to_end(shard)
+            while len(self._parts) > max(self.held, len(wanted)):
+                self._parts.popitem(last=False)
+                self._gathered = None
+            if parts:
+                self._gathered = None
+
+    def others(self, u: int, *, elsewhere: bool) -> npt.NDArray[np.int64]:
+        """Other utterances of the speaker of `u`: in its shard, or of the next shard that has some.
+
+        elsewhere: go to the next shard even if its own has others. Empty when `u` is the only one.
+        Costs at most one index that is not held besides that of `u`.
+        """
+        with self._lock:
+            part, row = self._locate(u)
+            label, own = int(part.index.label[row]), int(self.shard[u])
+            found = self._first[own] + np.flatnonzero(part.index.label == label)
+            found = found[found != u]
+            following = int(part.index.next_shard[row])
+            if following != own and (elsewhere or not len(found)):
+                found = self._first[following] + np.flatnonzero(self._part(following).index.label == label)
+            return found
+
+    def shards_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return np.searchsorted(self._first, rows, side="right") - 1
+
+    def gather(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        shards = self.shards_of(rows)
+        gathered = self._gathered  # another thread may replace it; the old one stays whole
+        positions = rows + gathered.base[shards] if gathered is not None else None
+        if gathered is None or positions is None or (len(rows) and int(positions.min()) < 0):
+            with self._lock:
+                self.hold(np.unique(shards).tolist())
+                gathered = self._gathered = self._gathered or self._gather_all()
+            positions = rows + gathered.base[shards]
+        return gathered.columns[name][positions]
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the indexes that are held, without the copy of their columns."""
+        columns = [column for part in self._parts.values() for column in vars(part.index).values()]
+        return sum(column.nbytes for column in columns if isinstance(column, np.ndarray))
+
+    def _gather_all(self) -> _Gathered:
+        base = np.full(len(self._entries), _ABSENT, np.int64)
+        place = 0
+        for shard, part in self._parts.items():
+            base[shard] = place - self._first[shard]
+            place += len(part.index)
+        parts = [part.index for part in self._parts.values()]
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
+        return _Gathered(base, columns)
+
+    def _part(self, shard: int) -> _Part:
+        part = self._parts.get(shard)
+        if part is None:
+            with self._lock:
+                self.hold([shard])
+                part = self._parts[shard]
+        return part
+
+    def _locate(self, u: int) -> tuple[_Part, int]:
+        shard = int(np.searchsorted(self._first, u, side="right")) - 1
+        return self._part(shard), u - int(self._first[shard])
+
+    def _forget(self) -> None:
+        self._lock = threading.RLock()
+        self._parts: OrderedDict[int, _Part] = OrderedDict()
+        self._gathered = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("_lock", "_parts", "_gathered")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+
+AnyCatalogue = Catalogue | ShardwiseCatalogue
+
+
+def open_shardwise(url: str, *, held: int, block_crcs: bool = False) -> ShardwiseCatalogue:
+    """Read manifest.json below `url`, and no index yet.
+
+    held: shards whose indexes are kept in memory; block_crcs: keep their blocks' checksums too,
+    for a Reader that verifies crops. Raises as open_catalogue does for the manifest.
+    """
+    manifest_url = storage.join(url, manifest_file.NAME)
+    data = read_manifest(manifest_url)
+    manifest = manifest_file.from_bytes(data, manifest_url)
+    digest = hashlib.sha256(data).hexdigest()
+    return ShardwiseCatalogue(url, manifest, digest, held=held, block_crcs=block_crcs)
+
+
+class Column(Generic[Number]):
+    """A column of a ShardwiseCatalogue."""
+
+    def __init__(self, catalogue: ShardwiseCatalogue, name: str) -> None:
+        self._catalogue = catalogue
+        self._name = name
+
+    @overload
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Number]: ...
+    @overload
+    def __getitem__(self, rows: int) -> Number: ...
+    def __getitem__(self, rows: Any) -> Any:
+        wanted = np.asarray(rows, np.int64)
+        found = self._catalogue.gather(self._name, wanted.reshape(-1))
+        return found.reshape(wanted.shape) if wanted.ndim else found[0]
+
+
+class _Shards:
+    """The column `shard`, for which no index is needed."""
+
+    def __init__(self, catalogue: ShardwiseCatalogue) -> None:
+        self._catalogue = catalogue
+
+    @overload
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]: ...
+    @overload
+    def __getitem__(self, rows: int) -> np.int32: ...
+    def __getitem__(self, rows: Any) -> Any:
+        return self._catalogue.shards_of(np.asarray(rows, np.int64)).astype(np.int32)
+
+
+class _Tables:
+    """The FrameTables of a ShardwiseCatalogue, as far as a Reader needs them."""
+
+    def __init__(self, catalogue: ShardwiseCatalogue) -> None:
+        self._catalogue = catalogue
+
+    def piece(self, u: int, start: int, count: int, *, samples: int, size: int) -> Piece | None:
+        """See FrameTables.piece."""
+        part, row = self._catalogue._locate(u)
+        return part.tables.piece(row, start, count, samples=samples, size=size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    index: ShardIndex
+    tables: FrameTables
+
+
+@dataclass(frozen=True, eq=False)
+class _Gathered:
+    """The held shards' columns, end to end: row u of shard s is at base[s] + u."""
+
+    base: npt.NDArray[np.int64]  # (shards,)
+    columns: dict[str, npt.NDArray[Any]]

@@ -1,0 +1,1 @@
+"""Making shards: plan, claims and parts, checked sources, writing, merging; indexing others' tars."""

@@ -1,0 +1,171 @@
+"""What an earlier pack left at the URL, and what a new one may do about it.
+
+- manifest.json is there: a complete dataset. Packing the same list with the same
+  options again finds nothing to do, or puts back shards that went missing.
+  Anything else would change shards that readers rely on, so it takes --overwrite.
+- packing.json without a manifest: a pack that is under way in parts or was interrupted.
+  Shards made from the same inputs are kept, others are replaced; `pack_claim` says when
+  that takes --overwrite.
+- Tars without either are someone else's, unless some have an index of this very pack,
+  and are not touched without --overwrite.
+
+The manifest is removed before the first shard is replaced, so none ever names a
+shard that has changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from shard_tools import storage
+from shard_tools.dataset import manifest as manifest_file
+from shard_tools.dataset.manifest import Manifest, ShardEntry
+from shard_tools.errors import UserError
+from shard_tools.pack import claim as pack_claim
+from shard_tools.pack import sources as pack_sources
+from shard_tools.pack.claim import STATE_NAME, Claim
+from shard_tools.pack.parts import Part, drop_all_records, drop_records
+from shard_tools.pack.reuse import Reuse
+from shard_tools.pack.writer import ShardTask
+from shard_tools.text import counted
+
+_ADVICE = "give another URL, or --overwrite to replace it"
+_OURS = re.compile(r"shard-\d{6,}\.(tar|index\.npz)")
+
+
+def begin(
+    url: str,
+    names: Sequence[str],
+    inputs: str,
+    tasks: Sequence[ShardTask],
+    reuse: Reuse,
+    claim: Claim,
+    *,
+    overwrite: bool,
+) -> None:
+    """Clear the way for making the shards that are not reused, or raise UserError when something must stay.
+
+    names: what lies at `url`; inputs: the digest of the new pack.
+    """
+    if not overwrite:
+        _refuse(url, names, inputs, reuse)
+    if manifest_file.NAME in names and not _same_manifest(url, inputs, tasks, reuse.entries):
+        storage.remove(storage.join(url, manifest_file.NAME))
+    _claim(url, names, None, tasks, reuse.entries, claim, overwrite)
+
+
+def begin_part(
+    url: str,
+    names: Sequence[str],
+    part: Part,
+    tasks: Sequence[ShardTask],
+    reused: dict[int, ShardEntry],
+    claim: Claim,
+    *,
+    overwrite: bool,
+) -> None:
+    """As `begin`, for the tasks of one part, which knows nothing of the other parts' files."""
+    if manifest_file.NAME in names and not _in_manifest(url, tasks, reused, claim):
+        manifest_url = storage.join(url, manifest_file.NAME)
+        if not overwrite:
+            raise UserError(
+                f"{manifest_url}: a complete dataset is there that differs in shards of this part; {_ADVICE}"
+            )
+        storage.remove(manifest_url)
+    if not overwrite:
+        _refuse_foreign(url, names, reused)
+    _claim(url, names, part, tasks, reused, claim, overwrite)
+
+
+def complete(url: str, manifest: Manifest, plan: str) -> None:
+    """Remove shards of older packs that the manifest does not name, then publish it."""
+    pack_claim.require(url, plan)
+    names = storage.list_names(url)
+    current = {name for entry in manifest.shards for name in (entry.url, entry.index)}
+    for name in names:
+        if _OURS.fullmatch(name) and name not in current:
+            storage.remove(storage.join(url, name))
+    storage.publish_bytes(storage.join(url, manifest_file.NAME), manifest_file.to_bytes(manifest))
+    drop_all_records(url, names)
+    pack_sources.drop_all(url, names)
+    storage.remove(storage.join(url, STATE_NAME))
+
+
+def _claim(
+    url: str,
+    names: Sequence[str],
+    part: Part | None,
+    tasks: Sequence[ShardTask],
+    reused: dict[int, ShardEntry],
+    claim: Claim,
+    overwrite: bool,
+) -> None:
+    pack_claim.take(url, claim, overwrite=overwrite)
+    again = [task for task in tasks if task.number not in reused]
+    drop_records(url, names, [task.number for task in again])
+    if again:  # else nothing is made, and what lies there needs no record
+        for name in {task.index_name for task in again} & set(names):
+            storage.remove(storage.join(url, name))
+        pack_sources.publish(url, names, part, tasks)
+
+
+def _refuse(url: str, names: Sequence[str], inputs: str, reuse: Reuse) -> None:
+    manifest_url = storage.join(url, manifest_file.NAME)
+    if manifest_file.NAME in names:
+        old = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
+        if old.inputs != inputs:
+            raise UserError(
+                f"{manifest_url}: a complete dataset from another list or other options is there"
+                f" ({counted(old.utterances, 'utterance')} in {counted(len(old.shards), 'shard')}); {_ADVICE}"
+            )
+        if reuse.changed:
+            changed = reuse.changed[min(reuse.changed)]
+            raise UserError(
+                f"{manifest_url}: a complete dataset is there, but {changed} has changed since it was made;"
+                f" {_ADVICE}"
+            )
+        return
+    _refuse_foreign(url, names, reuse.entries)
+
+
+def _refuse_foreign(url: str, names: Sequence[str], reused: dict[int, ShardEntry]) -> None:
+    """Raise UserError when the tars that lie at `url` are none of a pack's."""
+    tars = sorted(name for name in names if name.endswith(".tar"))
+    # Another part may have begun since the names were listed.
+    if (
+        tars
+        and manifest_file.NAME not in names
+        and not reused
+        and not storage.exists(storage.join(url, STATE_NAME))
+    ):
+        raise UserError(
+            f"{url}: holds tars that no manifest names ({tars[0]}, {len(tars)} in all); {_ADVICE},"
+            " or use make-shards index to index them as they are"
+        )
+
+
+def _same_manifest(url: str, inputs: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry]) -> bool:
+    """Whether the manifest that is there already names exactly the shards that are kept."""
+    if len(reused) < len(tasks):
+        return False
+    manifest_url = storage.join(url, manifest_file.NAME)
+    try:
+        old = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
+    except UserError:
+        return False
+    return old.inputs == inputs and old.shards == tuple(reused[number] for number in range(len(tasks)))
+
+
+def _in_manifest(url: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry], claim: Claim) -> bool:
+    """Whether the manifest that is there names just what a part with these tasks would make."""
+    manifest_url = storage.join(url, manifest_file.NAME)
+    try:
+        old = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
+    except UserError:
+        return False
+    return (old.speakers, dict(old.options), len(old.shards)) == (
+        claim.speakers,
+        dict(claim.options),
+        claim.shards,
+    ) and all(old.shards[task.number] == reused.get(task.number) for task in tasks)

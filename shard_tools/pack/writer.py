@@ -1,0 +1,248 @@
+"""Making one shard from its source files: check them, write the tar and its index, publish both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from shard_tools import audio, storage
+from shard_tools.audio.convert import convert
+from shard_tools.audio.flac_frames import FrameTable, find_frames
+from shard_tools.audio.regular_file import open_regular
+from shard_tools.dataset import index as index_file
+from shard_tools.dataset.manifest import ShardEntry
+from shard_tools.dataset.tar import TarBuilder
+from shard_tools.errors import UserError
+from shard_tools.pack import claim as pack_claim
+from shard_tools.storage.errors import explain
+from shard_tools.workers import Report
+
+Format = Literal["keep", "wav", "flac"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One utterance to pack: its file below ROOT, and the file's size and mtime when it was checked.
+
+    turn, total, next_shard: its place among its speaker's utterances, see layout.Places.
+    """
+
+    speaker: str
+    label: int
+    turn: int
+    total: int
+    next_shard: int
+    path: str
+    key: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """All that a worker needs to make shard `number` of the dataset at `url`; plan: see pack_claim."""
+
+    number: int
+    url: str
+    scratch: str
+    root: str
+    format: Format
+    convert: bool
+    sources: Sequence[Source]
+    plan: str
+
+    @property
+    def tar_name(self) -> str:
+        return shard_names(self.number)[0]
+
+    @property
+    def index_name(self) -> str:
+        return shard_names(self.number)[1]
+
+    def inputs(self) -> str:
+        """Hex digest of all that decides the shard's bytes, with the files' sizes in place of their contents.
+
+        Modification times stay out of it: a copy of the corpus must give the same shards.
+        """
+        rows = [
+            [s.speaker, s.label, s.turn, s.total, s.next_shard, s.path, s.key, s.size] for s in self.sources
+        ]
+        document = json.dumps([index_file.VERSION, self.format, self.convert, rows])
+        return hashlib.sha256(document.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """entry is None when `problems` (one line each) kept the shard from being made.
+
+    clipped: by path, how many samples converting cut off at full scale, where it did.
+    """
+
+    entry: ShardEntry | None
+    problems: list[str]
+    clipped: dict[str, int]
+
+
+def shard_names(number: int) -> tuple[str, str]:
+    """Names of a shard's tar and of its index."""
+    return f"shard-{number:06d}.tar", f"shard-{number:06d}.index.npz"
+
+
+def write_shard(task: ShardTask, report: Report) -> ShardResult:
+    """Make and publish a shard, then its index. `report` gets the bytes of each source when it is done with.
+
+    Every source is looked at even after one was refused, so that all problems are known at once.
+    """
+    temporary = os.path.join(task.scratch, task.tar_name)
+    try:
+        index, problems, clipped = _build(task, temporary, report)
+        if index is None:
+            return ShardResult(None, problems, clipped)
+        index_data = index_file.to_bytes(index)
+        pack_claim.require(task.url, task.plan)
+        storage.publish_file(temporary, storage.join(task.url, task.tar_name))
+        storage.publish_bytes(storage.join(task.url, task.index_name), index_data)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+    return ShardResult(entry_of(task.tar_name, task.index_name, index, index_data), [], clipped)
+
+
+def rebuild(task: ShardTask, report: Report) -> tuple[index_file.ShardIndex | None, list[str]]:
+    """The index that the shard would have if it were made now, or None and the problems. Nothing is kept."""
+    return _build(task, os.devnull, report)[:2]
+
+
+def _build(
+    task: ShardTask, place: str, report: Report
+) -> tuple[index_file.ShardIndex | None, list[str], dict[str, int]]:
+    """Write the tar to the file `place`: (index, None with problems; problems; samples clipped by path)."""
+    problems: list[str] = []
+    clipped: dict[str, int] = {}
+    rows: list[tuple[int, int, int, int, int, int]] = []
+    tables: list[FrameTable | None] = []
+    try:
+        with open(place, "wb") as file:
+            tar = TarBuilder(file)
+            for source in task.sources:
+                try:
+                    data, info, beyond = _member(task, source)
+                except UserError as error:
+                    problems.append(str(error))
+                    report(source.size)
+                    continue
+                if beyond:
+                    clipped[source.path] = beyond
+                if not problems:
+                    offset = tar.add(f"{source.key}.{info.codec}", data)
+                    tar.add(
+                        f"{source.key}.json", describe(source.speaker, source.label, source.path, info.frames)
+                    )
+                    codec = index_file.FLAC if info.codec == "flac" else index_file.WAV
+                    pcm = -1 if info.pcm_offset is None else offset + info.pcm_offset
+                    rows.append((source.label, info.frames, codec, offset, len(data), pcm))
+                    tables.append(find_frames(data) if info.codec == "flac" else None)
+                report(source.size)
+            tar.finish()
+    except OSError as error:
+        raise storage.StorageError(explain(error, place)) from error
+    return None if problems else _index(task, tar, rows, tables), problems, clipped
+
+
+def describe(speaker: str, label: int, path: str, frames: int) -> bytes:
+    """The sample's KEY.json."""
+    fields = {
+        "speaker": speaker,
+        "label": label,
+        "path": path,
+        "frames": frames,
+        "sample_rate": audio.SAMPLE_RATE,
+    }
+    return json.dumps(fields, ensure_ascii=False).encode()
+
+
+def entry_of(tar_name: str, index_name: str, index: index_file.ShardIndex, index_data: bytes) -> ShardEntry:
+    """The manifest's entry for a shard with this index."""
+    return ShardEntry(
+        url=tar_name,
+        nsamples=len(index),
+        filesize=index.shard_size,
+        sha256=index.shard_sha256,
+        frames=int(index.frames.sum()),
+        index=index_name,
+        index_sha256=hashlib.sha256(index_data).hexdigest(),
+    )
+
+
+def _member(task: ShardTask, source: Source) -> tuple[bytes, audio.AudioInfo, int]:
+    """A sample's audio member, what its header says, and how many of its samples were clipped.
+
+    UserError names the file and what was found.
+    """
+    name = os.path.join(task.root, source.path)
+    try:
+        with open_regular(name, name) as file:
+            status = os.fstat(file.fileno())
+            changed = (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns)
+            data = b"" if changed else file.read(source.size + 1)
+        if changed or len(data) != source.size:
+            raise UserError(f"{name}: changed while it was being packed; run again when it is at rest")
+        codec: audio.Codec = "flac" if source.path.lower().endswith(".flac") else "wav"
+        if task.format != "keep":
+            codec = task.format
+        clipped = 0
+        try:
+            samples = audio.decode(data, name)  # what its header hides shows only here
+        except audio.FormatError:
+            if not task.convert:
+                raise
+            converted = convert(data, name)
+            data, clipped = audio.encode(converted.samples, codec), converted.clipped
+        else:
+            if task.format != "keep":
+                data = audio.encode(samples, codec)
+        return data, audio.probe(data, name), clipped
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror})") from error
+    except MemoryError as error:
+        raise UserError(f"{name}: {source.size} bytes are more than this machine has memory for") from error
+
+
+def _index(
+    task: ShardTask,
+    tar: TarBuilder,
+    rows: list[tuple[int, int, int, int, int, int]],
+    tables: list[FrameTable | None],
+) -> index_file.ShardIndex:
+    table = np.array(rows, np.int64).reshape(len(rows), 6)
+    key_bytes, key_ends = index_file.pack_keys([source.key for source in task.sources])
+    label, frames, codec, offset, size, pcm_offset = table.T
+    flac_block, flac_offset = index_file.pack_tables(tables)
+    places = np.array([(s.turn, s.total, s.next_shard) for s in task.sources], np.int32)
+    turn, total, next_shard = places.reshape(len(rows), 3).T
+    return index_file.ShardIndex(
+        key_bytes=key_bytes,
+        key_ends=key_ends,
+        label=label.astype(np.int32),
+        turn=turn,
+        total=total,
+        next_shard=next_shard,
+        frames=frames,
+        codec=codec.astype(np.uint8),
+        offset=offset,
+        size=size,
+        pcm_offset=pcm_offset,
+        flac_block=flac_block,
+        flac_offset=flac_offset,
+        block_crc32=tar.block_crc32,
+        block_size=index_file.BLOCK_SIZE,
+        shard_size=tar.size,
+        shard_sha256=tar.sha256,
+        inputs=task.inputs(),
+    )

@@ -1,0 +1,47 @@
+"""The one door to bytes on any URL: ranged reads, retries, atomic publishing."""
+
+from shard_tools.storage.door import (
+    DOWNLOAD_PART,
+    exists,
+    fetch,
+    join,
+    kind,
+    list_names,
+    local_path,
+    modified,
+    publish_bytes,
+    publish_file,
+    read_bytes,
+    read_many,
+    read_range,
+    remove,
+    remove_drafts,
+    size,
+)
+from shard_tools.storage.errors import MissingError, ShortError, StorageError
+from shard_tools.storage.policy import StoragePolicy, configure, current_policy
+
+__all__ = [
+    "DOWNLOAD_PART",
+    "MissingError",
+    "ShortError",
+    "StorageError",
+    "StoragePolicy",
+    "configure",
+    "current_policy",
+    "exists",
+    "fetch",
+    "join",
+    "kind",
+    "list_names",
+    "local_path",
+    "modified",
+    "publish_bytes",
+    "publish_file",
+    "read_bytes",
+    "read_many",
+    "read_range",
+    "remove",
+    "remove_drafts",
+    "size",
+]

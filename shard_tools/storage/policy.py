@@ -1,0 +1,47 @@
+"""How patiently storage is asked: tries, waits, time-outs, and how many requests may be under way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from shard_tools.errors import UserError
+
+
+@dataclass(frozen=True)
+class StoragePolicy:
+    """One for a whole process; children that are forked from it inherit it.
+
+    attempts: tries of one request, waiting about first_wait_s, twice that, … between them: by default
+    half a minute in all, which a throttling store or a restarting gateway needs;
+    connect_timeout_s: for a connection to be made; read_timeout_s: without a single byte, in an answer
+    as before it; connections: requests of one process that are under way at once, at most.
+
+    Raises UserError for a value that is not positive.
+    """
+
+    attempts: int = 8
+    first_wait_s: float = 0.25
+    connect_timeout_s: float = 10
+    read_timeout_s: float = 60
+    connections: int = 32
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (value > 0 and math.isfinite(value)):
+                raise UserError(f"storage policy: {field.name} is {value}; give a number above 0")
+
+
+_policy = StoragePolicy()
+
+
+def configure(policy: StoragePolicy) -> None:
+    """Ask storage by this policy from now on, in this process and in those it forks later."""
+    global _policy
+    _policy = policy
+
+
+def current_policy() -> StoragePolicy:
+    """The policy in force."""
+    return _policy

@@ -1,0 +1,62 @@
+"""Exactly a range of a remote object, or an error: an answer with other bytes does not pass.
+
+fsspec hands on whatever bytes came. Of S3 the answer's header is looked at before
+its body is read, so that a server that ignores ranges costs no gigabyte.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fsspec.asyn import sync
+
+from shard_tools.storage.errors import ShortError, StorageError, WrongAnswerError, error_code
+
+
+def fetch_range(fs: Any, path: str, start: int, end: int, size: int, url: str) -> bytes:
+    """Bytes [start, end), not empty, of the object at `path`, which should have `size` bytes.
+
+    Raises ShortError where it has fewer than `end`, StorageError where it has another size,
+    WrongAnswerError for other bytes than asked for, and what the filesystem raises.
+    """
+    if "s3" in fs.protocol:
+        data: bytes = sync(fs.loop, _fetch_s3, fs, path, start, end, size, url)
+    else:
+        data = fs.cat_file(path, start=start, end=end)
+    if len(data) < end - start:
+        raise ShortError(_short(url, start + len(data), size), size=start + len(data))
+    if len(data) > end - start:
+        raise WrongAnswerError(f"{len(data)} bytes came when bytes {start} to {end} were asked for")
+    return data
+
+
+async def _fetch_s3(fs: Any, path: str, start: int, end: int, size: int, url: str) -> bytes:
+    bucket, key, _ = fs.split_path(path)
+    try:
+        answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}")
+    except OSError as error:
+        if error_code(error) == "InvalidRange":
+            raise ShortError(_short(url, start, size), size=start) from error
+        raise
+    body = answer["Body"]
+    try:
+        found = answer.get("ContentRange")
+        if found is None:
+            raise WrongAnswerError(f"the whole object came when bytes {start} to {end} were asked for")
+        places, _, total = found.removeprefix("bytes ").partition("/")
+        if total.isdecimal() and int(total) < end:
+            raise ShortError(_short(url, int(total), size), size=int(total))
+        if total.isdecimal() and int(total) != size:
+            raise StorageError(f"{url}: has {total} bytes, the manifest says {size}: it was packed anew")
+        if places != f"{start}-{end - 1}":
+            raise WrongAnswerError(f"{found} came when bytes {start} to {end} were asked for")
+        data: bytes = await body.read()
+    finally:
+        body.close()
+    if len(data) != end - start:
+        raise WrongAnswerError(f"{len(data)} of {end - start} bytes came")
+    return data
+
+
+def _short(url: str, found: int, size: int) -> str:
+    return f"{url}: ends at byte {found}, the manifest says {size}: it was cut short or packed anew"

@@ -1,0 +1,1 @@
+"""Speech, noise and rooms that are made up: voices, a corpus of them, the demo."""

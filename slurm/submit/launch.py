@@ -1,0 +1,120 @@
+"""A training made ready to be a job, and noted in its folder: what train, resume and sweep share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shard_tools.text import redacted
+from slurm.errors import SlurmError
+from slurm.node.training import Training
+from slurm.records import scheduler
+from slurm.records.run_folder import Job, RunFolder
+from slurm.records.scheduler import Queued
+from slurm.submit import train_config
+from slurm.submit.executor import python_of, refuse_place
+from slurm.submit.job import TrainingJob
+from slurm.submit.resources import Resources, refuse_control
+
+
+@dataclass(frozen=True)
+class Launch:
+    """text: the complete YAML, of which the job runs a copy in `frozen`; values: the same as a mapping."""
+
+    folder: RunFolder
+    text: str
+    values: dict[str, Any]
+    frozen: Path
+
+    def job(self, resources: Resources) -> TrainingJob:
+        return TrainingJob(
+            Training(
+                str(self.folder.path),
+                ("--config", str(self.frozen)),
+                resources.ranks,
+                interface=resources.interface,
+                signal_delay_s=resources.signal_delay,
+                tries=resources.tries,
+                python=python_of(resources),
+            )
+        )
+
+    def make_folder(self) -> None:
+        """With the copy: what is edited while the job waits, or between two of its starts, is another run."""
+        self.folder.make()
+        self.frozen.write_text(self.text)
+
+    def note(self, job: str, logs: str, resources: Resources) -> None:
+        """Record the job in the run folder; resources: as asked for, so that `resume` may ask again."""
+        self.folder.add_job(
+            Job(
+                job, "train", resources.nodes, resources.ranks, logs, resources.cluster, str(self.frozen),
+                resources=resources.as_fields(),
+            )
+        )  # fmt: skip
+
+
+def prepare(config: str, overrides: Sequence[str], resources: Resources) -> Launch:
+    """Raises SlurmError with the training's own words where the configuration is refused.
+
+    Credentials are refused too.
+    """
+    refuse_secrets(overrides)
+    text, values = train_config.complete(config, overrides, resources.nodes * resources.ranks)
+    folder = RunFolder(train_config.run_folder(values))
+    refuse_place(folder.path)
+    frozen = folder.jobs_path / f"{time.strftime('%Y%m%d-%H%M%S')}.yaml"
+    return Launch(folder, text, values, frozen)
+
+
+def with_cpus(resources: Resources, launches: Sequence[Launch]) -> Resources:
+    """Enough CPUs for every rank and its reading processes, unless it was said how many."""
+    if resources.cpus_per_task is not None:
+        return resources
+    reading = max(train_config.reading_processes(launch.values) for launch in launches)
+    return replace(resources, cpus_per_task=resources.ranks * (1 + reading))
+
+
+def in_queue(folders: Iterable[RunFolder], kinds: Sequence[str]) -> dict[str, Queued]:
+    """Jobs of these kinds that wait or run, by id."""
+    records = [job for folder in folders for job in folder.jobs()]
+    return scheduler.queued(job.job for job in records if job.kind in kinds and job.cluster == "slurm")
+
+
+def refuse_second(folder: RunFolder, kinds: Sequence[str], remedy: str) -> None:
+    """Raise SlurmError where a job of these kinds is in the queue or running: two cannot share a folder."""
+    for job in in_queue([folder], kinds).values():
+        raise SlurmError(
+            f"{folder.path} already has job {job.job} ({job.state}): python -m slurm cancel {folder.path}, "
+            f"or {remedy}"
+        )
+
+
+def refuse_secrets(words: Iterable[str]) -> None:
+    """Raise SlurmError for credentials in URLs, which a job's files would keep for all to read.
+
+    And for control characters, which no option of ours has.
+    """
+    for word in words:
+        if redacted(word) != word:
+            raise SlurmError(
+                f"{redacted(word)} holds credentials, which the job's files would keep: give them by AWS's "
+                "environment or files"
+            )
+        refuse_control("an option of the job's command", word)
+
+
+def in_full(place: str) -> str:
+    """A path from the root of the file system; a URL as it is."""
+    return place if "://" in place else str(Path(place).absolute())
+
+
+def print_files(files: Sequence[tuple[str, str]]) -> None:
+    """What --dry-run shows: (title, sbatch file) in the order of submission."""
+    for number, (title, text) in enumerate(files, start=1):
+        if len(files) > 1:
+            print(f"# ---- {number} of {len(files)}: {title}")
+        print(text, end="\n" if number < len(files) else "")

@@ -1,0 +1,1 @@
+"""What `status` and `logs` show: states, rows, text, the first cause of a failure."""

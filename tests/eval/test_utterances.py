@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+
+import fsspec
+import numpy as np
+import pytest
+
+from eval.utterances import FolderSource, ShardSource, open_source, require_all
+from shard_tools import audio
+from shard_tools.errors import UserError
+from shard_tools.pack.packing import PackOptions, pack
+
+
+@pytest.fixture(scope="module")
+def shards(voices, tmp_path_factory):
+    url = str(tmp_path_factory.mktemp("shards"))
+    pack(str(voices.folder), url, options=PackOptions(format="flac", utterances_per_shard=5))
+    return url
+
+
+def test_folders_and_shards_give_the_same_audio(voices, shards):
+    folder, packed = open_source(str(voices.folder)), open_source(shards)
+    assert isinstance(folder, FolderSource)
+    assert isinstance(packed, ShardSource)
+    for name, frames in voices.lengths.items():
+        samples = folder.load(name)
+        assert (samples.shape, samples.dtype) == ((frames,), np.int16)
+        np.testing.assert_array_equal(packed.load(name), samples)
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_missing(voices, monkeypatch):
+    source, looked = open_source(str(voices.folder)), os.stat
+
+    def stat(path, *rest, **options):
+        if str(path).endswith("s0/01.wav"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return looked(path, *rest, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(UserError, match=r"s0/01\.wav: cannot be read .Permission denied"):
+        source.missing(["s0/00.wav", "s0/01.wav"])
+
+
+def test_any_url(voices):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/eval-data/s0/00.wav", (voices.folder / "s0/00.wav").read_bytes())
+    source = open_source("memory://eval-data")
+    assert source.missing(["s0/00.wav", "s0/01.wav"]) == ["s0/01.wav"]
+    assert len(source.load("s0/00.wav")) == voices.lengths["s0/00.wav"]
+
+
+def test_a_list_may_name_another_codec_than_the_shards_hold(shards):
+    assert open_source(shards).missing(["s0/00.wav", "s0/00.flac", "s0/09.flac"]) == ["s0/09.flac"]
+
+
+def test_shards_are_read_from_several_threads(voices, shards):
+    source = open_source(shards)
+    names = list(voices.lengths) * 20
+    together = threading.Barrier(4)
+
+    def load(number):
+        if number < 4:
+            together.wait()
+        return source.load(names[number])
+
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(load, range(len(names))))
+    assert [len(samples) for samples in loaded] == [voices.lengths[name] for name in names]
+
+
+def test_missing_utterances_are_counted_and_the_first_are_named(voices, shards):
+    names = ["s0/00.wav", "x/1.wav", "x/2.wav", "s1/00.wav", "x/3.wav", "x/4.wav"]
+    for url in (str(voices.folder), shards):
+        with pytest.raises(UserError) as caught:
+            require_all(open_source(url), names, "list.txt")
+        text = str(caught.value)
+        assert f"{url}: 4 of the 6 utterances in list.txt" in text
+        assert "x/1.wav, x/2.wav, x/3.wav, …" in text
+        assert "x/4.wav" not in text
+        require_all(open_source(url), list(voices.lengths), "list.txt")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_only_looks_like_a_file_is_neither_missing_nor_read(tmp_path, make):
+    make(tmp_path / "a.wav")
+    source = open_source(str(tmp_path))
+    for read in (lambda: require_all(source, ["a.wav"], "list.txt"), lambda: source.load("a.wav")):
+        with pytest.raises(UserError, match=r"a\.wav: is a .*, not a file of audio"):
+            read()
+
+
+def test_headers_that_can_be_read_in_two_ways_are_refused(tmp_path):
+    whole = audio.encode(np.arange(8000, dtype=np.int16), "wav")
+    (tmp_path / "align.wav").write_bytes(whole[:32] + b"\4" + whole[33:])
+    (tmp_path / "two.wav").write_bytes(whole + b"data\4\0\0\0abcd")
+    (tmp_path / "pipe.wav").write_bytes(whole[:40] + b"\0\xf0\xff\x7f" + whole[44:])
+    source = open_source(str(tmp_path))
+    for name, found in (
+        ("align", "contradicts itself"),
+        ("two", "second data chunk"),
+        ("pipe", "gives no length .*; make-shards pack --convert"),
+    ):
+        with pytest.raises(UserError, match=rf"{name}\.wav: .*{found}"):
+            source.load(f"{name}.wav")
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        open_source(str(tmp_path / "nowhere"))
+
+
+def test_a_broken_manifest_is_not_taken_for_a_folder_of_audio(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        open_source(str(tmp_path))
+
+
+def test_a_name_in_the_other_unicode_form_is_told_apart(tmp_path):
+    composed = unicodedata.normalize("NFC", "Zoë/1.wav")
+    folder = tmp_path / composed.split("/")[0]
+    folder.mkdir()
+    (folder / "1.wav").write_bytes(b"")
+    with pytest.raises(UserError, match=r"Unicode form only is there: .*NFC"):
+        require_all(open_source(str(tmp_path)), [unicodedata.normalize("NFD", composed)], "list.txt")

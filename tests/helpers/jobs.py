@@ -1,0 +1,123 @@
+"""Runs on a test's SLURM: submitted as a user would, watched, disturbed, and compared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from cluster import ENDED, Cluster
+from project import REPO
+
+
+def environment(cluster: Cluster | None = None, **more: str) -> dict[str, str]:
+    own = {} if cluster is None else cluster.environment
+    return {**os.environ, **own, "OMP_NUM_THREADS": "1", **more}
+
+
+def slurm(cluster: Cluster, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """`python -m slurm …`, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "slurm", *arguments],
+        cwd=REPO,
+        env=environment(cluster, **more),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def launched(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The ids of the jobs that a command says it submitted."""
+    assert done.returncode == 0, done.stderr
+    return [line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("job ")]
+
+
+def step(run: Path) -> int:
+    """Of the last line of the run's metrics; 0 before the first."""
+    try:
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        return int(json.loads(lines[-1])["step"])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def until(condition: Callable[[], bool], what: str, run: Path, timeout: float = 120) -> None:
+    """Wait; an AssertionError with what the run's jobs printed when it does not come about."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} did not happen within {timeout:g} s\n{printed(run)}")
+        time.sleep(0.1)
+
+
+def reach(run: Path, wanted: int) -> None:
+    until(lambda: step(run) >= wanted, f"step {wanted}", run)
+
+
+def finish(cluster: Cluster, job: str, run: Path, timeout: float = 180) -> str:
+    """The final state, with every wait that SLURM puts before a requeued job's start cut short."""
+
+    def ended() -> bool:
+        state = cluster.state(job)
+        if state == "PENDING":
+            _release(cluster, job)
+        return state in ENDED
+
+    until(ended, f"the end of job {job}", run, timeout)
+    return cluster.state(job)
+
+
+def restarted(cluster: Cluster, job: str, run: Path, count: int) -> None:
+    """Wait until the job runs for the (count + 1)th time."""
+
+    def again() -> bool:
+        fields = cluster.job(job)
+        if fields["JobState"] == "PENDING":
+            _release(cluster, job)
+        return fields["JobState"] == "RUNNING" and int(fields["Restarts"]) >= count
+
+    until(again, f"restart {count} of job {job}", run)
+
+
+def _release(cluster: Cluster, job: str) -> None:
+    with contextlib.suppress(RuntimeError):  # it started meanwhile
+        cluster.release(job)
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def attempts(run: Path) -> list[dict[str, Any]]:
+    """Each attempt with its start and its end in one."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records(run / "jobs" / "attempts.jsonl"):
+        found.setdefault(record["attempt"], {}).update(record)
+    return list(found.values())
+
+
+def printed(run: Path) -> str:
+    """The ends of all that the run's jobs printed."""
+    paths = sorted((run / "jobs").glob("*_log.out"))
+    return "\n".join(f"--- {path}\n{path.read_text(errors='replace')[-4000:]}" for path in paths)
+
+
+def final_state(run: Path) -> dict[str, Any]:
+    checkpoint = sorted((run / "checkpoints").glob("step-*.pt"))[-1]
+    return torch.load(checkpoint, weights_only=True)
+
+
+def assert_same_weights(first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert first["step"] == second["step"]
+    for part in ("network", "loss"):
+        assert first[part].keys() == second[part].keys()
+        for name, value in first[part].items():
+            assert torch.equal(value, second[part][name]), f"{part}.{name} differs"

@@ -1,0 +1,118 @@
+"""Training by windows opens no more than its windows' indexes, and plans what the whole catalogue would."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from shard_tools.dataset.catalogue import open_catalogue
+from shard_tools.dataset.layout import occurrence
+from shard_tools.dataset.shardwise import ShardwiseCatalogue
+from shard_tools.pack.packing import PackOptions, pack
+from train.augment.speed import Speeds
+from train.config.parsing import parse
+from train.data.assemble import build_plan, build_stream, open_training_data
+from train.data.loader import open_loader
+from train.plan import WindowedPlan
+
+
+class Whole:
+    """The columns of a plan from a whole catalogue, as an oracle."""
+
+    def __init__(self, catalogue, speeds):
+        self.catalogue, self.speeds = catalogue, speeds
+        counts = np.bincount(catalogue.label)
+        self.turn, self.total = occurrence(catalogue.label, len(counts)), counts[catalogue.label]
+
+    def prepare(self, shards):
+        pass
+
+    def of(self, shards):
+        rows = np.concatenate([np.flatnonzero(self.catalogue.shard == shard) for shard in shards])
+        return (
+            self.speeds.numbers(rows),
+            self.speeds.labels(self.catalogue.label[rows]),
+            self.speeds.frames(self.catalogue.frames[rows]),
+        )
+
+    def turns(self, utterances):
+        original = self.speeds.split(utterances)[1]
+        return self.turn[original], self.total[original]
+
+
+@pytest.fixture(scope="module")
+def shards(corpus, tmp_path_factory):
+    """16 shards of 6 utterances."""
+    url = str(tmp_path_factory.mktemp("shardwise") / "wav")
+    pack(str(corpus.folder / "wav"), url, options=PackOptions(utterances_per_shard=6, group=2))
+    return url
+
+
+def configure(url, *more):
+    config, _ = parse(
+        [
+            "--data.url", url, "--train.steps", "1", "--batch.speakers", "4", "--data.crop_frames", "50",
+            "--data.order", "windows", "--data.windows.lanes", "2", "--data.windows.shards", "2", *more,
+        ]
+    )  # fmt: skip
+    return config
+
+
+@pytest.mark.parametrize("cap", [(), ("--batch.max_utterances_per_speaker", "3")])
+@pytest.mark.parametrize("speeds", [(), ("--augment.speed", "[0.9, 1.1]")])
+def test_the_plan_is_that_of_the_whole_catalogue(shards, cap, speeds):
+    config = configure(shards, *cap, *speeds)
+    lazy, whole = open_training_data(config), open_catalogue(shards)
+    plan = build_plan(lazy, config)
+    made = Speeds.of(config.augment.speed, len(whole), len(whole.speakers))
+    expected = WindowedPlan(Whole(whole, made), plan.speakers, plan.spec, plan.windows)
+    assert plan.account() == expected.account()
+    assert (plan.account().over_cap > 0) == bool(cap)
+    for step in range(100):
+        ours, theirs = plan.batch(step), expected.batch(step)
+        for name in ("epoch", "n", "utterance", "label", "start"):
+            assert np.array_equal(getattr(ours, name), getattr(theirs, name))
+    assert plan.epoch_of(99) >= 1
+
+
+def test_only_the_windows_indexes_are_read(shards):
+    config = configure(shards, "--batch.max_utterances_per_speaker", "4")
+    catalogue = open_training_data(config)
+    assert isinstance(catalogue, ShardwiseCatalogue)
+    assert catalogue.reads == 0
+    plan = build_plan(catalogue, config)
+    assert catalogue.reads == 4
+    stream = build_stream(config, catalogue, plan, 0, 1, 1)
+    second = plan.following(plan.anchor(0)).step
+    assert list(open_loader(stream, 0, second, workers=0, prefetch=2))
+    assert catalogue.reads == 4
+    assert list(open_loader(stream, second, second + 1, workers=0, prefetch=2))
+    assert catalogue.reads == 8
+
+
+def test_by_the_epoch_the_whole_catalogue_is_opened(shards):
+    catalogue = open_training_data(configure(shards, "--data.order", "epoch"))
+    assert not isinstance(catalogue, ShardwiseCatalogue)
+
+
+def test_ranks_substitute_the_same(shards, tmp_path):
+    url = tmp_path / "shards"
+    shutil.copytree(shards, url)
+    for lost in (3, 8):
+        (url / f"shard-{lost:06d}.tar").unlink()
+    config = configure(str(url), "--data.on_error", "substitute")
+
+    def read(rank, world):
+        catalogue = open_training_data(config)
+        stream = build_stream(config, catalogue, build_plan(catalogue, config), rank, world, world)
+        return list(open_loader(stream, 0, 16, workers=0, prefetch=2))
+
+    alone, parts = read(0, 1), [read(rank, 2) for rank in (0, 1)]
+    for whole, *shares in zip(alone, *parts, strict=True):
+        for name in ("audio", "label", "utterance"):
+            assert torch.equal(torch.cat([share[name] for share in shares]), whole[name])
+        assert sum(share["substituted"] for share in shares) == whole["substituted"]
+    assert sum(batch["substituted"] for batch in alone) > 0

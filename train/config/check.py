@@ -1,0 +1,108 @@
+"""What can be known of a run before it starts: for `python -m train --check N`, at submission."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eval.trials import read_trials
+from eval.utterances import open_source, require_all
+from shard_tools import storage
+from shard_tools.dataset import manifest
+from shard_tools.dataset.manifest import Manifest
+from shard_tools.errors import UserError
+from train.augment.draw import SOURCES
+from train.augment.speed import Speeds
+from train.config.sections import Config
+from train.plan.base import check_enough_shards, check_lanes, check_shared
+
+
+def check_for_ranks(config: Config, ranks: int) -> None:
+    """Raise UserError, one line, for the first thing that `ranks` processes would fail at.
+
+    config: with data.order settled. Looks at this machine's files only; what lies on a store is left to
+    the run.
+    """
+    if ranks < 1:
+        raise UserError(f"--check is {ranks}; it must be at least 1")
+    if config.data.order == "windows":
+        check_lanes(config.data.windows.lanes, ranks)
+    else:
+        check_shared(config.batch.speakers, ranks)
+    _check_files(config)
+    _check_network_and_loss(config)
+
+
+def _check_files(config: Config) -> None:
+    data = _manifest_of("data.url", config.data.url)
+    if data is not None:
+        _check_speakers(config, data)
+    for kind in SOURCES:
+        section = getattr(config.augment, kind)
+        found = _manifest_of(f"augment.{kind}.url", section.url)
+        if found is not None and section.category is not None and section.category not in found.speakers:
+            known = ", ".join(found.speakers[:10]) + (", …" if len(found.speakers) > 10 else "")
+            raise UserError(
+                f"augment.{kind}.category is {section.category!r}, and {section.url} has {known}: take one "
+                "of these, or leave it out to use them all"
+            )
+    _check_validation(config)
+
+
+def _manifest_of(key: str, url: str | None) -> Manifest | None:
+    """The manifest of shards on this machine, which must be there; None of those elsewhere, and of none."""
+    folder = None if url is None else storage.local_path(url)
+    if url is None or folder is None:
+        return None
+    if not (Path(folder) / manifest.NAME).is_file():
+        raise UserError(f"{key} is {url}, and there is no {manifest.NAME} in that folder")
+    place = storage.join(url, manifest.NAME)
+    return manifest.from_bytes(storage.read_bytes(place), place)
+
+
+def _check_speakers(config: Config, data: Manifest) -> None:
+    """That there are as many speakers as a batch asks for; only indexes tell how many utterances each has."""
+    speeds = len(Speeds.of(config.augment.speed, data.utterances, len(data.speakers)).factors)
+    able = len(data.speakers) * speeds
+    if config.batch.speakers > able:
+        heard = f" at {speeds} speeds" if speeds > 1 else ""
+        raise UserError(
+            f"batch.speakers asks for {config.batch.speakers} speakers, and {config.data.url} has "
+            f"{len(data.speakers)}{heard}: set batch.speakers to at most {able}"
+        )
+    if config.data.order == "windows":
+        check_enough_shards(config.data.windows.lanes, len(data.shards))
+
+
+def _check_validation(config: Config) -> None:
+    """That the trials can be read, and that the data have what they compare."""
+    trials, data = config.validation.trials, config.validation.data
+    if trials is None or data is None or storage.local_path(trials) is None:
+        return
+    path = storage.local_path(trials)
+    if path is not None and not Path(path).is_file():
+        raise UserError(f"validation.trials is {trials}, and there is no such file")
+    names = read_trials(trials).names
+    folder = storage.local_path(data)
+    if folder is None:
+        return
+    if not Path(folder).is_dir():  # shards, or a folder of audio
+        raise UserError(f"validation.data is {data}, and there is no such folder")
+    require_all(open_source(data), names, trials)
+
+
+def _check_network_and_loss(config: Config) -> None:
+    from models.options import ModelError
+    from models.registry import build_network
+    from train.losses import build_loss
+
+    try:
+        network = build_network(config.model.name, config.model.options)
+        build_loss(
+            config.loss.name,
+            config.loss.options,
+            embedding_size=int(network.embedding_size),  # type: ignore[arg-type]
+            speakers=config.batch.speakers,
+            utterances_per_speaker=config.batch.utterances_per_speaker,
+        )
+    except ModelError as error:
+        raise UserError(str(error)) from error

@@ -1,0 +1,325 @@
+"""Filling a run's configuration from YAML, then from the command line, and refusing what no run can use."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from typing import Any, Literal, NoReturn, get_type_hints
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+from shard_tools import storage
+from shard_tools.errors import UserError
+from shard_tools.places import expand
+from shard_tools.text import redacted, shown
+from shard_tools.version import add_version
+from shard_tools.yaml_file import check_yaml_file, check_yaml_value
+from train.augment.draw import ADDITIVE, KINDS, SOURCES
+from train.augment.speed import check_speeds
+from train.config.bounds import check_values, cut, is_text
+from train.config.check import check_for_ranks
+from train.config.sections import AugmentConfig, Config
+
+_EXAMPLES = """examples:
+  torchrun --standalone --nproc-per-node 2 -m train --config configs/demo.yaml
+  torchrun --standalone --nproc-per-node 8 -m train --config configs/resnetse34l_aam.yaml \\
+      --data.url s3://bucket/voxceleb2 --run.folder runs/first --model.options.pooling asp
+  python -m train --config configs/demo.yaml --print_config   # what would run, every default filled in
+"""
+
+_PLACES = (
+    "run.folder", "data.url", "data.cache.folder", "validation.trials", "validation.data", "checkpoint.url",
+    *(f"augment.{source}.url" for source in SOURCES),
+)  # fmt: skip
+
+
+def _sections(of: type, prefix: str = "") -> list[str]:
+    """Keys of the sections below a dataclass, each after the one that holds it."""
+    found: list[str] = []
+    for name, hint in get_type_hints(of).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            found += [prefix + name, *_sections(hint, f"{prefix}{name}.")]
+    return found
+
+
+SECTIONS = _sections(Config)
+
+MOST_CROP_FRAMES_OF_AN_UTTERANCE = 100_000  # 1,000 s of audio, 32 MB, some dozens of which are in memory
+MOST_FRAMES_OF_A_BATCH = 100_000_000  # 64 GB over all processes
+MOST_BATCHES_AHEAD = 4096  # of each process
+HIGHEST_RATE_LOG10 = 6
+
+
+def parser() -> ArgumentParser:
+    made = _Parser(
+        prog="train",
+        usage="torchrun --standalone --nproc-per-node N -m train --config FILE [--section.key VALUE ...]",
+        description="Train a speaker-embedding network on shards. Start the same command again to resume.",
+        epilog=_EXAMPLES,
+        formatter_class=_formatter(),
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--config", action=_ConfigFile, help="A YAML file; options on the command line win over it."
+    )
+    made.add_argument(
+        "--check",
+        type=int,
+        metavar="N",
+        help="Check whether N processes could start this run, say nothing if so, and train nothing.",
+    )
+    add_version(made)
+    made.add_class_arguments(Config, None)
+    return made
+
+
+_TYPES = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "a typing.Literal": "one of "}
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong in one line, as all commands do; its base shows its own types, and values whole."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        text = re.sub(r'Parser key "([^"]*)":', r"\1:", " ".join(message.split()))
+        for theirs, ours in _TYPES.items():
+            text = text.replace(theirs, ours)
+        sys.stderr.write(
+            f"{self.prog}: error: {cut(shown(text), 500)} (all options: python -m train --help)\n"
+        )
+        raise SystemExit(2)
+
+
+class _ConfigFile(ActionConfigFile):
+    """Fills in a YAML file that has been checked; a section with nothing below it keeps what it had."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        values = expand(str(values))
+        check_yaml_file(values)
+        before = {key: cfg.get(key) for key in SECTIONS}
+        super().__call__(parser, cfg, values, option_string)
+        for key in SECTIONS:
+            holder = cfg.get(key.rpartition(".")[0]) if "." in key else cfg
+            found = cfg.get(key) if isinstance(holder, Namespace) else None
+            if found is None:
+                cfg[key] = before[key]
+            elif not isinstance(found, Namespace):
+                raise UserError(
+                    f"{values}: {key} must be a section (key: value), and is a {type(found).__name__}"
+                )
+
+
+def _formatter() -> type:
+    from jsonargparse import DefaultHelpFormatter
+
+    class KeepExamples(DefaultHelpFormatter):
+        """Keeps the line breaks of the examples, which argparse would fill."""
+
+        def _fill_text(self, text: str, width: int, indent: str) -> str:
+            return text if text is _EXAMPLES else super()._fill_text(text, width, indent)
+
+    return KeepExamples
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
+    """The run's configuration, and the same as complete YAML text.
+
+    An unknown key or a value of the wrong type ends the program with a message that names it
+    (exit status 2, as argparse does). With --check and --print_config it ends the program too, by
+    status 0. Raises UserError for values that no run can use.
+    """
+    made = parser()
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    # Not left to jsonargparse, which prints before what is below has been said: it would not be what runs.
+    printing = "--print_config" in typed
+    typed = [word for word in typed if word != "--print_config"]
+    typed = _configs_first(typed)
+    _check_typed(typed)
+    parsed = made.parse_args(typed)
+    del parsed["config"]
+    ranks = parsed.pop("check")
+    _let_the_command_line_win(parsed, typed)
+    _expand_places(parsed)
+    values = made.instantiate(parsed)
+    config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
+    check(config)
+    config.data.order = _order(config)
+    if ranks is not None:
+        check_for_ranks(config, ranks)
+        raise SystemExit(0)
+    text = _dump(made, parsed)
+    if printing:
+        print(redacted(text), end="")
+        raise SystemExit(0)
+    return config, text
+
+
+def _configs_first(typed: Sequence[str]) -> list[str]:
+    """`typed` with each --config before all else, so that every option wins over every file."""
+    files, others = list[str](), list[str]()
+    words = iter(typed)
+    for word in words:
+        if word == "--config":
+            files += [word, *[file for file in [next(words, None)] if file is not None]]
+        else:
+            (files if word.startswith("--config=") else others).append(word)
+    return files + others
+
+
+def _check_typed(typed: Sequence[str]) -> None:
+    """Hold values to what is asked of a file: they are read as YAML, and sections from files too."""
+    option = ""
+    for word in typed:
+        name, equals, value = word.partition("=") if word.startswith("--") else (option, "=", word)
+        option = name
+        if not equals or name == "--config":
+            continue
+        if not is_text(value):
+            raise UserError(
+                f"{shown(name)} is {cut(ascii(value))}; it must be UTF-8 text without control characters"
+            )
+        if name.removeprefix("--") in SECTIONS and "{" not in value:
+            _check_section(name, value)
+        else:
+            check_yaml_value(value, name)
+
+
+def _check_section(name: str, file: str) -> None:
+    try:
+        check_yaml_file(file)
+    except UserError as error:
+        raise UserError(f"{name} takes {{key: value}} or a YAML file: {error}") from error
+
+
+def _let_the_command_line_win(parsed: Namespace, arguments: Sequence[str]) -> None:
+    """A length that is typed replaces the recipe's length in the other unit; two typed ones are refused."""
+    typed = {
+        unit for unit in ("steps", "epochs") if any(a.split("=")[0] == f"--train.{unit}" for a in arguments)
+    }
+    if len(typed) == 1 and parsed[f"train.{next(iter(typed))}"] is not None:
+        parsed["train.epochs" if "steps" in typed else "train.steps"] = None
+
+
+def _expand_places(parsed: Namespace) -> None:
+    for key in _PLACES:
+        place = parsed.get(key)
+        if place is None:
+            continue
+        if not is_text(place):
+            raise UserError(f"{key} is {cut(ascii(place))}; it must be UTF-8 text without control characters")
+        if not place.strip():
+            raise UserError(f"{key} is empty; give it a path or a URL, or leave it out")
+        try:
+            parsed[key] = expand(place)
+        except UserError as error:
+            raise UserError(f"{key} is {error}") from error
+
+
+def _dump(made: ArgumentParser, parsed: Namespace) -> str:
+    text: str = made.dump(parsed, skip_unset=False)
+    return text
+
+
+def _order(config: Config) -> Literal["epoch", "windows"]:
+    if config.data.order == "auto":
+        return "windows" if config.data.access == "cached" else "epoch"
+    return config.data.order
+
+
+def check(config: Config) -> None:
+    """Raise UserError naming the first key whose value no run can use."""
+    check_values(config)
+    if storage.local_path(config.run.folder) != config.run.folder:
+        raise UserError(
+            f"run.folder is {config.run.folder}; it must be a path of a file system, for the run's log and "
+            f"lock: only its checkpoints can lie elsewhere (checkpoint.url {config.run.folder}/checkpoints)"
+        )
+    if config.data.access == "cached" and config.data.cache.folder is None:
+        raise UserError("data.access is cached: give data.cache.folder a folder on the node's own disk")
+    if config.data.verify == "shards" and config.data.access != "cached":
+        raise UserError(
+            "data.verify is shards, which needs data.access cached: crops that are read where the shards lie "
+            "are verified by data.verify crops"
+        )
+    if config.batch.leftover == "rollover" and _order(config) == "windows":
+        auto = ", which means windows for data.access cached" if config.data.order == "auto" else ""
+        raise UserError(
+            f"batch.leftover is rollover, and data.order is {config.data.order}{auto}: windows hold other "
+            "shards together each epoch, so that what one leaves out cannot come first in the next; set "
+            "batch.leftover drop, or data.order epoch"
+        )
+    _check_products(config)
+    _check_gamma(config)
+    if (config.train.steps is None) == (config.train.epochs is None):
+        raise UserError(
+            f"train.steps is {config.train.steps} and train.epochs is {config.train.epochs}: give exactly one"
+        )
+    if (config.validation.trials is None) != (config.validation.data is None):
+        missing = "data" if config.validation.data is None else "trials"
+        raise UserError(f"validation needs both trials and data: validation.{missing} is not set")
+    _check_augment(config.augment)
+
+
+def _check_products(config: Config) -> None:
+    """What is harmless alone, and together more than a machine holds."""
+    data, batch, validation = config.data, config.batch, config.validation
+    rows = batch.speakers * batch.utterances_per_speaker
+    for what, product, most in (
+        (
+            f"validation.crops {validation.crops} of validation.crop_frames {validation.crop_frames} are "
+            "{} feature frames of each utterance",
+            validation.crops * validation.crop_frames,
+            MOST_CROP_FRAMES_OF_AN_UTTERANCE,
+        ),
+        (
+            f"batch.speakers {batch.speakers} x batch.utterances_per_speaker {batch.utterances_per_speaker} "
+            f"crops of data.crop_frames {data.crop_frames} are {{}} feature frames in a global batch",
+            rows * data.crop_frames,
+            MOST_FRAMES_OF_A_BATCH,
+        ),
+        (
+            f"data.workers {data.workers} with data.prefetch {data.prefetch} each prepare {{}} batches ahead",
+            data.workers * data.prefetch,
+            MOST_BATCHES_AHEAD,
+        ),
+    ):
+        if product > most:
+            raise UserError(f"{what.format(product)}; at most {most} can be: lower one of them")
+
+
+def _check_gamma(config: Config) -> None:
+    """A gamma above 1, as a search for the learning rate has it, must not take the rate beyond all bounds."""
+    schedule, train = config.schedule, config.train
+    length = train.epochs if schedule.unit == "epochs" else train.steps
+    if schedule.gamma <= 1 or length is None:
+        return
+    periods = length // schedule.every
+    if math.log10(config.optim.lr) + periods * math.log10(schedule.gamma) > HIGHEST_RATE_LOG10:
+        raise UserError(
+            f"schedule.gamma is {schedule.gamma}, and {periods} times over it takes the learning rate "
+            f"{config.optim.lr} beyond 1e{HIGHEST_RATE_LOG10}; lower it, or raise schedule.every"
+        )
+
+
+def _check_augment(augment: AugmentConfig) -> None:
+    for kind in KINDS:
+        low, high = getattr(getattr(augment, kind), "snr", (0.0, 0.0))
+        if low > high:
+            raise UserError(f"augment.{kind}.snr is [{low}, {high}]; the lower bound comes first")
+    low, high = augment.babble.clips
+    if low > high:
+        raise UserError(f"augment.babble.clips is [{low}, {high}]; the lower count comes first")
+    given = {source for source in SOURCES if getattr(augment, source).url is not None}
+    if augment.chained.weight > 0 and ("reverberation" not in given or not given & set(ADDITIVE)):
+        raise UserError(
+            f"augment.chained.weight is {augment.chained.weight}, which needs augment.reverberation.url and "
+            "the url of music, babble or noise"
+        )
+    if not any(getattr(augment, kind).weight > 0 for kind in ("none", "chained", *given)):
+        raise UserError(
+            "augment leaves nothing to choose: give augment.none.weight or the weight of a section "
+            "that has a url a value above 0"
+        )
+    check_speeds(augment.speed)

@@ -1,0 +1,379 @@
+"""Every option of a training run: one dataclass a section, which YAML and the command line fill.
+
+A number's bounds stand beside it, inclusive; for a list or a pair they hold for each of its numbers. They
+keep out what no run can mean, such as a number of processes that no machine bears; train/config/bounds.py
+checks them, and that every number is finite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from models.options import Within
+
+_Count = Annotated[int, Within(1, 1_000_000_000)]
+_Weight = Annotated[float, Within(0, 1e6)]
+_Decibels = Annotated[tuple[float, float], Within(-100, 100)]
+
+
+@dataclass
+class RunConfig:
+    """The run as a whole.
+
+    Args:
+        folder: Everything that the run writes goes here; starting again with the same folder resumes. It is a
+            path of a file system: only checkpoints can go elsewhere (checkpoint.url).
+        seed: Keys every random choice: weights, plan, crops, augmentation.
+    """
+
+    folder: str = "runs/train"
+    seed: Annotated[int, Within(0, 2**32 - 1)] = 0
+
+
+@dataclass
+class CacheConfig:
+    """Whole shards on a node's own disk, shared by its processes (data.access cached).
+
+    Args:
+        folder: Where, on a disk of the node itself; several jobs may share one folder.
+        capacity: GiB that the folder may hold.
+    """
+
+    folder: str | None = None
+    capacity: Annotated[float, Within(0.0001, 1e6)] = 100.0
+
+
+@dataclass
+class WindowsConfig:
+    """The order by windows of shards (data.order windows).
+
+    Args:
+        lanes: Parts of every batch that read shards of their own; the number of processes must divide it.
+        shards: Shards of each lane that are mixed at a time.
+    """
+
+    lanes: Annotated[int, Within(1, 65_536)] = 1
+    shards: Annotated[int, Within(1, 1_000_000)] = 16
+
+
+@dataclass
+class StorageConfig:
+    """Patience with the store.
+
+    Args:
+        attempts: How often a request is tried while its error may pass.
+        first_wait: Seconds before the second try; each further wait is twice as long.
+        connect_timeout: Seconds to connect.
+        read_timeout: Seconds without a byte.
+        connections: Requests of a process that are under way at once.
+    """
+
+    attempts: Annotated[int, Within(1, 100)] = 8
+    first_wait: Annotated[float, Within(0.001, 600)] = 0.25
+    connect_timeout: Annotated[float, Within(0.001, 3600)] = 10.0
+    read_timeout: Annotated[float, Within(0.001, 3600)] = 60.0
+    connections: Annotated[int, Within(1, 1024)] = 32
+
+
+@dataclass
+class DataConfig:
+    """The training shards and how they are read.
+
+    Args:
+        url: Folder of a manifest.json made by make-shards: a path, s3://bucket/prefix, any fsspec URL.
+        crop_frames: Length of a crop in feature frames of 10 ms; 200 is 32,240 audio frames (2.015 s).
+        workers: Reading processes per rank; 0 reads in the training process.
+        prefetch: Batches that each worker prepares ahead.
+        access: direct reads crops where the shards lie, by position or ranged request; cached brings whole
+            shards to the node.
+        order: epoch mixes the whole epoch; windows mixes a window of shards at a time; auto takes windows
+            for cached.
+        verify: none; crops checks the blocks of 8 KiB that hold a crop; shards checks each whole shard that
+            is brought to the cache.
+        on_error: fail names what cannot be read and ends; substitute takes another utterance of the speaker.
+        max_substituted: Above this share of substituted samples the run ends.
+        ahead_mib: Memory of each worker for crops that are on their way, MiB.
+        cache: The cache.
+        windows: The windows.
+        storage: Patience with the store.
+    """
+
+    url: str
+    crop_frames: Annotated[int, Within(1, 10_000)] = 200
+    workers: Annotated[int, Within(0, 256)] = 2
+    prefetch: Annotated[int, Within(1, 256)] = 4
+    access: Literal["direct", "cached"] = "direct"
+    order: Literal["auto", "epoch", "windows"] = "auto"  # parse() puts one of the others for auto
+    verify: Literal["none", "crops", "shards"] = "none"
+    on_error: Literal["fail", "substitute"] = "fail"
+    max_substituted: Annotated[float, Within(0, 1)] = 0.001
+    ahead_mib: Annotated[int, Within(0, 16_384)] = 64
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    windows: WindowsConfig = field(default_factory=WindowsConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+
+@dataclass
+class BatchConfig:
+    """The global batch, the same for any number of processes: no speaker is in it twice.
+
+    Args:
+        speakers: Speakers in a global batch; every number of processes that divides it can train.
+        utterances_per_speaker: 1 for classification losses, 2 or more for metric learning.
+        max_utterances_per_speaker: At most so many utterances of a speaker an epoch (null: all).
+        leftover: What an epoch leaves out (over the maximum, too few for a group, or not filling a batch):
+            drop, another random choice each epoch; rollover, it comes first in the next, so that each of a
+            speaker's utterances is used equally often.
+    """
+
+    speakers: Annotated[int, Within(1, 1_000_000)] = 200
+    utterances_per_speaker: Annotated[int, Within(1, 10_000)] = 1
+    max_utterances_per_speaker: Annotated[int | None, Within(1, 1_000_000_000)] = 500
+    leftover: Literal["drop", "rollover"] = "drop"
+
+
+@dataclass
+class NoneConfig:
+    """Crops left as they are.
+
+    Args:
+        weight: Relative frequency.
+    """
+
+    weight: _Weight = 1.0
+
+
+@dataclass
+class ReverberationConfig:
+    """Convolution with a room impulse response.
+
+    Args:
+        url: Shards of impulse responses (null: no reverberation).
+        category: Use only this category (the "speaker" they were packed under); null: all.
+        weight: Relative frequency.
+    """
+
+    url: str | None = None
+    category: str | None = None
+    weight: _Weight = 1.0
+
+
+@dataclass
+class NoiseConfig:
+    """One added recording.
+
+    Args:
+        url: Shards of recordings (null: not used).
+        category: Use only this category (the "speaker" they were packed under); null: all.
+        weight: Relative frequency.
+        snr: Range of the signal-to-noise ratio in dB.
+    """
+
+    url: str | None = None
+    category: str | None = None
+    weight: _Weight = 1.0
+    snr: _Decibels = (0.0, 15.0)
+
+
+@dataclass
+class BabbleConfig:
+    """Several added speech recordings, each at its own ratio.
+
+    Args:
+        url: Shards of speech (null: not used).
+        category: Use only this category (the "speaker" they were packed under); null: all.
+        weight: Relative frequency.
+        snr: Range of the signal-to-noise ratio of each in dB.
+        clips: Range of their number.
+    """
+
+    url: str | None = None
+    category: str | None = None
+    weight: _Weight = 1.0
+    snr: _Decibels = (13.0, 20.0)
+    clips: Annotated[tuple[int, int], Within(1, 100)] = (3, 7)
+
+
+@dataclass
+class ChainedConfig:
+    """Reverberation, and then one of music, babble and noise by their weights.
+
+    Args:
+        weight: Relative frequency.
+    """
+
+    weight: _Weight = 0.0
+
+
+@dataclass
+class AugmentConfig:
+    """One treatment for each crop, chosen by weight among those that have a url (and none).
+
+    Args:
+        none: Crops left as they are.
+        reverberation: Rooms.
+        music: Music.
+        babble: Voices in the background.
+        noise: Noise.
+        chained: Reverberation and then one of the other three.
+        device: workers augments in the reading processes; model on the model's device, whole batches at once.
+        speed: Speeds at which every speaker is heard too, as speakers of their own; [0.9, 1.1] triples them.
+        cache_mib: Memory of each worker for impulse responses' spectra, MiB.
+    """
+
+    none: NoneConfig = field(default_factory=NoneConfig)
+    reverberation: ReverberationConfig = field(default_factory=ReverberationConfig)
+    music: NoiseConfig = field(default_factory=lambda: NoiseConfig(snr=(5.0, 15.0)))
+    babble: BabbleConfig = field(default_factory=BabbleConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    chained: ChainedConfig = field(default_factory=ChainedConfig)
+    device: Literal["workers", "model"] = "workers"
+    speed: Annotated[list[float], Within(0.5, 2)] = field(default_factory=list)
+    cache_mib: Annotated[int, Within(0, 65_536)] = 256
+
+
+@dataclass
+class ModelConfig:
+    """The network.
+
+    Args:
+        name: A name from models/registry.py.
+        options: Its options.
+    """
+
+    name: str = "resnetse34l"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class LossConfig:
+    """The loss.
+
+    Args:
+        name: A name from train/losses.
+        options: Its options.
+    """
+
+    name: str = "aamsoftmax"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class OptimConfig:
+    """The optimiser.
+
+    Args:
+        name: adam.
+        lr: Learning rate at step 0.
+        weight_decay: L2 penalty.
+    """
+
+    name: Literal["adam"] = "adam"
+    lr: Annotated[float, Within(1e-12, 1000)] = 0.001
+    weight_decay: Annotated[float, Within(0, 1000)] = 0.0
+
+
+@dataclass
+class ScheduleConfig:
+    """The step schedule: the learning rate is multiplied by gamma every so often.
+
+    Args:
+        gamma: The factor; 1 keeps the rate constant.
+        every: How often, in `unit`s.
+        unit: epochs or steps.
+    """
+
+    gamma: Annotated[float, Within(0, 10)] = 0.95
+    every: _Count = 10
+    unit: Literal["epochs", "steps"] = "epochs"
+
+
+@dataclass
+class TrainConfig:
+    """How long, and on what.
+
+    Args:
+        steps: Train for so many steps (give this or epochs).
+        epochs: Train for so many epochs (give this or steps). By windows of shards epochs differ a little in
+            length, and one counts as many steps as the first window promises.
+        device: auto takes a GPU where there is one.
+        precision: bf16 runs the network under autocast; losses and optimiser stay in float32.
+        compile: Compile the network by torch.compile.
+        log_every: Steps between lines of metrics.jsonl.
+    """
+
+    steps: Annotated[int | None, Within(0, 1_000_000_000)] = None
+    epochs: Annotated[int | None, Within(0, 1_000_000)] = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    log_every: _Count = 10
+
+
+@dataclass
+class ValidationConfig:
+    """Error rates during training.
+
+    Args:
+        trials: Trial list, lines of "label path path" (null: no validation).
+        data: Shards or a folder with the trials' utterances.
+        every: Steps between validations; there is one at the end too.
+        crops: Crops per utterance; 0 takes whole utterances.
+        crop_frames: Length of a crop in feature frames of 10 ms.
+    """
+
+    trials: str | None = None
+    data: str | None = None
+    every: _Count = 1000
+    crops: Annotated[int, Within(0, 1000)] = 0
+    crop_frames: Annotated[int, Within(1, 100_000)] = 400
+
+
+@dataclass
+class CheckpointConfig:
+    """Checkpoints: written whole or not at all, the newest ones and the best one kept.
+
+    Args:
+        url: Where they go, any fsspec URL (null: checkpoints/ in run.folder).
+        every: Steps between them; there is one at the start and one at the end too.
+        keep: How many of the newest are kept besides the best.
+    """
+
+    url: str | None = None
+    every: _Count = 1000
+    keep: Annotated[int, Within(1, 100_000)] = 3
+
+
+@dataclass
+class Config:
+    """A training run.
+
+    Args:
+        data: Training shards.
+        run: Folder and seed.
+        batch: The global batch.
+        augment: Augmentation.
+        model: Network.
+        loss: Loss.
+        optim: Optimiser.
+        schedule: Learning-rate schedule.
+        train: Length, device, precision.
+        validation: Error rates during training.
+        checkpoint: Checkpoints.
+    """
+
+    data: DataConfig
+    run: RunConfig = field(default_factory=RunConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def checkpoint_url(self) -> str:
+        return self.checkpoint.url or f"{self.run.folder}/checkpoints"

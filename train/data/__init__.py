@@ -1,0 +1,1 @@
+"""From a plan to batches: assembling readers and augmentation, loading, handing over."""

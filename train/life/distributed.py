@@ -1,0 +1,104 @@
+"""This process among the others of the job, and the few collectives that training needs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from shard_tools.errors import UserError
+from train.life.launched import launched
+
+# Long enough for rank 0 to write a checkpoint to a slow store while the others wait in an all-reduce.
+TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Process:
+    rank: int
+    world: int
+    device: torch.device
+    on_node: int = 1  # processes of the job on this node
+
+    @property
+    def leads(self) -> bool:
+        """Rank 0 writes logs and checkpoints."""
+        return self.rank == 0
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[Process]:
+    """Join the group that torchrun's environment describes, or stand alone without one.
+
+    device: auto, cpu or cuda. NCCL serves GPUs, gloo CPUs. Raises UserError when cuda is
+    asked for in vain, and for an environment that describes no job.
+    """
+    place = launched()
+    chosen = _device(device, place.local_rank if place else 0)
+    if place is None:
+        yield Process(0, 1, chosen)
+        return
+    end_with_parent()
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+        dist.init_process_group("nccl", timeout=TIMEOUT, device_id=chosen)
+    else:
+        dist.init_process_group("gloo", timeout=TIMEOUT)
+    yield Process(dist.get_rank(), dist.get_world_size(), chosen, place.on_node)
+    # Not after a failure: it could wait for the others, who wait for this rank.
+    dist.destroy_process_group()
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when its parent dies, so that no rank trains on as an orphan.
+
+    torchrun puts ranks into sessions of their own, where a SIGKILL of torchrun leaves them running,
+    into the same folder as the run that is started in its place.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    set_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("train.device is cuda, but torch finds no GPU here: set train.device to auto or cpu")
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise UserError(
+            f"process {local_rank} of this node has no GPU of its own ({count} found): "
+            f"start torchrun with --nproc-per-node {count}, or set train.device to cpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def mean_over_ranks(values: list[float], device: torch.device) -> list[float]:
+    """The mean over ranks of each value."""
+    if not dist.is_initialized():
+        return values
+    total = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return [float(value) / dist.get_world_size() for value in total.cpu()]
+
+
+def from_lead(text: str | None) -> str | None:
+    """Rank 0's text, on every rank."""
+    if not dist.is_initialized():
+        return text
+    box = [text]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

@@ -1,0 +1,152 @@
+"""How a rank that fails lets the others, torchrun, and whoever started the job know why."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from typing import Literal
+
+from shard_tools.errors import UserError
+from shard_tools.storage.errors import is_transient
+from shard_tools.text import shown
+
+# mistake: the user can mend it, and starting again cannot; crash: anything else of this rank's own,
+# which may be over at the next start; peer: another rank was lost, which alone can say why.
+Kind = Literal["mistake", "crash", "peer"]
+
+
+class RankError(UserError):
+    """A failure of this rank alone, such as a shard that only it reads: nobody else will say it.
+
+    passing: it may be over when the run is started again, as an overloaded store is.
+    """
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
+
+
+class LostPeerError(UserError):
+    """A collective failed because another rank went away."""
+
+
+def kind_of(error: BaseException) -> Kind:
+    """What the failure of this rank means to whoever may start the run again."""
+    if isinstance(error, LostPeerError):
+        return "peer"
+    if isinstance(error, RankError):
+        return "crash" if error.passing else "mistake"
+    return "mistake" if isinstance(error, UserError) and not is_transient(error) else "crash"
+
+
+def tell_torchrun(text: str) -> None:
+    """Leave `text` where torchrun looks for the cause of a failure; it prints the first one of a job last.
+
+    The file's form is that of torch.distributed.elastic.multiprocessing.errors. Without torchrun,
+    or where the file cannot be written, nothing happens.
+    """
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        with contextlib.suppress(OSError), open(path, "w", encoding="utf-8") as file:
+            json.dump({"message": shown(text), "timestamp": int(time.time())}, file)
+
+
+def node_name() -> str:
+    """VOXSHARD_NODE in the environment is the cluster's name for this node."""
+    return os.environ.get("VOXSHARD_NODE") or socket.gethostname()
+
+
+def tell_run_folder(folder: str, kind: Kind, text: str) -> None:
+    """Leave the failure in FOLDER/failures, a file for each rank and time, for those who look later.
+
+    Does nothing where the folder cannot be written, which may be the very failure. VOXSHARD_ATTEMPT
+    in the environment is the launcher's name for this start.
+    """
+    rank = int(os.environ.get("RANK", 0))
+    now = time.time()
+    record = {
+        "time": round(now, 3),
+        "kind": kind,
+        "rank": rank,
+        "host": node_name(),
+        "attempt": os.environ.get("VOXSHARD_ATTEMPT"),
+        "message": shown(text),
+    }
+    path = os.path.join(folder, "failures")
+    with contextlib.suppress(OSError):
+        os.makedirs(path, exist_ok=True)
+        name = os.path.join(path, f"{record['attempt'] or 'hand'}-{now:.3f}-rank{rank}.json")
+        with open(name + ".new", "w", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        os.replace(name + ".new", name)
+
+
+def explained(error: Exception) -> UserError | None:
+    """What to say in place of a traceback; None where nothing says it better."""
+    return (
+        _lacking_module(error)
+        or _out_of_memory(error)
+        or _out_of_files(error)
+        or _small_shared_memory(error)
+        or _lost_peer(error)
+    )
+
+
+def _out_of_memory(error: Exception) -> RankError | None:
+    if isinstance(error, MemoryError):  # numpy's says how much it wanted
+        wanted = f" ({error})" if str(error) else ""
+        return RankError(
+            f"a process on {node_name()} can have no more memory{wanted}: lower data.workers, data.prefetch, "
+            "data.ahead_mib or batch.speakers",
+            passing=True,
+        )
+    if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be imported to tell
+        return None
+    said = str(error).splitlines()[0]
+    return RankError(
+        f"a GPU of {node_name()} ran out of memory ({said}): use more processes, a smaller batch.speakers, "
+        "or train.precision bf16"
+    )
+
+
+def _out_of_files(error: BaseException) -> RankError | None:
+    if not isinstance(error, OSError) or error.errno != errno.EMFILE:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    where = f" ({error.filename})" if error.filename else ""
+    return RankError(
+        f"a process on {node_name()} may have {limit} files open, and needs more{where}: raise the limit "
+        "(ulimit -n), or lower data.workers"
+    )
+
+
+def _small_shared_memory(error: Exception) -> RankError | None:
+    """NCCL's ranks of one node, and they alone, talk through files in /dev/shm."""
+    said = next((line.strip() for line in str(error).splitlines() if "/dev/shm" in line), None)
+    if said is None or not isinstance(error, (RuntimeError, OSError)):
+        return None
+    return RankError(
+        f"/dev/shm of {node_name()} is full or too small ({said}): make it larger (docker's --shm-size, or "
+        "--ipc=host)"
+    )
+
+
+def _lacking_module(error: Exception) -> RankError | None:
+    """One node's Python may lack what the others have."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    return RankError(f"{error}: {sys.executable} on {node_name()} lacks it; install this project there too")
+
+
+def _lost_peer(error: BaseException) -> LostPeerError | None:
+    """What to say where a collective failed because another process went away."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "DistError" in kinds or (isinstance(error, RuntimeError) and "gloo" in str(error)):
+        return LostPeerError(f"lost the other processes of the job ({str(error).splitlines()[0]})")
+    return None

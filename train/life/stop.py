@@ -1,0 +1,38 @@
+"""Leaving early and in order: all ranks leave after the same step, whichever of them got the signal."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+
+from train.life.signals import StopFlag
+
+
+class Vote:
+    """Whether any rank wants to stop, learnt by all at the same step.
+
+    `begin` before a step sends this rank's flag on its way, `end` after the step brings the answer, so
+    that no step waits for it. The votes go over gloo on CPUs, where reading the answer
+    waits for no GPU.
+    """
+
+    def __init__(self, flag: StopFlag) -> None:
+        self._flag = flag
+        self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+        self._raised = torch.zeros(1, dtype=torch.int32)
+        self._work: dist.Work | None = None
+
+    def begin(self) -> None:
+        self._raised.fill_(self._flag.raised)
+        if self._group is not None:
+            self._work = dist.all_reduce(self._raised, dist.ReduceOp.MAX, self._group, async_op=True)
+
+    def end(self) -> bool:
+        if self._work is not None:
+            self._work.wait()
+        return bool(self._raised.item())
+
+    def meet(self) -> None:
+        """Wait until every rank is here: where one failed on its way, the others fail too."""
+        if self._group is not None:
+            dist.barrier(self._group)

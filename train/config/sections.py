@@ -270,7 +270,7 @@ class OptimConfig:
     """
 
     name: Literal["adam"] = "adam"
-    lr: Annotated[float, Within(1e-12, 1000)] = 0.001
+    lr: Annotated[float, Within(1e-12, 1e30)] = 0.001
     weight_decay: Annotated[float, Within(0, 1000)] = 0.0
 
 

@@ -15,12 +15,12 @@ from eval.trials import Trials, read_trials
 from eval.utterances import Source, open_source, require_all
 from models.registry import ModelError, build_network
 from shard_tools import storage
-from shard_tools.dataset.shardwise import AnyCatalogue
+from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.text import redacted
 from train.augment.augmenter import describe
 from train.config.sections import Config
-from train.data.assemble import build_plan, build_stream, count_speakers, open_training_data
+from train.data.assemble import build_plan, build_stream, configure_storage, open_training_data
 from train.life.checkpoint import CheckpointFolder
 from train.life.distributed import Process, from_lead, process_group
 from train.life.lock import NAME as LOCK
@@ -106,8 +106,10 @@ def _remove_drafts(folder: str) -> None:
 
 def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     """The trainer, and the steps [first, last) that it is to run."""
-    catalogue = open_training_data(config)
-    model = _build_model(config, count_speakers(catalogue, config)).to(process.device)
+    configure_storage(config.data.storage)
+    data = open_training_data(config)
+    catalogue = data.table
+    model = _build_model(config, data.speakers).to(process.device)
     optimizer = build_optimizer(model.parameters(), config.optim)
     checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)
 
@@ -121,9 +123,9 @@ def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     checkpoint, validated = found if found else (None, True)
     first = checkpoint["step"] if checkpoint else 0
     known = checkpoint and checkpoint.get("anchor")
-    plan = build_plan(catalogue, config, Anchor(**known) if known else None)
+    plan = build_plan(data, config, Anchor(**known) if known else None)
     plan.check_world(process.world)
-    stream = build_stream(config, catalogue, plan, process.rank, process.world, process.on_node)
+    stream = build_stream(config, data, plan, process.rank, process.world, process.on_node)
     augmenter = stream.augmenter
     validation = _open_validation(config)
     last = _last_step(config, plan)
@@ -209,12 +211,16 @@ def _newest_checkpoint(
 
 
 def _describe(
-    config: Config, process: Process, catalogue: AnyCatalogue, plan: BatchPlan, model: SpeakerModel, last: int
+    config: Config,
+    process: Process,
+    catalogue: UtteranceTable,
+    plan: BatchPlan,
+    model: SpeakerModel,
+    last: int,
 ) -> None:
     logger.info(
         "%s: %d utterances of %d speakers, %.1f hours, in %d shards; manifest %s",
-        config.data.url, len(catalogue), len(catalogue.speakers), catalogue.hours, len(catalogue.shard_urls),
-        catalogue.digest[:12],
+        config.data.url, len(table), len(table.speakers), table.hours, len(table.shard_urls), table.digest[:12],
     )  # fmt: skip
     logger.info("%s", _use(config, plan))
     parameters = sum(parameter.numel() for parameter in model.network.parameters())

@@ -33,7 +33,6 @@ from train.life.signals import flag
 from train.life.stop import Vote
 from train.model import SpeakerModel, rehearse
 from train.optim import learning_rate
-from train.plan import WindowedPlan
 
 logger = logging.getLogger("train")
 
@@ -289,13 +288,14 @@ class Trainer:
             return
         self.saving()
         plan = self.stream.plan
+        anchor = plan.anchor(step)
         self.checkpoints.save(
             {
                 "step": step,
                 "config": kept_config(self.config),
                 "speakers": plan.speakers,
                 "manifest_digest": self.digest,
-                "anchor": asdict(plan.anchor(step)) if isinstance(plan, WindowedPlan) else None,
+                "anchor": None if anchor is None else asdict(anchor),
                 "network": network,
                 "loss": loss,
                 "optimizer": self.optimizer.state_dict(),

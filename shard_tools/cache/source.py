@@ -18,6 +18,8 @@ class CachedSource:
     It holds the window given to keep(), and what the latest fill() needed besides.
     """
 
+    at_once = False  # a shard may have to be fetched
+
     def __init__(self, cache: ShardCache, shards: Sequence[CachedShard]) -> None:
         self.cache = cache
         self._shards = shards

@@ -68,7 +68,7 @@ class Catalogue:
 
     def find(self, key: str) -> int | None:
         """The utterance with this key, or None. The first call sorts hashes of all keys (8 bytes a key)."""
-        if not self._lookup:
+        if "order" not in self._lookup:
             hashes = self._key_hashes()
             order = np.argsort(hashes, kind="stable").astype(np.int32)
             self._lookup.update(order=order, hashes=hashes[order])
@@ -81,6 +81,16 @@ class Catalogue:
                 return u
             place += 1
         return None
+
+    def others(self, u: int, *, elsewhere: bool) -> npt.NDArray[np.int64]:
+        """All other utterances of the speaker of `u`. The first call sorts all by speaker (8 bytes each)."""
+        if "by_label" not in self._lookup:
+            counts = np.bincount(self.label, minlength=len(self.speakers))
+            by_label, first = np.argsort(self.label, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
+            self._lookup.update(by_label=by_label, first_of_label=first)
+        label, first = int(self.label[u]), self._lookup["first_of_label"]
+        own: npt.NDArray[np.int64] = self._lookup["by_label"][first[label] : first[label + 1]]
+        return own[own != u]
 
     @property
     def hours(self) -> float:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from shard_tools import storage
 from shard_tools.audio.flac_frames import FrameTables, Piece
 from shard_tools.dataset import manifest as manifest_file
-from shard_tools.dataset.catalogue import Catalogue, checked_index, outside_speakers, read_manifest
+from shard_tools.dataset.catalogue import checked_index, outside_speakers, read_manifest
 from shard_tools.dataset.index import ShardIndex
 from shard_tools.dataset.manifest import Manifest
 
@@ -53,14 +53,14 @@ class ShardwiseCatalogue:
         self.has_block_crcs = block_crcs
         self.held = held
         self.reads = 0
-        self.label: Column[np.int32] = Column(self, "label")
-        self.turn: Column[np.int32] = Column(self, "turn")
-        self.total: Column[np.int32] = Column(self, "total")
-        self.frames: Column[np.int64] = Column(self, "frames")
-        self.codec: Column[np.uint8] = Column(self, "codec")
-        self.offset: Column[np.int64] = Column(self, "offset")
-        self.size: Column[np.int64] = Column(self, "size")
-        self.pcm_offset: Column[np.int64] = Column(self, "pcm_offset")
+        self.label: GatheredColumn[np.int32] = GatheredColumn(self, "label")
+        self.turn: GatheredColumn[np.int32] = GatheredColumn(self, "turn")
+        self.total: GatheredColumn[np.int32] = GatheredColumn(self, "total")
+        self.frames: GatheredColumn[np.int64] = GatheredColumn(self, "frames")
+        self.codec: GatheredColumn[np.uint8] = GatheredColumn(self, "codec")
+        self.offset: GatheredColumn[np.int64] = GatheredColumn(self, "offset")
+        self.size: GatheredColumn[np.int64] = GatheredColumn(self, "size")
+        self.pcm_offset: GatheredColumn[np.int64] = GatheredColumn(self, "pcm_offset")
         self.shard = _Shards(self)
         self.flac = _Tables(self)
         self._entries = manifest.shards
@@ -186,9 +186,6 @@ class ShardwiseCatalogue:
         self._forget()
 
 
-AnyCatalogue = Catalogue | ShardwiseCatalogue
-
-
 def open_shardwise(url: str, *, held: int, block_crcs: bool = False) -> ShardwiseCatalogue:
     """Read manifest.json below `url`, and no index yet.
 
@@ -202,7 +199,7 @@ def open_shardwise(url: str, *, held: int, block_crcs: bool = False) -> Shardwis
     return ShardwiseCatalogue(url, manifest, digest, held=held, block_crcs=block_crcs)
 
 
-class Column(Generic[Number]):
+class GatheredColumn(Generic[Number]):
     """A column of a ShardwiseCatalogue."""
 
     def __init__(self, catalogue: ShardwiseCatalogue, name: str) -> None:

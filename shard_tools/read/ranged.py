@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from shard_tools import storage
 from shard_tools.errors import UserError
-from shard_tools.read.source import RangeError
+from shard_tools.read.source import RangeError, Unheeding
 
 # Ranges that lie no further apart are fetched by one request. In a tar of WAVs the headers and the JSON
 # between two utterances take about 2 KiB, so whole neighbours join; and next to a crop of two seconds
@@ -45,11 +45,13 @@ def spans(shards: Sequence[int], offsets: Sequence[int], lengths: Sequence[int])
     return made
 
 
-class RangedSource:
+class RangedSource(Unheeding):
     """Shards on storage that is asked over a network; see `ByteSource`. Picklable, and fork-safe.
 
     requests, fetched_bytes: answers that this object got, and the bytes in them.
     """
+
+    at_once = False
 
     def __init__(self, urls: Sequence[str], sizes: Sequence[int]) -> None:
         """sizes: bytes of each shard, as the manifest says."""

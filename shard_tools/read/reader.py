@@ -13,10 +13,10 @@ from shard_tools import audio, storage
 from shard_tools.audio.flac_frames import HEAD_BYTES, Piece, decode_piece
 from shard_tools.dataset.index import FLAC
 from shard_tools.dataset.index_check import has_plain_header
-from shard_tools.dataset.shardwise import AnyCatalogue
+from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.read.ranged import RangedSource
-from shard_tools.read.source import ByteSource, LocalSource, RangeError
+from shard_tools.read.source import ByteSource, Filler, LocalSource, RangeError
 from shard_tools.read.verified import VerifiedSource
 
 # Crops that `Reader.rows` reads together from local storage: 64 KB each for two seconds, so that they are
@@ -48,7 +48,7 @@ class Reader:
 
     def __init__(
         self,
-        catalogue: AnyCatalogue,
+        catalogue: UtteranceTable,
         source: ByteSource | None = None,
         verify: Literal["none", "crops"] = "none",
     ) -> None:
@@ -60,7 +60,7 @@ class Reader:
         """
         self.catalogue = catalogue
         self.source = source or _direct_source(catalogue)
-        self._checked = self.source
+        self._checked: Filler = self.source
         self._verifies = verify == "crops"
         self._confirmed: set[int] = set()  # utterances whose header has been read
         if verify == "crops":
@@ -91,7 +91,7 @@ class Reader:
         into the same memory, which stays in the processor's cache. Other storage is read
         before this returns, since its requests should go out together.
         """
-        if not isinstance(self.source, LocalSource):
+        if not self.source.at_once:
             return iter(self.crops(utterances, starts, frames))
         room = np.empty((min(TOGETHER, len(utterances)), frames), np.int16)
         return chain.from_iterable(self._pieces(utterances, starts, room))
@@ -266,7 +266,7 @@ class Reader:
         raise ReadError(text, row, url=url, key=key, offset=offset) from cause
 
 
-def _direct_source(catalogue: AnyCatalogue) -> ByteSource:
+def _direct_source(catalogue: UtteranceTable) -> ByteSource:
     """Shards of a catalogue all lie on one kind of storage."""
     paths = [storage.local_path(url) for url in catalogue.shard_urls]
     local = [path for path in paths if path is not None]

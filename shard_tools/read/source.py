@@ -25,18 +25,41 @@ class RangeError(Exception):
         self.reason = reason
 
 
-class ByteSource(Protocol):
+class Filler(Protocol):
     def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
         """Fill each buffer (writable bytes) from `offsets[i]` of shard `shards[i]`; else RangeError."""
 
 
-class LocalSource:
+class ByteSource(Filler, Protocol):
+    """at_once: whether reads are answered without waiting, so that nothing is won by asking ahead."""
+
+    at_once: bool
+
+    def keep(self, shards: Sequence[int]) -> None:
+        """Told that these shards, and for now no others, will be read."""
+
+    def prefetch(self, shards: Sequence[int]) -> None:
+        """Told which shards will be read after those; the list replaces the one given before."""
+
+
+class Unheeding:
+    """For sources to which it makes no difference what will be read."""
+
+    def keep(self, shards: Sequence[int]) -> None:
+        """Nothing to do."""
+
+    def prefetch(self, shards: Sequence[int]) -> None:
+        """Nothing to do."""
+
+
+class LocalSource(Unheeding):
     """Shards in this machine's file system: one positioned read a range.
 
     Its files stay open for the next reads, in a number that heeds the process's limit: all sources
     share half of that, and one for which the others left nothing closes its own before it gives up.
     """
 
+    at_once = True
     _all: ClassVar[WeakSet[LocalSource]] = WeakSet()
 
     def __init__(self, paths: Sequence[str]) -> None:

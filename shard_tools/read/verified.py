@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools.dataset.index import BLOCK_SIZE
-from shard_tools.read.source import ByteSource, RangeError
+from shard_tools.read.source import Filler, RangeError
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class VerifiedSource:
     mismatches: ranges that held a wrong block at first; they are read again, REREADS times at most.
     """
 
-    def __init__(self, source: ByteSource, sizes: Sequence[int], block_crcs: BlockCrcs) -> None:
+    def __init__(self, source: Filler, sizes: Sequence[int], block_crcs: BlockCrcs) -> None:
         """sizes: bytes of each shard; block_crcs: gives the CRC-32 of each block of a shard."""
         self._source = source
         self._sizes = sizes

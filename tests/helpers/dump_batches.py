@@ -15,10 +15,10 @@ from train.life.distributed import process_group
 def main(prefix: str, first: int, last: int, arguments: list[str]) -> None:
     config, _ = parse(arguments)
     with process_group("cpu") as process:
-        catalogue = open_training_data(config)
-        plan = build_plan(catalogue, config)
+        data = open_training_data(config)
+        plan = build_plan(data, config)
         plan.check_world(process.world)
-        stream = build_stream(config, catalogue, plan, process.rank, process.world, process.on_node)
+        stream = build_stream(config, data, plan, process.rank, process.world, process.on_node)
         with open_loader(stream, first, last, workers=config.data.workers, prefetch=2) as batches:
             found = list(batches)
         names = ("audio", "label", "n", "utterance")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,28 +14,74 @@ from shard_tools import storage
 from shard_tools.cache.cache import CachedShard, ShardCache
 from shard_tools.cache.source import CachedSource
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
-from shard_tools.dataset.shardwise import AnyCatalogue, ShardwiseCatalogue, open_shardwise
+from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
+from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
 from train.augment import SOURCES, Augmenter, Recipe
 from train.augment.augmenter import Source
 from train.augment.device import Preparer
 from train.augment.speed import Speeds
-from train.config.sections import AugmentConfig, Config
+from train.config.sections import AugmentConfig, Config, DataConfig, StorageConfig
 from train.data.loading import CropLoader
 from train.data.pipeline import Stream
-from train.plan import Anchor, BatchPlan, BatchSpec, Plan, WindowedPlan, Windows
+from train.data.windowed import WindowedBatches
+from train.plan import Anchor, BatchPlan, BatchSpec, EpochPlan, Windows, WindowUtterances
 
 # Besides those of two windows: shards that substitutes come from.
 _HELD_BESIDES = 16
 
 
-def open_training_data(config: Config) -> AnyCatalogue:
-    """The catalogue of the training shards, asked for with the configured patience.
+@dataclass(frozen=True)
+class TrainingData:
+    """The training shards, opened for the order in which they are to be read.
 
-    By windows its indexes are read as the windows need them; by the epoch all of them now.
+    table: their utterances; speeds: at which each is heard; plan: the run's batches of a given make, in
+    that order, from a window that a run which goes on knows (None: from its first step).
     """
-    patience = config.data.storage
+
+    table: UtteranceTable
+    speeds: Speeds
+    plan: Callable[[BatchSpec, Anchor | None], BatchPlan]
+
+    @property
+    def speakers(self) -> int:
+        """How many speakers there are to tell apart: each at every speed."""
+        return len(self.table.speakers) * len(self.speeds.factors)
+
+
+def open_training_data(config: Config) -> TrainingData:
+    """The training shards: by windows their indexes are read as windows need them, else all now."""
+    block_crcs = config.data.verify == "crops"
+    if config.data.order == "windows":
+        return _by_windows(config, block_crcs)
+    catalogue = open_catalogue(config.data.url, block_crcs=block_crcs)
+    speeds = Speeds.of(config.augment.speed, len(catalogue), len(catalogue.speakers))
+
+    def plan(spec: BatchSpec, _: Anchor | None) -> EpochPlan:
+        labels, lengths = speeds.labels(catalogue.label), speeds.frames(catalogue.frames)
+        return EpochPlan(labels, lengths, len(catalogue.speakers) * len(speeds.factors), spec)
+
+    return TrainingData(catalogue, speeds, plan)
+
+
+def _by_windows(config: Config, block_crcs: bool) -> TrainingData:
+    given = config.data.windows
+    # Of two, because batches of one may still be read when the next is planned.
+    held = 2 * given.lanes * given.shards + _HELD_BESIDES
+    catalogue = open_shardwise(config.data.url, held=held, block_crcs=block_crcs)
+    speeds = Speeds.of(config.augment.speed, len(catalogue), len(catalogue.speakers))
+    windows = Windows(len(catalogue.shard_urls), given.lanes, given.shards, config.run.seed)
+
+    def plan(spec: BatchSpec, anchor: Anchor | None) -> WindowedBatches:
+        speakers = len(catalogue.speakers) * len(speeds.factors)
+        return WindowedBatches(_AtEverySpeed(catalogue, speeds), speakers, spec, windows, anchor)
+
+    return TrainingData(catalogue, speeds, plan)
+
+
+def configure_storage(patience: StorageConfig) -> None:
+    """Give all storage of this process the patience that data.storage asks for."""
     storage.configure(
         storage.StoragePolicy(
             attempts=patience.attempts,
@@ -43,57 +91,34 @@ def open_training_data(config: Config) -> AnyCatalogue:
             connections=patience.connections,
         )
     )
-    block_crcs = config.data.verify == "crops"
-    if config.data.order != "windows":
-        return open_catalogue(config.data.url, block_crcs=block_crcs)
-    given = config.data.windows
-    # Of two, because batches of one may still be read when the next is planned.
-    held = 2 * given.lanes * given.shards + _HELD_BESIDES
-    return open_shardwise(config.data.url, held=held, block_crcs=block_crcs)
 
 
-def _speeds(config: Config, catalogue: AnyCatalogue) -> Speeds:
-    return Speeds.of(config.augment.speed, len(catalogue), len(catalogue.speakers))
-
-
-def count_speakers(catalogue: AnyCatalogue, config: Config) -> int:
-    """How many speakers there are to tell apart: each at every speed."""
-    return len(catalogue.speakers) * len(_speeds(config, catalogue).factors)
-
-
-class _Columns:
-    """A catalogue as a windowed plan sees it: at every speed, shard by shard."""
+class _AtEverySpeed:
+    """A catalogue as batches by windows see it."""
 
     def __init__(self, catalogue: ShardwiseCatalogue, speeds: Speeds) -> None:
         self._catalogue = catalogue
         self._speeds = speeds
 
-    def prepare(self, shards: npt.NDArray[np.int64]) -> None:
-        self._catalogue.hold(shards.tolist())
-
-    def of(
-        self, shards: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        rows = self._catalogue.rows(shards)
-        return (
-            self._speeds.numbers(rows),
-            self._speeds.labels(self._catalogue.label[rows]),
-            self._speeds.frames(self._catalogue.frames[rows]),
+    def window(self, lanes: Sequence[npt.NDArray[np.int64]]) -> WindowUtterances:
+        catalogue, speeds = self._catalogue, self._speeds
+        catalogue.hold(np.concatenate(lanes).tolist())
+        each = [catalogue.rows(shards) for shards in lanes]
+        # A lane's rows at the first speed, then at the next: as if each speed were a recording of its own.
+        number = np.concatenate([speeds.numbers(rows) for rows in each])
+        original = speeds.split(number)[1]
+        return WindowUtterances(
+            number=number,
+            label=np.concatenate([speeds.labels(catalogue.label[rows]) for rows in each]),
+            length=np.concatenate([speeds.frames(catalogue.frames[rows]) for rows in each]),
+            lane=np.repeat(np.arange(len(each)), [len(rows) * len(speeds.factors) for rows in each]),
+            turn=catalogue.turn[original].astype(np.int64),
+            total=catalogue.total[original].astype(np.int64),
         )
 
-    def turns(self, utterances: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        original = self._speeds.split(utterances)[1]
-        turn, total = self._catalogue.turn[original], self._catalogue.total[original]
-        return turn.astype(np.int64), total.astype(np.int64)
 
-
-def build_plan(catalogue: AnyCatalogue, config: Config, anchor: Anchor | None = None) -> Plan | WindowedPlan:
-    """The plan of the run, in the order that the catalogue was opened for.
-
-    anchor: where a run that goes on knows a window of its plan to begin.
-    """
-    speeds = _speeds(config, catalogue)
-    speakers = count_speakers(catalogue, config)
+def build_plan(data: TrainingData, config: Config, anchor: Anchor | None = None) -> BatchPlan:
+    """The plan of the run; anchor: where a run that goes on knows a window of its plan to begin."""
     spec = BatchSpec(
         speakers=config.batch.speakers,
         utterances_per_speaker=config.batch.utterances_per_speaker,
@@ -102,14 +127,10 @@ def build_plan(catalogue: AnyCatalogue, config: Config, anchor: Anchor | None = 
         seed=config.run.seed,
         leftover=config.batch.leftover,
     )
-    if isinstance(catalogue, Catalogue):
-        return Plan(speeds.labels(catalogue.label), speeds.frames(catalogue.frames), speakers, spec)
-    given = config.data.windows
-    windows = Windows(len(catalogue.shard_urls), given.lanes, given.shards, config.run.seed)
-    return WindowedPlan(_Columns(catalogue, speeds), speakers, spec, windows, anchor)
+    return data.plan(spec, anchor)
 
 
-def _reader(catalogue: AnyCatalogue, config: Config, processes_on_node: int, world: int) -> Reader:
+def _reader(catalogue: UtteranceTable, config: Config, processes_on_node: int, world: int) -> Reader:
     """The reader of the training shards, straight from where they lie or through the node's cache.
 
     Raises UserError when the cache cannot hold two windows of the shards that the node needs.
@@ -126,9 +147,8 @@ def _reader(catalogue: AnyCatalogue, config: Config, processes_on_node: int, wor
     if config.data.order == "windows" and capacity < 2 * window:
         raise UserError(
             f"data.cache.capacity is {given.capacity:g} GiB, and this node's {lanes} lane(s) of "
-            f"{config.data.windows.shards} shards need up to {window / 2**30:.3g} GiB twice, one "
-            "window in use "
-            "and one on its way: raise the capacity or lower data.windows.shards"
+            f"{config.data.windows.shards} shards need up to {window / 2**30:.3g} GiB twice, one window in "
+            "use and one on its way: raise the capacity or lower data.windows.shards"
         )
     cache = ShardCache(given.folder, capacity, verify=config.data.verify == "shards")
     shards = [
@@ -139,27 +159,28 @@ def _reader(catalogue: AnyCatalogue, config: Config, processes_on_node: int, wor
 
 
 def build_stream(
-    config: Config, catalogue: AnyCatalogue, plan: BatchPlan, rank: int, world: int, on_node: int
+    config: Config, data: TrainingData, plan: BatchPlan, rank: int, world: int, on_node: int
 ) -> Stream:
     """One rank's stream of batches; on_node: how many of the `world` ranks are on its node."""
-    speeds = _speeds(config, catalogue)
-    reader = _reader(catalogue, config, on_node, world)
+    reader = _reader(data.table, config, on_node, world)
     return Stream(
         plan,
-        CropLoader(reader, plan.spec.crop, config.run.seed, speeds, config.data.on_error),
+        CropLoader(reader, plan.spec.crop, config.run.seed, data.speeds, config.data.on_error),
         build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed),
         rank,
         world,
-        ahead=_batches_ahead(config, catalogue, plan.spec.size // world, plan.spec.crop),
+        ahead=_batches_ahead(config.data, plan.spec.size // world * plan.spec.crop, data.table.shard_urls[0]),
     )
 
 
-def _batches_ahead(config: Config, catalogue: AnyCatalogue, rows: int, crop: int) -> int:
-    """Batches that a worker reads ahead: none from local storage, else what data.ahead_mib holds."""
-    if config.data.access == "cached" or storage.local_path(catalogue.shard_urls[0]) is not None:
+def _batches_ahead(config: DataConfig, samples: int, shard: str) -> int:
+    """Batches that a worker reads ahead: none from local storage, else what data.ahead_mib holds.
+
+    samples: in a batch of one rank; shard: any of those that are read.
+    """
+    if config.access == "cached" or storage.local_path(shard) is not None:
         return 0
-    each = rows * crop * 4  # float32
-    return max(1, (config.data.ahead_mib << 20) // each)
+    return max(1, (config.ahead_mib << 20) // (4 * samples))  # float32
 
 
 def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augmenter | Preparer | None:

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from shard_tools import philox
 from shard_tools.audio import put_float, to_float
-from shard_tools.dataset.catalogue import Catalogue
-from shard_tools.dataset.shardwise import ShardwiseCatalogue
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader, ReadError
 from train.augment.speed import Speeds, change_speed, frames_needed
@@ -46,7 +44,6 @@ class CropLoader:
         self._frames = frames
         self._seed = seed
         self._on_error = on_error
-        self._by_label: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
 
     def load(self, batch: Batch) -> Loaded:
         """Raises ReadError for what cannot be read, or cannot be substituted either."""
@@ -93,7 +90,8 @@ class CropLoader:
         """The batch with another utterance of the same speaker in `row`, its crop drawn anew."""
         speed, bad = (int(value) for value in self.speeds.split(batch.utterance[row]))
         label = int(self.reader.catalogue.label[bad])
-        others = self._others(bad, label, attempt)
+        # First of its own shard, where that costs less: but a shard that is lost is lost for all in it.
+        others = self.reader.catalogue.others(bad, elsewhere=attempt > 1)
         if not len(others):
             raise UserError(
                 f"the only utterance of speaker {self.reader.catalogue.speakers[label]} cannot be read, and "
@@ -108,25 +106,3 @@ class CropLoader:
         utterance[row] = chosen + speed * self.speeds.utterances
         start[row] = philox.integers(self._seed, "substitute start", batch.epoch, n, room + 1, attempt)
         return replace(batch, utterance=utterance, start=start)
-
-    def _others(self, bad: int, label: int, attempt: int) -> npt.NDArray[np.int64]:
-        """Other utterances of the speaker: of all, or with a shard-wise catalogue of one shard.
-
-        That is first its own, where it costs nothing, and then one after another of those that
-        have some of the speaker, since a shard that is lost is lost for all in it.
-        """
-        catalogue = self.reader.catalogue
-        if isinstance(catalogue, ShardwiseCatalogue):
-            return catalogue.others(bad, elsewhere=attempt > 1)
-        order, first = self._utterances_by_label(catalogue)
-        own = order[first[label] : first[label + 1]]
-        return own[own != bad]
-
-    def _utterances_by_label(
-        self, catalogue: Catalogue
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        if self._by_label is None:
-            counts = np.bincount(catalogue.label, minlength=len(catalogue.speakers))
-            first = np.concatenate([[0], np.cumsum(counts)])
-            self._by_label = (np.argsort(catalogue.label, kind="stable"), first)
-        return self._by_label

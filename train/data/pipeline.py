@@ -9,14 +9,13 @@ from typing import Any, cast
 import torch
 import webdataset as wds
 
-from shard_tools.cache.source import CachedSource
 from train.ahead import ahead
 from train.augment.augmenter import Augmenter, Prepared
 from train.augment.device import Prepared as DevicePrepared
 from train.augment.device import Preparer
 from train.data.handover import room_needed
 from train.data.loading import CropLoader, Loaded
-from train.plan import Anchor, Batch, BatchPlan, WindowedPlan
+from train.plan import Anchor, Batch, BatchPlan
 
 _Read = tuple[Loaded, Prepared | DevicePrepared | None]
 
@@ -55,12 +54,9 @@ class Stream:
             yield batch
 
     def _follow(self, step: int, before: Anchor | None) -> Anchor | None:
-        """Hold the shards of the window that `step` is in, when it is another one than before."""
-        source = self.loader.reader.source
-        if not (isinstance(self.plan, WindowedPlan) and isinstance(source, CachedSource)):
-            return None
-        window = self.plan.anchor(step)
-        if window != before:
+        """Tell the source which shards the window that `step` is in has, when it is another than before."""
+        window, source = self.plan.anchor(step), self.loader.reader.source
+        if window is not None and window != before:
             source.keep(self.plan.shards(window, self.rank, self.world).tolist())
             following = self.plan.following(window)
             source.prefetch(self.plan.shards(following, self.rank, self.world).tolist())

@@ -5,9 +5,9 @@ frames of the manifest, seed, epoch), in integer arithmetic, so that every
 machine of a job computes the same plan.
 """
 
-from train.plan.base import Account, Batch, BatchPlan, BatchSpec, PlanError
-from train.plan.epoch import Plan
-from train.plan.windowed import Anchor, WindowedPlan
+from train.plan.base import Account, Anchor, Batch, BatchPlan, BatchSpec, PlanError
+from train.plan.epoch import EpochPlan
+from train.plan.windowed import PlannedWindow, WindowUtterances, plan_window
 from train.plan.windows import Windows
 
 __all__ = [
@@ -16,8 +16,10 @@ __all__ = [
     "Batch",
     "BatchPlan",
     "BatchSpec",
-    "Plan",
+    "EpochPlan",
     "PlanError",
-    "WindowedPlan",
+    "PlannedWindow",
+    "WindowUtterances",
     "Windows",
+    "plan_window",
 ]

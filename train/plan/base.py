@@ -104,6 +104,15 @@ class Account:
     unusable: int = 0  # of speakers with fewer than K in all; a window counts them as incomplete_group
 
 
+@dataclass(frozen=True)
+class Anchor:
+    """A window of the run and the step that it begins with: enough to go on from without what came before."""
+
+    epoch: int
+    window: int
+    step: int
+
+
 class BatchPlan(Protocol):
     """Global batches by step number, counted from 0 over all epochs."""
 
@@ -121,3 +130,12 @@ class BatchPlan(Protocol):
 
     def check_world(self, world: int) -> None:
         """Raise PlanError unless `world` processes can share the batches."""
+
+    def anchor(self, step: int) -> Anchor | None:
+        """The window that `step` is in; None where batches mix the whole epoch."""
+
+    def following(self, at: Anchor) -> Anchor:
+        """The window after `at`."""
+
+    def shards(self, at: Anchor, rank: int, world: int) -> npt.NDArray[np.int64]:
+        """The shards that a rank's part of a window's batches lies in."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import numpy as np
 import numpy.typing as npt
 
 from shard_tools import philox
 from shard_tools.dataset.layout import occurrence
-from train.plan.base import Account, Batch, BatchSpec, PlanError, check_shared
+from train.plan.base import Account, Anchor, Batch, BatchSpec, PlanError, check_shared
 from train.plan.groups import MAX_SPEAKERS, SpeakerUtterances, groups_per_speaker, shuffle_within_speakers
 from train.plan.rollover import Rollover
 from train.plan.spread import batches_that_fit, spread
 
 
-class Plan:
+class EpochPlan:
     """Global batches by step number, each epoch a random order of all utterances.
 
     labels: int32 (utterances,) speaker of each utterance; frames: int64 (utterances,)
@@ -77,6 +79,15 @@ class Plan:
 
     def epoch_of(self, step: int) -> int:
         return step // self.steps_per_epoch
+
+    def anchor(self, step: int) -> None:
+        """There are no windows: any step is planned from its epoch alone."""
+
+    def following(self, at: Anchor) -> NoReturn:
+        raise LookupError("a plan by epochs has no windows")
+
+    def shards(self, at: Anchor, rank: int, world: int) -> NoReturn:
+        raise LookupError("a plan by epochs has no windows")
 
     def batch(self, step: int) -> Batch:
         """Global batch number `step` of the run, counted from 0 over all epochs."""

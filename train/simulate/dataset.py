@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +16,7 @@ from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.index import WAV
 from shard_tools.dataset.layout import occurrence, shard_rows
 from shard_tools.errors import UserError
+from train.plan import WindowUtterances
 
 _HEADER, _BLOCK, _RECORD = 44, 512, 10240  # bytes of a WAV's header, of a tar's block and record
 # Spread of the natural logarithm: utterances per speaker and lengths, about as VoxCeleb2's.
@@ -23,7 +25,7 @@ _COUNT_SIGMA, _LENGTH_SIGMA = 0.5, 0.4
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Utterance u is row u; rows are in shard order. Serves a WindowedPlan as its Columns.
+    """Utterance u is row u; rows are in shard order. Serves WindowedBatches as its table.
 
     label: int32 (N,); frames: int64 (N,), audio frames; shard: int32 (N,);
     begin: int64 (N,), byte of the shard where the audio begins that a crop is cut from; for
@@ -45,23 +47,27 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.label)
 
-    def prepare(self, shards: npt.NDArray[np.int64]) -> None:
-        """All is in memory."""
-
-    def of(
-        self, shards: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        first, last = (np.searchsorted(self.shard, shards, side=side) for side in ("left", "right"))
-        rows = np.concatenate(
-            [np.empty(0, np.int64), *(np.arange(a, b) for a, b in zip(first, last, strict=True))]
-        )
-        return rows, self.label[rows], self.frames[rows]
-
-    def turns(self, utterances: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def window(self, lanes: Sequence[npt.NDArray[np.int64]]) -> WindowUtterances:
+        """As a WindowTable."""
         if not self._turns:
             self._turns["turn"] = occurrence(self.label, self.speakers)
             self._turns["total"] = np.bincount(self.label, minlength=self.speakers)
-        return self._turns["turn"][utterances], self._turns["total"][self.label[utterances]]
+        each = [self._rows(shards) for shards in lanes]
+        rows = np.concatenate(each)
+        label = self.label[rows]
+        return WindowUtterances(
+            number=rows,
+            label=label,
+            length=self.frames[rows],
+            lane=np.repeat(np.arange(len(each)), [len(part) for part in each]),
+            turn=self._turns["turn"][rows],
+            total=self._turns["total"][label],
+        )
+
+    def _rows(self, shards: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        first, last = (np.searchsorted(self.shard, shards, side=side) for side in ("left", "right"))
+        ranges = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
+        return np.concatenate([np.empty(0, np.int64), *ranges])
 
 
 def open_dataset(url: str) -> Dataset:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from shard_tools.dataset.index import BLOCK_SIZE
 from shard_tools.read.ranged import spans
 from shard_tools.storage import DOWNLOAD_PART
-from train.plan import BatchPlan, BatchSpec, Plan, PlanError, WindowedPlan, Windows
+from train.data.windowed import WindowedBatches
+from train.plan import BatchPlan, BatchSpec, EpochPlan, PlanError, Windows
 from train.simulate.dataset import Dataset
 from train.simulate.mixing import Mixing, mixing
 
@@ -65,7 +66,7 @@ class _Epoch:
 
 def ranged(dataset: Dataset, job: Job) -> Reading:
     """A full shuffle, whose crops are fetched by ranged requests. Raises PlanError."""
-    plan = Plan(dataset.label, dataset.frames, dataset.speakers, job.spec)
+    plan = EpochPlan(dataset.label, dataset.frames, dataset.speakers, job.spec)
     plan.check_world(job.world)
     epoch = _walk(plan)
     begin, end = crop_ranges(dataset, epoch.utterance, epoch.start, job.spec.crop, job.verify_crops)
@@ -88,7 +89,7 @@ def cached(dataset: Dataset, job: Job, lanes: int, width: int) -> Reading | Impo
     """
     windows = Windows(len(dataset.shard_bytes), lanes, width, job.spec.seed)
     try:
-        plan = WindowedPlan(dataset, dataset.speakers, job.spec, windows)
+        plan = WindowedBatches(dataset, dataset.speakers, job.spec, windows)
     except PlanError as error:
         if job.spec.speakers % lanes:
             raise

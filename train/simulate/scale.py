@@ -6,12 +6,14 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from train.plan import BatchSpec, WindowedPlan, Windows
+from train.data.windowed import WindowedBatches
+from train.plan import BatchSpec, Windows, WindowUtterances
 
 _WINDOWS = 5  # planned to tell how long one takes
 
@@ -32,23 +34,25 @@ class OnDemand:
             s for s in range(int(0.618 * speakers) + 1, 2 * speakers + 1) if math.gcd(s, speakers) == 1
         )
 
-    def prepare(self, shards: npt.NDArray[np.int64]) -> None:
-        """Nothing is read."""
-
-    def of(
-        self, shards: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        for shard in shards.tolist():
+    def window(self, lanes: Sequence[npt.NDArray[np.int64]]) -> WindowUtterances:
+        """As a WindowTable."""
+        for shard in np.concatenate(lanes).tolist():
             self.asked[shard] = self.asked.get(shard, 0) + 1
-        number = (shards[:, None] * self.per_shard + np.arange(self.per_shard)).reshape(-1)
-        label = number // 4 * self._stride % self.speakers
-        return number, label.astype(np.int32), 64_000 + number * 7919 % 128_000
-
-    def turns(self, utterances: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        group = utterances // 4
+        each = [
+            (shards[:, None] * self.per_shard + np.arange(self.per_shard)).reshape(-1) for shards in lanes
+        ]
+        number = np.concatenate(each)
+        group = number // 4
         groups = self.shards * self.per_shard // 4
-        total = (groups - 1 - group % self.speakers) // self.speakers + 1
-        return group // self.speakers * 4 + utterances % 4, 4 * total
+        label = group * self._stride % self.speakers
+        return WindowUtterances(
+            number=number,
+            label=label.astype(np.int32),
+            length=64_000 + number * 7919 % 128_000,
+            lane=np.repeat(np.arange(len(each)), [len(part) for part in each]),
+            turn=group // self.speakers * 4 + number % 4,
+            total=4 * ((groups - 1 - group % self.speakers) // self.speakers + 1),
+        )
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def planning(
     columns = OnDemand(shards, per_shard, speakers)
     before = _peak_mib()
     clock = time.perf_counter()
-    plan = WindowedPlan(columns, speakers, spec, Windows(shards, lanes, width, spec.seed))
+    plan = WindowedBatches(columns, speakers, spec, Windows(shards, lanes, width, spec.seed))
     started = time.perf_counter()
 
     at = plan.anchor(0)

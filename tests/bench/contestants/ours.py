@@ -34,9 +34,9 @@ def make_stream(task: Task) -> Stream:
         if task.option("cache_mib"):
             arguments += ["--augment.cache_mib", str(task.option("cache_mib"))]
     config, _ = parse(arguments)
-    catalogue = open_training_data(config)
-    plan = build_plan(catalogue, config)
-    return build_stream(config, catalogue, plan, rank=0, world=1, on_node=1)
+    data = open_training_data(config)
+    plan = build_plan(data, config)
+    return build_stream(config, data, plan, rank=0, world=1, on_node=1)
 
 
 def batches(task: Task) -> Iterator[torch.Tensor]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.plan import BatchSpec, Plan
+from train.plan import BatchSpec, EpochPlan
 
 
 def corpus(utterances: int, speakers: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +40,7 @@ def main() -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the highest so far becomes what it is now
     before = memory_mib("VmRSS")
     began = time.perf_counter()
-    plan = Plan(labels, frames, speakers, spec)
+    plan = EpochPlan(labels, frames, speakers, spec)
     plan.batch(0)
     epoch = time.perf_counter() - began
     peak = memory_mib("VmHWM") - before
@@ -53,7 +53,7 @@ def main() -> None:
     del plan
     step = int(np.random.default_rng(1).integers(10**9))
     began = time.perf_counter()
-    plan = Plan(labels, frames, speakers, spec)
+    plan = EpochPlan(labels, frames, speakers, spec)
     plan.batch(step % (20 * plan.steps_per_epoch))
     seek = time.perf_counter() - began
     figures = {"epoch_seconds": epoch, "seek_seconds": seek, "next_ms": 1000 * following, "peak_mib": peak}

@@ -20,7 +20,7 @@ from shard_tools.pack.packing import PackOptions, pack
 from shard_tools.read import ranged, verified
 from shard_tools.read.ranged import GAP, RangedSource, spans
 from shard_tools.read.reader import Reader, ReadError
-from shard_tools.read.source import LocalSource, RangeError
+from shard_tools.read.source import LocalSource, RangeError, Unheeding
 from shard_tools.read.verified import VerifiedSource
 from shard_tools.storage import StoragePolicy
 
@@ -176,8 +176,10 @@ def test_the_guilty_row_of_a_joined_request_is_named(in_memory, damage):
     assert ("cut short" if damage == "cut" else "does not exist") in str(error)
 
 
-class Liar:
+class Liar(Unheeding):
     """A source that flips a bit of the first ranges it fills."""
+
+    at_once = True
 
     def __init__(self, source: LocalSource, lies: int) -> None:
         self.source, self.lies, self.calls = source, lies, 0

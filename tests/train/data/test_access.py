@@ -13,7 +13,7 @@ from shard_tools.pack.packing import PackOptions, pack
 from train.config.parsing import parse
 from train.data.assemble import build_plan, build_stream, open_training_data
 from train.data.loader import open_loader
-from train.plan import WindowedPlan
+from train.data.windowed import WindowedBatches
 
 
 def make_stream(corpus, url, *more, rank=0, world=1, anchor=None):
@@ -24,10 +24,10 @@ def make_stream(corpus, url, *more, rank=0, world=1, anchor=None):
             "--augment.noise.url", corpus.noise, "--augment.reverberation.url", corpus.rooms, *more,
         ]
     )  # fmt: skip
-    catalogue = open_training_data(config)
-    plan = build_plan(catalogue, config, anchor)
+    data = open_training_data(config)
+    plan = build_plan(data, config, anchor)
     plan.check_world(world)
-    return build_stream(config, catalogue, plan, rank, world, on_node=world)
+    return build_stream(config, data, plan, rank, world, on_node=world)
 
 
 def fetch(stream, first=0, last=20, workers=0):
@@ -79,7 +79,7 @@ WINDOWS = ("--data.order", "windows")
 @pytest.fixture(scope="module")
 def by_windows(corpus, shards):
     stream = make_stream(corpus, str(shards / "wav"), *WINDOWS)
-    assert isinstance(stream.plan, WindowedPlan)
+    assert isinstance(stream.plan, WindowedBatches)
     assert stream.plan.windows.per_epoch == 2
     found = fetch(stream)
     assert stream.plan.epoch_of(19) >= 1, "the steps should go beyond an epoch"

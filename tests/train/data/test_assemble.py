@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from shard_tools.dataset.catalogue import open_catalogue
+from shard_tools.dataset.catalogue import Catalogue, open_catalogue
 from shard_tools.dataset.layout import occurrence
 from shard_tools.dataset.shardwise import ShardwiseCatalogue
 from shard_tools.pack.packing import PackOptions, pack
@@ -16,7 +16,8 @@ from train.augment.speed import Speeds
 from train.config.parsing import parse
 from train.data.assemble import build_plan, build_stream, open_training_data
 from train.data.loader import open_loader
-from train.plan import WindowedPlan
+from train.data.windowed import WindowedBatches
+from train.plan import WindowUtterances
 
 
 class Whole:
@@ -27,20 +28,20 @@ class Whole:
         counts = np.bincount(catalogue.label)
         self.turn, self.total = occurrence(catalogue.label, len(counts)), counts[catalogue.label]
 
-    def prepare(self, shards):
-        pass
-
-    def of(self, shards):
-        rows = np.concatenate([np.flatnonzero(self.catalogue.shard == shard) for shard in shards])
-        return (
-            self.speeds.numbers(rows),
-            self.speeds.labels(self.catalogue.label[rows]),
-            self.speeds.frames(self.catalogue.frames[rows]),
+    def window(self, lanes):
+        each = [
+            np.concatenate([np.flatnonzero(self.catalogue.shard == shard) for shard in own]) for own in lanes
+        ]
+        number = [self.speeds.numbers(rows) for rows in each]
+        original = self.speeds.split(np.concatenate(number))[1]
+        return WindowUtterances(
+            np.concatenate(number),
+            np.concatenate([self.speeds.labels(self.catalogue.label[rows]) for rows in each]),
+            np.concatenate([self.speeds.frames(self.catalogue.frames[rows]) for rows in each]),
+            np.repeat(np.arange(len(lanes)), [len(part) for part in number]),
+            self.turn[original],
+            self.total[original],
         )
-
-    def turns(self, utterances):
-        original = self.speeds.split(utterances)[1]
-        return self.turn[original], self.total[original]
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +66,10 @@ def configure(url, *more):
 @pytest.mark.parametrize("speeds", [(), ("--augment.speed", "[0.9, 1.1]")])
 def test_the_plan_is_that_of_the_whole_catalogue(shards, cap, speeds):
     config = configure(shards, *cap, *speeds)
-    lazy, whole = open_training_data(config), open_catalogue(shards)
-    plan = build_plan(lazy, config)
+    data, whole = open_training_data(config), open_catalogue(shards)
+    plan = build_plan(data, config)
     made = Speeds.of(config.augment.speed, len(whole), len(whole.speakers))
-    expected = WindowedPlan(Whole(whole, made), plan.speakers, plan.spec, plan.windows)
+    expected = WindowedBatches(Whole(whole, made), plan.speakers, plan.spec, plan.windows)
     assert plan.account() == expected.account()
     assert (plan.account().over_cap > 0) == bool(cap)
     for step in range(100):
@@ -80,12 +81,13 @@ def test_the_plan_is_that_of_the_whole_catalogue(shards, cap, speeds):
 
 def test_only_the_windows_indexes_are_read(shards):
     config = configure(shards, "--batch.max_utterances_per_speaker", "4")
-    catalogue = open_training_data(config)
+    data = open_training_data(config)
+    catalogue = data.table
     assert isinstance(catalogue, ShardwiseCatalogue)
     assert catalogue.reads == 0
-    plan = build_plan(catalogue, config)
+    plan = build_plan(data, config)
     assert catalogue.reads == 4
-    stream = build_stream(config, catalogue, plan, 0, 1, 1)
+    stream = build_stream(config, data, plan, 0, 1, 1)
     second = plan.following(plan.anchor(0)).step
     assert list(open_loader(stream, 0, second, workers=0, prefetch=2))
     assert catalogue.reads == 4
@@ -94,8 +96,8 @@ def test_only_the_windows_indexes_are_read(shards):
 
 
 def test_by_the_epoch_the_whole_catalogue_is_opened(shards):
-    catalogue = open_training_data(configure(shards, "--data.order", "epoch"))
-    assert not isinstance(catalogue, ShardwiseCatalogue)
+    data = open_training_data(configure(shards, "--data.order", "epoch"))
+    assert isinstance(data.table, Catalogue)
 
 
 def test_ranks_substitute_the_same(shards, tmp_path):
@@ -106,8 +108,8 @@ def test_ranks_substitute_the_same(shards, tmp_path):
     config = configure(str(url), "--data.on_error", "substitute")
 
     def read(rank, world):
-        catalogue = open_training_data(config)
-        stream = build_stream(config, catalogue, build_plan(catalogue, config), rank, world, world)
+        data = open_training_data(config)
+        stream = build_stream(config, data, build_plan(data, config), rank, world, world)
         return list(open_loader(stream, 0, 16, workers=0, prefetch=2))
 
     alone, parts = read(0, 1), [read(rank, 2) for rank in (0, 1)]

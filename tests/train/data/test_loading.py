@@ -13,7 +13,7 @@ from shard_tools.errors import UserError
 from shard_tools.read.reader import ReadError
 from train.augment.speed import Speeds, change_speed, frames_needed
 from train.data.loading import ATTEMPTS, CropLoader
-from train.plan import BatchSpec, Plan
+from train.plan import BatchSpec, EpochPlan
 
 SPEAKERS, EACH, CROP = 6, 5, 800
 
@@ -26,12 +26,16 @@ class Utterances:
         frames = rng.integers(500, 3000, SPEAKERS * EACH)
         label = np.arange(SPEAKERS * EACH, dtype=np.int32) % SPEAKERS
         names = tuple(f"s{number}" for number in range(SPEAKERS))
-        self.catalogue = SimpleNamespace(label=label, frames=frames, speakers=names)
+        self.catalogue = SimpleNamespace(label=label, frames=frames, speakers=names, others=self.others)
         if constant:
             self.audio = [np.full(count, u + 1, np.int16) for u, count in enumerate(frames)]
         else:
             self.audio = [rng.integers(-9000, 9000, count).astype(np.int16) for count in frames]
         self.bad = set(bad)
+
+    def others(self, u, *, elsewhere):
+        same = np.flatnonzero(self.catalogue.label == self.catalogue.label[u])
+        return same[same != u]
 
     def crops(self, utterances, starts, frames):
         rows = []
@@ -51,7 +55,7 @@ def make(bad=(), on_error="substitute", speeds=(), constant=True):
     made = Speeds.of(list(speeds), SPEAKERS * EACH, SPEAKERS)
     loader = CropLoader(reader, CROP, 3, made, on_error)
     labels, frames = made.labels(reader.catalogue.label), made.frames(reader.catalogue.frames)
-    plan = Plan(labels, frames, SPEAKERS * len(made.factors), BatchSpec(SPEAKERS, 1, CROP, seed=3))
+    plan = EpochPlan(labels, frames, SPEAKERS * len(made.factors), BatchSpec(SPEAKERS, 1, CROP, seed=3))
     return loader, plan
 
 

@@ -25,8 +25,8 @@ def make_stream(corpus, url, rank=0, world=1, *more):
             "--augment.babble.url", corpus.wav, *more,
         ]
     )  # fmt: skip
-    catalogue = open_training_data(config)
-    return build_stream(config, catalogue, build_plan(catalogue, config), rank, world, on_node=world)
+    data = open_training_data(config)
+    return build_stream(config, data, build_plan(data, config), rank, world, on_node=world)
 
 
 def fetch(stream, first, last, workers=0):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shard_tools import philox
-from train.plan import BatchSpec, Plan, PlanError
+from train.plan import BatchSpec, EpochPlan, PlanError
 from train.plan.spread import batches_that_fit, spread
 
 
@@ -31,7 +31,7 @@ def plans(draw):
     labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
     order = np.random.default_rng(spec.seed).permutation(len(labels))
     frames = np.random.default_rng(spec.seed + 1).integers(1, 400, len(labels))
-    return Plan(labels[order], frames, len(counts), spec), labels[order], frames, np.array(counts)
+    return EpochPlan(labels[order], frames, len(counts), spec), labels[order], frames, np.array(counts)
 
 
 @given(plans(), st.integers(0, 3))
@@ -69,7 +69,7 @@ def test_an_epoch_keeps_every_promise(planned, epoch):
 @settings(max_examples=100, deadline=None)
 def test_a_step_is_the_same_whatever_came_before(planned, step):
     plan, labels, frames, counts = planned
-    fresh = Plan(labels, frames, len(counts), plan.spec)
+    fresh = EpochPlan(labels, frames, len(counts), plan.spec)
     for other in (0, step // 2, step + plan.steps_per_epoch, step):
         walked = plan.batch(other)
     direct = fresh.batch(step)
@@ -110,7 +110,7 @@ def test_no_more_batches_could_be_filled(groups, wanted):
 def make_plan(counts, seed=0, speakers=8, each=1, **options):
     labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
     frames = np.full(len(labels), 50_000)
-    return Plan(labels, frames, len(counts), BatchSpec(speakers, each, 32_240, seed=seed, **options))
+    return EpochPlan(labels, frames, len(counts), BatchSpec(speakers, each, 32_240, seed=seed, **options))
 
 
 def test_epochs_and_seeds_differ():

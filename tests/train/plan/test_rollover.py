@@ -15,7 +15,7 @@ from shard_tools.pack.packing import PackOptions, pack
 from train.augment.speed import Speeds
 from train.config.parsing import parse
 from train.data.assemble import build_plan, open_training_data
-from train.plan import BatchSpec, Plan
+from train.plan import BatchSpec, EpochPlan
 from train.plan.rollover import EvenOrder
 from train.plan.spread import spread
 from train.run import _use
@@ -24,7 +24,7 @@ from train.run import _use
 def make(counts, spec, shuffle=0):
     labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
     labels = labels[np.random.default_rng(shuffle).permutation(len(labels))]
-    return Plan(labels, np.full(len(labels), 40_000), len(counts), spec), labels
+    return EpochPlan(labels, np.full(len(labels), 40_000), len(counts), spec), labels
 
 
 @st.composite
@@ -228,8 +228,8 @@ def test_speakers_made_by_speed_roll_over_each_by_itself(corpus, tmp_path):
             "--batch.max_utterances_per_speaker", "5",
         ]
     )  # fmt: skip
-    catalogue = open_training_data(config)
-    plan = build_plan(catalogue, config)
+    data = open_training_data(config)
+    catalogue, plan = data.table, build_plan(data, config)
     speeds = Speeds.of([0.9, 1.1], len(catalogue), len(catalogue.speakers))
     virtual = speeds.labels(catalogue.label)
     times = np.zeros(len(virtual), dtype=int)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shard_tools.dataset.layout import occurrence
-from train.plan import BatchSpec, PlanError, WindowedPlan, Windows
+from train.data.windowed import WindowedBatches
+from train.plan import BatchSpec, PlanError, Windows, WindowUtterances
 
 
 @dataclass
@@ -26,18 +27,19 @@ class Shards:
         self.shard = np.repeat(np.arange(len(self.sizes)), self.sizes)
         self.asked = set()
 
-    def prepare(self, shards):
-        pass
-
-    def of(self, shards):
-        self.asked.update(np.asarray(shards).tolist())
-        rows = [np.arange(self.first[s], self.first[s] + self.sizes[s]) for s in shards]
-        number = np.concatenate(rows) if rows else np.empty(0, np.int64)
-        return number, self.label[number], self.frames[number]
-
-    def turns(self, utterances):
+    def window(self, lanes):
+        self.asked.update(np.concatenate(lanes).tolist())
+        each = [
+            np.concatenate([np.empty(0, np.int64), *(self.first[s] + np.arange(self.sizes[s]) for s in own)])
+            for own in lanes
+        ]
+        number = np.concatenate(each)
         turn = occurrence(self.label, int(self.label.max()) + 1)
-        return turn[utterances], np.bincount(self.label)[self.label][utterances]
+        lane = np.repeat(np.arange(len(lanes)), [len(rows) for rows in each])
+        total = np.bincount(self.label)[self.label]
+        return WindowUtterances(
+            number, self.label[number], self.frames[number], lane, turn[number], total[number]
+        )
 
 
 @st.composite
@@ -59,7 +61,7 @@ def plans(draw):
     )
     windows = Windows(len(sizes), lanes, width, spec.seed)
     try:
-        plan = WindowedPlan(shards, speakers, spec, windows)
+        plan = WindowedBatches(shards, speakers, spec, windows)
     except PlanError:
         plan = None  # too skewed for one batch: refused, which other tests look at
     return plan, shards, speakers
@@ -129,7 +131,7 @@ def test_going_on_from_a_windows_anchor_is_the_same_and_reads_nothing_before_it(
     if not plan.batch(at.step).utterance.size:
         return
     shards.asked.clear()
-    fresh = WindowedPlan(shards, speakers, plan.spec, plan.windows, at)
+    fresh = WindowedBatches(shards, speakers, plan.spec, plan.windows, at)
     found = fresh.batch(step)
     assert found.epoch == expected.epoch
     for name in ("utterance", "start", "n", "label"):
@@ -161,7 +163,7 @@ def test_grouped_packing_leaves_little_out():
     fours = rng.permutation(np.repeat(np.arange(2000), 5))
     label = np.repeat(fours, 4).astype(np.int32)
     shards = Shards(label, np.full(len(label), 50_000), np.full(100, len(label) // 100))
-    plan = WindowedPlan(shards, 2000, BatchSpec(64, 2, 32_240), Windows(100, 4, 4, 0))
+    plan = WindowedBatches(shards, 2000, BatchSpec(64, 2, 32_240), Windows(100, 4, 4, 0))
     account = plan.account()
     assert account.total == 6400
     assert account.used / account.total > 0.95
@@ -178,4 +180,4 @@ def test_grouped_packing_leaves_little_out():
 def test_batches_that_cannot_be_are_refused(speakers, lanes, message):
     shards = Shards(np.arange(40, dtype=np.int32) % 20, np.full(40, 500), np.full(4, 10))
     with pytest.raises(PlanError, match=message):
-        WindowedPlan(shards, 20, BatchSpec(speakers, 1, 100), Windows(4, lanes, 1, 0))
+        WindowedBatches(shards, 20, BatchSpec(speakers, 1, 100), Windows(4, lanes, 1, 0))

@@ -10,7 +10,7 @@ import pytest
 from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.read.ranged import RangedSource
 from shard_tools.read.reader import Reader
-from train.plan import BatchSpec, Plan, PlanError, Windows
+from train.plan import BatchSpec, EpochPlan, PlanError, Windows
 from train.simulate.__main__ import main
 from train.simulate.dataset import Dataset, open_dataset, pcm_layout, synthetic
 from train.simulate.mixing import apart, other_meetings, speakers_in_block
@@ -78,7 +78,7 @@ def test_ranged_reading_is_what_a_reader_counts(corpus, form, verify):
     spec = BatchSpec(speakers=16, utterances_per_speaker=3, crop=8000)
     catalogue = open_catalogue(url, block_crcs=True)
     source = RangedSource(catalogue.shard_urls, catalogue.shard_sizes)
-    reader, plan = Reader(catalogue, source, verify), Plan(catalogue.label, catalogue.frames, 16, spec)
+    reader, plan = Reader(catalogue, source, verify), EpochPlan(catalogue.label, catalogue.frames, 16, spec)
     for step in range(plan.steps_per_epoch):
         for rank in range(2):
             part = plan.batch(step).part(rank, 2)
@@ -189,21 +189,23 @@ def test_the_dataset_is_the_catalogues(corpus):
     catalogue, dataset = open_catalogue(corpus.flac), open_dataset(corpus.flac)
     assert np.array_equal(dataset.length, catalogue.size)
     assert np.array_equal(dataset.begin, catalogue.offset)
-    rows, label, _ = dataset.of(np.array([2, 0]))
-    assert rows.tolist() == [*np.flatnonzero(catalogue.shard == 2), *np.flatnonzero(catalogue.shard == 0)]
-    assert np.array_equal(label, catalogue.label[rows])
+    found = dataset.window([np.array([2]), np.array([0])])
+    each = [np.flatnonzero(catalogue.shard == shard) for shard in (2, 0)]
+    assert found.number.tolist() == np.concatenate(each).tolist()
+    assert found.lane.tolist() == [0] * len(each[0]) + [1] * len(each[1])
+    assert np.array_equal(found.label, catalogue.label[found.number])
 
 
 def test_utterances_on_demand_are_consistent():
     columns = OnDemand(shards=6, per_shard=40, speakers=9)
-    rows, label, frames = columns.of(np.arange(6))
-    assert rows.tolist() == list(range(240))
-    assert frames.min() >= 64_000
-    turn, total = columns.turns(rows)
+    found = columns.window([np.arange(4), np.arange(4, 6)])
+    assert found.number.tolist() == list(range(240))
+    assert found.lane.tolist() == [0] * 160 + [1] * 80
+    assert found.length.min() >= 64_000
     for speaker in range(9):
-        own = label == speaker
-        assert sorted(turn[own].tolist()) == list(range(own.sum()))
-        assert set(total[own].tolist()) == {own.sum()}
+        own = found.label == speaker
+        assert sorted(found.turn[own].tolist()) == list(range(own.sum()))
+        assert set(found.total[own].tolist()) == {own.sum()}
 
 
 def test_planning_looks_at_the_windows_it_walks_through_and_at_nothing_else():

@@ -1,12 +1,12 @@
-"""Options of networks and losses: declared once, as keyword-only arguments of a class, and checked strictly.
+"""Options of components: declared once, as keyword-only arguments beside the code, checked strictly.
 
-A class says everything about its options in the signature of its constructor::
+A network, a loss, an optimiser or a schedule says everything about its options in its signature::
 
     def __init__(self, *, pooling: Literal["sap", "asp"] = "sap",
                  embedding_size: Annotated[int, Within(1, 8192)] = 512) -> None: ...
 
-so names, types, ranges and defaults have one home, and adding a network or a
-loss needs no table of options beside it.
+so names, types, ranges and defaults have one home, and adding one of them needs no table of options
+beside it. A run's own sections use `Within` in the same way.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def check_name(kind: str, name: str, known: Mapping[str, object]) -> None:
         raise ModelError(f"unknown {kind} {_shown(name)}; there are: {', '.join(sorted(known))}")
 
 
-def check_options(owner: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Check `options` against the keyword-only arguments of `factory` and return those to pass on.
+def complete_options(owner: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All keyword-only arguments of `factory`: those given in `options`, checked, and the others' defaults.
 
     owner: what the options belong to, for messages ('network "tdnn"').
     Arguments are annotated with bool, int, float, str or a Literal of strings, or
-    one of those in `Annotated[…, Within(…)]`. An int is taken for a float, and
+    one of those in `Annotated[…, Within(…)]`, and have defaults. An int is taken for a float, and
     comes back as one; a bool is never taken for a number.
 
     Raises ModelError for an option that `factory` does not have (listing those it
@@ -67,9 +67,31 @@ def check_options(owner: str, factory: Callable[..., Any], options: Mapping[str,
         if name not in wanted:
             valid = ", ".join(wanted) or "none at all"
             raise ModelError(f"{owner} has no option {_shown(name)}; its options: {valid}")
+    defaults = _defaults(factory)
     return {
-        name: _checked(f"{owner}: option {name!r}", value, wanted[name]) for name, value in options.items()
+        name: _checked(f"{owner}: option {name!r}", options.get(name, defaults[name]), annotation)
+        for name, annotation in wanted.items()
     }
+
+
+def describe_options(factory: Callable[..., Any]) -> list[str]:
+    """A line for each option of `factory`: its name, what it may be, and its default."""
+    defaults, hints = _defaults(factory), _annotations(factory)
+    return [f"{name}: {_kind(hint)} (default {defaults[name]})" for name, hint in hints.items()]
+
+
+def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        base, bounds = get_args(annotation)
+        return f"{_PLAIN[base]} {bounds}"
+    if get_origin(annotation) is Literal:
+        return " or ".join(get_args(annotation))
+    return _PLAIN[annotation]
+
+
+def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(factory).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def _annotations(factory: Callable[..., Any]) -> dict[str, Any]:
@@ -110,6 +132,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
+_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _ARTICLES = {
     bool: "true or false (bool)",
     int: "a whole number (int)",

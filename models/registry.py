@@ -9,9 +9,9 @@ from torch import nn
 
 from models.networks.resnetse34l import ResNetSE34L
 from models.networks.tdnn import TDNN
-from models.options import ModelError, check_name, check_options
+from models.options import ModelError, check_name, complete_options, describe_options
 
-__all__ = ["ModelError", "build_network", "network_names"]
+__all__ = ["ModelError", "build_network", "describe_networks", "network_names", "network_options"]
 
 _NETWORKS: dict[str, type[nn.Module]] = {
     "resnetse34l": ResNetSE34L,
@@ -24,6 +24,20 @@ def network_names() -> list[str]:
     return sorted(_NETWORKS)
 
 
+def network_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of the network `name`: those given, checked, and the defaults of the others.
+
+    Raises ModelError for an unknown name or option, a wrong type, or a value that is not allowed.
+    """
+    check_name("network", name, _NETWORKS)
+    return complete_options(f'network "{name}"', _NETWORKS[name], options)
+
+
+def describe_networks() -> dict[str, list[str]]:
+    """Name → a line for each option."""
+    return {name: describe_options(_NETWORKS[name]) for name in network_names()}
+
+
 def build_network(name: str, options: Mapping[str, Any]) -> nn.Module:
     """A freshly initialised network.
 
@@ -33,9 +47,7 @@ def build_network(name: str, options: Mapping[str, Any]) -> nn.Module:
     so `torch.manual_seed` makes them repeatable.
 
     options: the keyword-only arguments of the network's class; what is left out
-    takes its default. Raises ModelError for an unknown name or option, a wrong
-    type, or a value that is not allowed.
+    takes its default. Raises ModelError as network_options does.
     """
-    check_name("network", name, _NETWORKS)
-    network = _NETWORKS[name]
-    return network(**check_options(f'network "{name}"', network, options))
+    checked = network_options(name, options)
+    return _NETWORKS[name](**checked)

@@ -40,11 +40,11 @@ def main() -> int:
         nonlocal folder, rank
         place = launched()
         rank = place.rank if place else 0
-        config, yaml_text = _parse(aloud=rank == 0)
+        config = _parse(aloud=rank == 0)
         folder = config.run.folder
-        from train.run import run  # after parsing: --help and a wrong key need not wait for torch
+        from train.run import run  # after parsing: --help and a wrong key need not wait for all of it
 
-        if run(config, yaml_text):
+        if run(config):
             return 0
         # torchrun takes every other status than 0 for a failure, which it shows at length and at once.
         return STOPPED if place is None else 0
@@ -102,7 +102,7 @@ def _hold_tongue() -> None:
         raise SystemExit(1)
 
 
-def _parse(*, aloud: bool) -> tuple[Config, str]:
+def _parse(*, aloud: bool) -> Config:
     if aloud:
         return parse()
     said = io.StringIO()

@@ -17,8 +17,8 @@ from models.registry import ModelError, build_network
 from shard_tools import storage
 from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
-from shard_tools.text import redacted
 from train.augment.augmenter import describe
+from train.config.kept import as_yaml
 from train.config.sections import Config
 from train.data.assemble import build_plan, build_stream, configure_storage, open_training_data
 from train.life.checkpoint import CheckpointFolder
@@ -31,8 +31,9 @@ from train.life.signals import flag
 from train.life.state import NAME as STATE
 from train.life.state import write_state
 from train.losses import build_loss
-from train.model import SpeakerModel
-from train.optim import build_optimizer
+from train.objectives import Objective, Supervised
+from train.optim import build_optimizer, build_schedule
+from train.optim.groups import parameter_groups
 from train.plan import Anchor, BatchPlan
 from train.trainer import Trainer
 
@@ -41,20 +42,20 @@ logger = logging.getLogger("train")
 _CONFIG = "config.yaml"
 
 
-def run(config: Config, yaml_text: str) -> bool:
+def run(config: Config) -> bool:
     """Train as `config` says, from the newest whole checkpoint of its folder if there is one.
 
-    yaml_text: the configuration as text, written to config.yaml. Returns whether the last step was
-    reached; a signal stops a run before, with a checkpoint of where it stopped. Raises UserError.
+    Returns whether the last step was reached; a signal stops a run before, with a checkpoint of where it
+    stopped. Raises UserError.
     """
     with process_group(config.train.device) as process:
         folder = config.run.folder if process.leads else None
         start_logging(folder)
         with hold(folder) if folder else nullcontext():
-            return _run(config, yaml_text, process, folder)
+            return _run(config, process, folder)
 
 
-def _run(config: Config, yaml_text: str, process: Process, folder: str | None) -> bool:
+def _run(config: Config, process: Process, folder: str | None) -> bool:
     """folder: of the run, on the rank that writes; None on the others."""
     if folder:
         _remove_drafts(folder)
@@ -67,7 +68,7 @@ def _run(config: Config, yaml_text: str, process: Process, folder: str | None) -
             write_state(folder, state, saved_step=saved, last_step=last, world=process.world)
 
     if folder:
-        storage.publish_bytes(os.path.join(folder, _CONFIG), redacted(yaml_text).encode())
+        storage.publish_bytes(os.path.join(folder, _CONFIG), as_yaml(config).encode())
         trainer.checkpoints.forget_after(first)
     note("running")
     log = RunLog(folder, first, last, validated=trainer.validated)
@@ -109,15 +110,18 @@ def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     configure_storage(config.data.storage)
     data = open_training_data(config)
     catalogue = data.table
-    model = _build_model(config, data.speakers).to(process.device)
-    optimizer = build_optimizer(model.parameters(), config.optim)
+    objective = _build_objective(config, data.speakers).to(process.device)
+    made_by = build_optimizer(config.optim.name, config.optim.options)
+    groups = parameter_groups(objective.named_parameters(), config.optim.rates)
+    optimizer = made_by.make(groups, lr=config.optim.lr, weight_decay=config.optim.weight_decay)
+    schedule = build_schedule(config.schedule.name, config.schedule.options)
     checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)
 
     def take(checkpoint: dict[str, Any], url: str) -> None:
         """Raises CheckpointError when it is damaged, UserError when it is another run's."""
         check_whole(checkpoint, url)
         check_resumable(checkpoint, url, config, catalogue.digest)
-        restore(checkpoint, url, model, optimizer)
+        restore(checkpoint, url, objective, optimizer, made_by)
 
     found = _newest_checkpoint(process, checkpoints, take)
     checkpoint, validated = found if found else (None, True)
@@ -129,7 +133,7 @@ def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     augmenter = stream.augmenter
     validation = _open_validation(config)
     last = _last_step(config, plan)
-    _describe(config, process, catalogue, plan, model, last)
+    _describe(config, process, catalogue, plan, objective, last)
     logger.info("augmentation: %s", describe(augmenter.recipe) if augmenter else "none")
     if checkpoint is not None:
         logger.info("resuming from %s at step %d", checkpoints.url_of(first), first)
@@ -140,14 +144,16 @@ def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
             f"{checkpoints.url} is at step {first}, beyond the {last} that train.steps or "
             "train.epochs asks for: raise it, or give another run.folder"
         )
-    trainer = Trainer(config, process, stream, model, optimizer, checkpoints, validation, catalogue.digest)
+    trainer = Trainer(
+        config, process, stream, objective, optimizer, schedule, checkpoints, validation, catalogue.digest
+    )
     if checkpoint is not None:
         trainer.saved_step = first or None
         trainer.validated = validated
     return trainer, first, last
 
 
-def _build_model(config: Config, speakers: int) -> SpeakerModel:
+def _build_objective(config: Config, speakers: int) -> Supervised:
     torch.manual_seed(config.run.seed)  # the weights
     try:
         network = build_network(config.model.name, config.model.options)
@@ -164,7 +170,7 @@ def _build_model(config: Config, speakers: int) -> SpeakerModel:
         )
     except ModelError as error:
         raise UserError(f"loss: {error}") from None
-    return SpeakerModel(network, loss, config.train.precision)
+    return Supervised(network, loss, config.train.precision)
 
 
 def _open_validation(config: Config) -> tuple[Source, Trials] | None:
@@ -213,17 +219,18 @@ def _newest_checkpoint(
 def _describe(
     config: Config,
     process: Process,
-    catalogue: UtteranceTable,
+    table: UtteranceTable,
     plan: BatchPlan,
-    model: SpeakerModel,
+    objective: Objective,
     last: int,
 ) -> None:
     logger.info(
         "%s: %d utterances of %d speakers, %.1f hours, in %d shards; manifest %s",
-        config.data.url, len(table), len(table.speakers), table.hours, len(table.shard_urls), table.digest[:12],
+        config.data.url, len(table), len(table.speakers), table.hours, len(table.shard_urls),
+        table.digest[:12],
     )  # fmt: skip
     logger.info("%s", _use(config, plan))
-    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+    parameters = sum(parameter.numel() for parameter in objective.network.parameters())
     logger.info(
         "%s, %d parameters, %s loss; %d processes on %s, %s; %d steps",
         config.model.name, parameters, config.loss.name, process.world, process.device.type,

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -22,41 +22,49 @@ from shard_tools.errors import UserError
 from shard_tools.text import redacted
 from train.augment.device import augment
 from train.buffers import BufferMean
+from train.config.kept import kept_config
 from train.config.sections import Config
 from train.data.loader import NoBatchError, open_loader
 from train.data.pipeline import Stream
 from train.life.checkpoint import CheckpointFolder
 from train.life.distributed import Process, mean_over_ranks
 from train.life.log import RunLog
-from train.life.resume import kept_config
 from train.life.signals import flag
 from train.life.stop import Vote
-from train.model import SpeakerModel, rehearse
-from train.optim import learning_rate
+from train.objectives import Objective, Outcome
+from train.objectives.base import rehearse
+from train.optim import Schedule
+from train.optim.groups import set_rates
+from train.progress import Progress
 
 logger = logging.getLogger("train")
 
 
-@dataclass
-class Window:
+class Sums:
     """Sums since the last line of metrics, kept on the device so that no step waits for them."""
 
-    loss: torch.Tensor
-    accuracy: torch.Tensor
-    steps: int = 0
-    waited: float = 0.0  # seconds in which the step had no data
-    substituted: int = 0  # samples of this rank
+    def __init__(self) -> None:
+        self.steps = 0
+        self.waited = 0.0  # seconds in which the step had no data
+        self.substituted = 0  # rows of this rank
+        self._figures: dict[str, torch.Tensor] = {}
 
-    @classmethod
-    def empty(cls, device: torch.device) -> Window:
-        return cls(torch.zeros((), device=device), torch.zeros((), device=device))
+    def add(self, outcome: Outcome) -> None:
+        for name, value in {"loss": outcome.loss, **outcome.figures}.items():
+            value = value.detach()
+            self._figures[name] = self._figures[name] + value if name in self._figures else value.clone()
+        self.steps += 1
+
+    def means(self) -> dict[str, float]:
+        """The loss and the objective's figures, each a mean over the steps."""
+        return {name: value.item() / self.steps for name, value in self._figures.items()}
 
 
 class Trainer:
     """Runs the steps [first, last) of a run.
 
-    model: on the process's device; optimizer: of its parameters; validation: what to
-    evaluate on, or None.
+    objective: on the process's device; optimizer: of its parameters; schedule: of its learning rate;
+    validation: what to evaluate on, or None.
     """
 
     def __init__(
@@ -64,8 +72,9 @@ class Trainer:
         config: Config,
         process: Process,
         stream: Stream,
-        model: SpeakerModel,
+        objective: Objective,
         optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
         checkpoints: CheckpointFolder,
         validation: tuple[Source, Trials] | None,
         digest: str,
@@ -73,8 +82,9 @@ class Trainer:
         self.config = config
         self.process = process
         self.stream = stream
-        self.model = model
+        self.objective = objective
         self.optimizer = optimizer
+        self.schedule = schedule
         self.checkpoints = checkpoints
         self.validation = validation
         self.digest = digest
@@ -84,7 +94,7 @@ class Trainer:
         self.saved: Callable[[], None] = lambda: None  # and after it
         self._samples = 0  # since this process started
         self._substituted = 0
-        self._parallel: nn.Module = model
+        self._parallel: nn.Module = objective
         self._buffers: BufferMean | None = None
 
     def run(self, first: int, last: int, log: RunLog) -> int:
@@ -110,13 +120,13 @@ class Trainer:
 
     def _steps(self, first: int, last: int, data: Iterator[dict[str, Any]], vote: Vote, log: RunLog) -> int:
         """Run the steps with the batches of `data`; returns the steps done."""
-        window, since = Window.empty(self.process.device), time.perf_counter()
+        sums, since = Sums(), time.perf_counter()
         done = first
         stopping = False
         while done < last and not stopping:
             vote.begin()
             try:
-                self._step(done, data, window)
+                self._step(done, last, data, sums)
             except NoBatchError as error:
                 self.save(done)
                 if not flag.raised or self.process.world > 1:  # the others are in the midst of the step
@@ -127,8 +137,8 @@ class Trainer:
             done += 1
             stopping = vote.end() and done < last
             if stopping or done % self.config.train.log_every == 0 or done == last:
-                self._report(done, window, time.perf_counter() - since, log)
-                window, since = Window.empty(self.process.device), time.perf_counter()
+                self._report(done, sums, time.perf_counter() - since, log)
+                sums, since = Sums(), time.perf_counter()
             if stopping:
                 self.save(done)
             elif self._between_steps(done, last, log):
@@ -137,80 +147,78 @@ class Trainer:
 
     def _prepare(self) -> None:
         if self.config.train.compile:
-            self.model.network.compile()
+            self.objective.network.compile()
         if self.process.world > 1:
             devices = [self.process.device] if self.process.device.type == "cuda" else None
             self._parallel = DistributedDataParallel(
-                self.model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
+                self.objective, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
             )
-            self._buffers = BufferMean(self.model)
-        self.model.train()
+            self._buffers = BufferMean(self.objective)
+        self.objective.train()
         spec = self.stream.plan.spec
         rows = spec.size // self.process.world
         generator = torch.Generator().manual_seed(0)
-        audio = torch.randn(rows, spec.crop, generator=generator) * 0.1
-        rehearse(
-            self._parallel,
-            audio.to(self.process.device),
-            torch.zeros(rows, dtype=torch.int64, device=self.process.device),
-        )
+        stand_in = {
+            "audio": torch.randn(rows, spec.crop, generator=generator) * 0.1,
+            "label": torch.zeros(rows, dtype=torch.int64),
+        }
+        self.objective.begin(Progress(0, 0, 0.0, 1))
+        rehearse(self._parallel, {name: tensor.to(self.process.device) for name, tensor in stand_in.items()})
 
-    def _step(self, step: int, data: Iterator[dict[str, Any]], window: Window) -> None:
+    def _step(self, step: int, last: int, data: Iterator[dict[str, Any]], sums: Sums) -> None:
         asked = time.perf_counter()
         batch = next(data)
-        audio = batch["audio"].to(self.process.device, non_blocking=True)
+        inputs = {name: self._on_device(batch[name]) for name in self.objective.inputs}
         if "prepared" in batch:
-            audio = augment(audio, batch["prepared"], self.process.device)
-        labels = batch["label"].to(self.process.device, non_blocking=True)
-        window.waited += time.perf_counter() - asked
+            inputs["audio"] = augment(inputs["audio"], batch["prepared"], self.process.device)
+        sums.waited += time.perf_counter() - asked
         if batch["step"] != step:
             raise RuntimeError(f"step {step} was given the batch of step {batch['step']}")
 
-        rate = learning_rate(self.config.optim, self.config.schedule, step, self.stream.plan.epoch_of(step))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        plan = self.stream.plan
+        progress = Progress(step, plan.epoch_of(step), step / plan.steps_per_epoch, last)
+        set_rates(self.optimizer.param_groups, self.config.optim.lr * self.schedule(progress))
+        self.objective.begin(progress)
         # Dropout and the like: keyed by (seed, step, rank), so that there is no generator state to save.
         torch.manual_seed(int(philox.words(self.config.run.seed, "torch", self.process.rank, step)) >> 1)
         self.optimizer.zero_grad(set_to_none=True)
-        output = self._parallel(audio, labels)
-        output.loss.backward()
+        outcome: Outcome = self._parallel(inputs)
+        outcome.loss.backward()
         self.optimizer.step()
         if self._buffers is not None:
             self._buffers.take()
-        window.loss += output.loss.detach()
-        window.accuracy += output.accuracy
-        window.steps += 1
-        window.substituted += batch["substituted"]
+        sums.add(outcome)
+        sums.substituted += batch["substituted"]
 
-    def _report(self, step: int, window: Window, seconds: float, log: RunLog) -> None:
-        local = [
-            window.loss.item() / window.steps,
-            window.accuracy.item() / window.steps,
-            window.waited / seconds,
-            window.substituted,
-        ]
-        loss, accuracy, waited, substituted = mean_over_ranks(local, self.process.device)
+    def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self.process.device, non_blocking=True)
+
+    def _report(self, step: int, sums: Sums, seconds: float, log: RunLog) -> None:
+        local = sums.means()
+        values = [*local.values(), sums.waited / seconds, sums.substituted]
+        *means, waited, substituted = mean_over_ranks(values, self.process.device)
+        figures = dict(zip(local, means, strict=True))
         self._substituted += round(substituted * self.process.world)
-        self._samples += window.steps * self.stream.plan.spec.size
-        rate = window.steps * self.stream.plan.spec.size / seconds
+        self._samples += sums.steps * self.stream.plan.spec.size
+        throughput = sums.steps * self.stream.plan.spec.size / seconds
+        epoch, rate = self.stream.plan.epoch_of(step - 1), self.optimizer.param_groups[0]["lr"]
+        loss = figures["loss"]
         log.show(
             step,
-            epoch=str(self.stream.plan.epoch_of(step - 1)),
-            loss=f"{loss:.3f}",
-            acc=f"{100 * accuracy:.1f}%",
-            lr=f"{self.optimizer.param_groups[0]['lr']:.3g}",
-            utt_s=f"{rate:.0f}",
+            epoch=str(epoch),
+            **_shown(figures),
+            lr=f"{rate:.3g}",
+            utt_s=f"{throughput:.0f}",
             wait=f"{100 * waited:.0f}%",
         )
         log.record(
             step,
             "train",
             {
-                "epoch": self.stream.plan.epoch_of(step - 1),
-                "loss": loss,
-                "accuracy": accuracy,
-                "lr": self.optimizer.param_groups[0]["lr"],
-                "utterances_per_second": round(rate, 2),
+                "epoch": epoch,
+                **figures,
+                "lr": rate,
+                "utterances_per_second": round(throughput, 2),
                 "data_wait": round(waited, 4),
                 "substituted": self._substituted,
             },
@@ -218,11 +226,9 @@ class Trainer:
         share = self._substituted / self._samples
         if share > self.config.data.max_substituted:
             raise UserError(
-                f"{self._substituted} of {self._samples} samples had to be substituted by step "
-                f"{step}, more than "
-                f"data.max_substituted {self.config.data.max_substituted}: look for the warnings "
-                "above, and check "
-                f"the shards with make-shards verify {self.config.data.url}"
+                f"{self._substituted} of {self._samples} samples had to be substituted by step {step}, more "
+                f"than data.max_substituted {self.config.data.max_substituted}: look for the warnings above, "
+                f"and check the shards with make-shards verify {self.config.data.url}"
             )
         if not math.isfinite(loss):
             raise UserError(
@@ -248,7 +254,7 @@ class Trainer:
         assert self.validation is not None
         source, trials = self.validation
         result = evaluate_network(
-            self.model.network,
+            self.objective.network,
             source,
             trials,
             device=self.process.device,
@@ -275,8 +281,8 @@ class Trainer:
         """
         if step == self.saved_step:
             return
-        network, loss = self.model.network.state_dict(), self.model.loss.state_dict()
-        diverged = first_not_finite(network) or first_not_finite(loss)
+        weights = {name: part.state_dict() for name, part in self.objective.parts().items()}
+        diverged = next(filter(None, map(first_not_finite, weights.values())), None)
         if diverged is not None:
             raise UserError(
                 f"the weights hold NaN or infinity after step {step}, first in {diverged}: lower "
@@ -296,11 +302,21 @@ class Trainer:
                 "speakers": plan.speakers,
                 "manifest_digest": self.digest,
                 "anchor": None if anchor is None else asdict(anchor),
-                "network": network,
-                "loss": loss,
+                **weights,
                 "optimizer": self.optimizer.state_dict(),
             }
         )
         self.saved_step = step
         self.saved()
         logger.info("step %d: wrote %s", step, self.checkpoints.url_of(step))
+
+
+_SHORT = {"accuracy": "acc"}
+
+
+def _shown(figures: dict[str, float]) -> dict[str, str]:
+    """Figures as a line of the log has them: the loss as it is, shares of rows in percent."""
+    return {
+        _SHORT.get(name, name): f"{value:.3f}" if name == "loss" else f"{100 * value:.1f}%"
+        for name, value in figures.items()
+    }

@@ -13,7 +13,7 @@ from train.life.distributed import process_group
 
 
 def main(prefix: str, first: int, last: int, arguments: list[str]) -> None:
-    config, _ = parse(arguments)
+    config = parse(arguments)
     with process_group("cpu") as process:
         data = open_training_data(config)
         plan = build_plan(data, config)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from models.options import ModelError, Within, check_options
+from models.options import ModelError, Within, complete_options, describe_options
 from models.registry import build_network, network_names
 
 
@@ -56,9 +56,15 @@ def thing(
 
 
 def test_whole_numbers_pass_for_floats_and_come_back_as_floats() -> None:
-    checked = check_options("thing", thing, {"ratio": 1, "kind": "b", "note": "x"})
-    assert checked == {"ratio": 1.0, "kind": "b", "note": "x"}
+    checked = complete_options("thing", thing, {"ratio": 1, "kind": "b"})
+    assert checked == {"ratio": 1.0, "kind": "b", "note": ""}
     assert type(checked["ratio"]) is float
+
+
+def test_options_are_described() -> None:
+    assert describe_options(thing) == [
+        "ratio: a number from 0 to 1 (default 0.5)", "kind: a or b (default a)", "note: text (default )",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -77,5 +83,5 @@ def test_whole_numbers_pass_for_floats_and_come_back_as_floats() -> None:
 )
 def test_messages(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError) as raised:
-        check_options("thing", thing, options)
+        complete_options("thing", thing, options)
     assert str(raised.value) == message

@@ -38,11 +38,11 @@ def is_text(value: str) -> bool:
 
 
 def _check_within(key: str, value: Any, bounds: Within) -> None:
-    several = isinstance(value, (list, tuple))
-    numbers = value if several else [value]
+    several = isinstance(value, (list, tuple, dict))
+    numbers = (value.values() if isinstance(value, dict) else value) if several else [value]
     if not all(bounds.low <= number <= bounds.high for number in numbers):
         subject = "each number in it" if several else "it"
-        found = list(value) if several else value
+        found = list(value) if isinstance(value, tuple) else value
         raise UserError(f"{key} is {cut(str(found))}; {subject} must be {bounds}")
 
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any, Literal, NoReturn, get_type_hints
 
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.places import expand
-from shard_tools.text import redacted, shown
+from shard_tools.text import shown
 from shard_tools.version import add_version
 from shard_tools.yaml_file import check_yaml_file, check_yaml_value
 from train.augment.draw import ADDITIVE, KINDS, SOURCES
+from train.augment.sections import AugmentConfig
 from train.augment.speed import check_speeds
 from train.config.bounds import check_values, cut, is_text
 from train.config.check import check_for_ranks
-from train.config.sections import AugmentConfig, Config
+from train.config.components import complete, described
+from train.config.kept import as_yaml
+from train.config.renamed import modern, modern_word
+from train.config.sections import Config
+from train.optim import build_schedule
+from train.progress import Progress
 
 _EXAMPLES = """examples:
   torchrun --standalone --nproc-per-node 2 -m train --config configs/demo.yaml
@@ -50,7 +57,7 @@ SECTIONS = _sections(Config)
 MOST_CROP_FRAMES_OF_AN_UTTERANCE = 100_000  # 1,000 s of audio, 32 MB, some dozens of which are in memory
 MOST_FRAMES_OF_A_BATCH = 100_000_000  # 64 GB over all processes
 MOST_BATCHES_AHEAD = 4096  # of each process
-HIGHEST_RATE_LOG10 = 6
+HIGHEST_RATE = 1e6
 
 
 def parser() -> ArgumentParser:
@@ -58,7 +65,7 @@ def parser() -> ArgumentParser:
         prog="train",
         usage="torchrun --standalone --nproc-per-node N -m train --config FILE [--section.key VALUE ...]",
         description="Train a speaker-embedding network on shards. Start the same command again to resume.",
-        epilog=_EXAMPLES,
+        epilog=f"{_EXAMPLES}\n{described()}",
         formatter_class=_formatter(),
         allow_abbrev=False,
     )
@@ -98,6 +105,9 @@ class _ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         values = expand(str(values))
         check_yaml_file(values)
+        found = yaml.safe_load(Path(values).read_bytes())
+        if modern(found) != found:
+            values = yaml.safe_dump(modern(found))
         before = {key: cfg.get(key) for key in SECTIONS}
         super().__call__(parser, cfg, values, option_string)
         for key in SECTIONS:
@@ -118,13 +128,13 @@ def _formatter() -> type:
         """Keeps the line breaks of the examples, which argparse would fill."""
 
         def _fill_text(self, text: str, width: int, indent: str) -> str:
-            return text if text is _EXAMPLES else super()._fill_text(text, width, indent)
+            return text if text.startswith(_EXAMPLES) else super()._fill_text(text, width, indent)
 
     return KeepExamples
 
 
-def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
-    """The run's configuration, and the same as complete YAML text.
+def parse(arguments: Sequence[str] | None = None) -> Config:
+    """The run's configuration, complete.
 
     An unknown key or a value of the wrong type ends the program with a message that names it
     (exit status 2, as argparse does). With --check and --print_config it ends the program too, by
@@ -134,7 +144,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
     typed = sys.argv[1:] if arguments is None else list(arguments)
     # Not left to jsonargparse, which prints before what is below has been said: it would not be what runs.
     printing = "--print_config" in typed
-    typed = [word for word in typed if word != "--print_config"]
+    typed = [modern_word(word) for word in typed if word != "--print_config"]
     typed = _configs_first(typed)
     _check_typed(typed)
     parsed = made.parse_args(typed)
@@ -144,16 +154,16 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Config, str]:
     _expand_places(parsed)
     values = made.instantiate(parsed)
     config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
+    complete(config)
     check(config)
     config.data.order = _order(config)
     if ranks is not None:
         check_for_ranks(config, ranks)
         raise SystemExit(0)
-    text = _dump(made, parsed)
     if printing:
-        print(redacted(text), end="")
+        print(as_yaml(config), end="")
         raise SystemExit(0)
-    return config, text
+    return config
 
 
 def _configs_first(typed: Sequence[str]) -> list[str]:
@@ -217,11 +227,6 @@ def _expand_places(parsed: Namespace) -> None:
             raise UserError(f"{key} is {error}") from error
 
 
-def _dump(made: ArgumentParser, parsed: Namespace) -> str:
-    text: str = made.dump(parsed, skip_unset=False)
-    return text
-
-
 def _order(config: Config) -> Literal["epoch", "windows"]:
     if config.data.order == "auto":
         return "windows" if config.data.access == "cached" else "epoch"
@@ -251,7 +256,7 @@ def check(config: Config) -> None:
             "batch.leftover drop, or data.order epoch"
         )
     _check_products(config)
-    _check_gamma(config)
+    _check_schedule(config)
     if (config.train.steps is None) == (config.train.epochs is None):
         raise UserError(
             f"train.steps is {config.train.steps} and train.epochs is {config.train.epochs}: give exactly one"
@@ -289,17 +294,19 @@ def _check_products(config: Config) -> None:
             raise UserError(f"{what.format(product)}; at most {most} can be: lower one of them")
 
 
-def _check_gamma(config: Config) -> None:
-    """A gamma above 1, as a search for the learning rate has it, must not take the rate beyond all bounds."""
-    schedule, train = config.schedule, config.train
-    length = train.epochs if schedule.unit == "epochs" else train.steps
-    if schedule.gamma <= 1 or length is None:
-        return
-    periods = length // schedule.every
-    if math.log10(config.optim.lr) + periods * math.log10(schedule.gamma) > HIGHEST_RATE_LOG10:
+def _check_schedule(config: Config) -> None:
+    """A rate that grows, as a search for the best one has it, must not grow beyond all bounds."""
+    steps, epochs = (config.train.steps or 1) - 1, (config.train.epochs or 1) - 1
+    end = Progress(max(steps, 0), max(epochs, 0), float(max(epochs, 0)), steps + 1)
+    try:
+        factor = build_schedule(config.schedule.name, config.schedule.options)(end)
+        beyond = factor > 1 and config.optim.lr * factor > HIGHEST_RATE
+    except OverflowError:
+        beyond = True
+    if beyond:
         raise UserError(
-            f"schedule.gamma is {schedule.gamma}, and {periods} times over it takes the learning rate "
-            f"{config.optim.lr} beyond 1e{HIGHEST_RATE_LOG10}; lower it, or raise schedule.every"
+            f"schedule.options {config.schedule.options} take the learning rate {config.optim.lr} beyond "
+            f"{HIGHEST_RATE:g} by the run's end; let it grow less, or less often"
         )
 
 

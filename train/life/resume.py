@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -10,9 +10,12 @@ import torch
 from eval.checkpoint.file import CheckpointError, check_fields, like, load_weights
 from shard_tools.errors import UserError
 from shard_tools.records import at_least
-from shard_tools.text import redacted
+from train.config.components import complete, completed
+from train.config.kept import kept_config, plain
+from train.config.renamed import modern
 from train.config.sections import Config, DataConfig
-from train.model import SpeakerModel
+from train.objectives import Objective
+from train.optim import Optimizer
 
 # What makes step n mean the same batch, and the weights fit. Everything else may change when a run goes on.
 FIXED = (
@@ -31,6 +34,8 @@ FIXED = (
     "loss.name",
     "loss.options",
     "optim.name",
+    "optim.options",
+    "optim.rates",
 )
 # Where things lie and how they are shown says nothing about what is learnt.
 _UNIMPORTANT = (
@@ -78,48 +83,44 @@ def check_whole(checkpoint: dict[str, Any], url: str) -> None:
     """Raise CheckpointError, naming the field, unless training can go on from all that is there."""
     check_fields(checkpoint, _Resumed, url)
     try:
-        _flat(_redacted(checkpoint["config"]))
+        _flat(plain(checkpoint["config"]))
     except RecursionError:
         raise CheckpointError(f"{url}: field config: nested too deeply; use another checkpoint") from None
 
 
-def kept_config(config: Config) -> dict[str, Any]:
-    """The configuration as a checkpoint keeps it: complete, without the credentials in its URLs."""
-    kept: dict[str, Any] = _redacted(asdict(config))
-    return kept
-
-
-def _redacted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _redacted(below) for key, below in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_redacted(each) for each in value)
-    return redacted(value) if isinstance(value, str) else value
-
-
 def restore(
-    checkpoint: dict[str, Any], url: str, model: SpeakerModel, optimizer: torch.optim.Optimizer
+    checkpoint: dict[str, Any],
+    url: str,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    made_by: Optimizer,
 ) -> None:
     """Put the checkpoint's weights and moments where they belong. Raises CheckpointError unless all fit."""
-    load_weights(model.network, checkpoint["network"], f"{url}: field network")
-    load_weights(model.loss, checkpoint["loss"], f"{url}: field loss")
-    _load_moments(optimizer, checkpoint["optimizer"]["state"], checkpoint["step"], f"{url}: field optimizer")
+    for name, part in objective.parts().items():
+        if not isinstance(checkpoint.get(name), dict):
+            raise CheckpointError(f"{url}: field {name} is missing; use another checkpoint")
+        load_weights(part, checkpoint[name], f"{url}: field {name}")
+    state, name = checkpoint["optimizer"]["state"], f"{url}: field optimizer"
+    _load_moments(optimizer, made_by, state, checkpoint["step"], name)
 
 
 def _load_moments(
-    optimizer: torch.optim.Optimizer, state: dict[int, dict[str, torch.Tensor]], step: int, name: str
+    optimizer: torch.optim.Optimizer,
+    made_by: Optimizer,
+    state: dict[int, dict[str, torch.Tensor]],
+    step: int,
+    name: str,
 ) -> None:
-    """The moments of Adam; the hyperparameters stay those of the run's configuration."""
+    """What the optimiser keeps of each parameter; its options stay those of the run's configuration."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    numbers = set(range(len(parameters))) if step else set()  # before the first step there are none
+    keeps = step > 0 and (made_by.kept or made_by.counts)  # before the first step there is nothing
+    numbers = set(range(len(parameters))) if keeps else set()
     if set(state) != numbers:
         raise CheckpointError(f"{name}: it has moments of {len(state)} parameters, not of {len(numbers)}")
     for number, moments in state.items():
-        expected = {
-            "step": torch.tensor(float(step)),
-            "exp_avg": parameters[number],
-            "exp_avg_sq": parameters[number],
-        }
+        expected = dict.fromkeys(made_by.kept, parameters[number])
+        if made_by.counts:
+            expected = {"step": torch.tensor(float(step)), **expected}
         if moments.keys() != expected.keys():
             raise CheckpointError(f"{name}: parameter {number} has {sorted(moments)}, not {sorted(expected)}")
         for key, tensor in moments.items():
@@ -127,7 +128,7 @@ def _load_moments(
                 raise CheckpointError(f"{name}: {key} of parameter {number} does not fit the parameter")
             if bool(tensor.isnan().any()):
                 raise CheckpointError(f"{name}: {key} of parameter {number} holds NaN")
-        if float(moments["step"]) != step:
+        if made_by.counts and float(moments["step"]) != step:
             raise CheckpointError(
                 f"{name}: parameter {number} was moved {float(moments['step']):g} times, not {step} times"
             )
@@ -143,27 +144,56 @@ def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest
             f"{config.data.url} has {digest}: give the shards it was trained on, or another run.folder"
         )
     # An option younger than the checkpoint had its default: without it the same was done.
-    defaults = _flat(asdict(Config(DataConfig(config.data.url))))
-    old, new = defaults | _flat(_redacted(checkpoint["config"])), _flat(kept_config(config))
+    defaults = Config(DataConfig(config.data.url))
+    complete(defaults)
+    old, new = _flat(_filled(checkpoint["config"], kept_config(defaults))), _flat(kept_config(config))
     for key in FIXED:
-        before, now = _of(old, key), _of(new, key)
         unused = key.startswith("data.windows.") and config.data.order != "windows"
-        if before != now and not unused:
-            raise UserError(
-                f"{key} is {_shown(now)}, and {url} was trained with {_shown(before)}: a run that goes on "
-                "cannot change it; set it back, or give another run.folder"
-            )
+        if unused:
+            continue
+        for name in [name for name in {**old, **new} if name == key or name.startswith(f"{key}.")]:
+            before, now = old.get(name), new.get(name)
+            if before != now:
+                raise UserError(
+                    f"{name} is {now}, and {url} was trained with {before}: a run that goes on cannot change "
+                    "it; set it back, or give another run.folder"
+                )
 
 
 def changes(checkpoint: dict[str, Any], config: Config) -> list[str]:
     """The other options that differ from the checkpoint's, as "key: before → now"."""
-    old, new = _flat(_redacted(checkpoint["config"])), _flat(kept_config(config))
+    old, new = _flat(_kept_then(checkpoint["config"])), _flat(kept_config(config))
     keys = sorted({*old, *new})
     return [
         f"{key}: {old.get(key)} → {new.get(key)}"
         for key in keys
         if old.get(key) != new.get(key) and not key.startswith((*FIXED, *_UNIMPORTANT))
     ]
+
+
+def _kept_then(config: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's configuration with the keys and the components' options of today."""
+    then: dict[str, Any] = plain(completed(modern(config)))
+    return then
+
+
+def _filled(config: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's configuration with the defaults of sections' options that it is too old to have.
+
+    The options of a component are complete, or those of one that is not today's.
+    """
+    then = _kept_then(config)
+
+    def merged(old: Any, new: Any, key: str) -> Any:
+        if not isinstance(old, dict) or not isinstance(new, dict) or key.endswith((".options", ".rates")):
+            return old
+        return {
+            name: merged(old[name], new.get(name), f"{key}.{name}") if name in old else new[name]
+            for name in {**new, **old}
+        }
+
+    full: dict[str, Any] = merged(then, defaults, "")
+    return full
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -175,13 +205,3 @@ def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
     return flat
-
-
-def _of(flat: dict[str, Any], key: str) -> Any:
-    """The value of an option, or of all the options below it."""
-    below = {name: value for name, value in flat.items() if name.startswith(key + ".")}
-    return below or flat.get(key)
-
-
-def _shown(value: Any) -> str:
-    return "its defaults" if value is None or value == {} else str(value)

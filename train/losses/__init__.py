@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
-from models.options import check_name, check_options
+from models.options import check_name, complete_options, describe_options
 from train.losses.aamsoftmax import AAMSoftmax
 from train.losses.amsoftmax import AMSoftmax
 from train.losses.angleproto import AngularPrototypical
 from train.losses.base import LossOutput, SpeakerLoss
 from train.losses.softmax import Softmax
 
-__all__ = ["LossOutput", "build_loss", "loss_names"]
+__all__ = ["LossOutput", "SpeakerLoss", "build_loss", "describe_losses", "loss_names", "loss_options"]
 
 _LOSSES: dict[str, type[SpeakerLoss]] = {
     "aamsoftmax": AAMSoftmax,
@@ -29,9 +27,23 @@ def loss_names() -> list[str]:
     return sorted(_LOSSES)
 
 
+def loss_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of the loss `name`: those given, checked, and the defaults of the others.
+
+    Raises ModelError for an unknown name or option, a wrong type, or a value that is not allowed.
+    """
+    check_name("loss", name, _LOSSES)
+    return complete_options(f'loss "{name}"', _LOSSES[name], options)
+
+
+def describe_losses() -> dict[str, list[str]]:
+    """Name → a line for each option."""
+    return {name: describe_options(_LOSSES[name]) for name in loss_names()}
+
+
 def build_loss(
     name: str, options: Mapping[str, Any], *, embedding_size: int, speakers: int, utterances_per_speaker: int
-) -> nn.Module:
+) -> SpeakerLoss:
     """A freshly initialised loss: forward(embeddings (B, D), labels (B,) int64) → LossOutput.
 
     options: the keyword-only arguments of the loss's class; what is left out
@@ -40,7 +52,5 @@ def build_loss(
     each speaker. Raises ModelError for an unknown name or option, a wrong type, a
     value that is not allowed, or a K with which the loss has no meaning.
     """
-    check_name("loss", name, _LOSSES)
-    loss = _LOSSES[name]
-    checked = check_options(f'loss "{name}"', loss, options)
-    return loss(embedding_size, speakers, utterances_per_speaker, **checked)
+    checked = loss_options(name, options)
+    return _LOSSES[name](embedding_size, speakers, utterances_per_speaker, **checked)

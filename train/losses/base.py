@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from train.progress import Progress
+
 
 class LossOutput(NamedTuple):
     """What a loss returns.
@@ -26,6 +28,12 @@ class SpeakerLoss(nn.Module, ABC):
 
     Constructor: (embedding_size, speakers, utterances_per_speaker, *, options…).
     """
+
+    def begin(self, progress: Progress) -> None:
+        """Told before each step how far the run has come, for what grows or shrinks with it.
+
+        What is set here must be a function of `progress` alone, so that a resumed run goes on the same.
+        """
 
     @abstractmethod
     def compute(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossOutput:

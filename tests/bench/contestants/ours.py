@@ -33,7 +33,7 @@ def make_stream(task: Task) -> Stream:
         arguments += ["--augment.reverberation.url", task.place(task.corpus.shards("rooms"))]
         if task.option("cache_mib"):
             arguments += ["--augment.cache_mib", str(task.option("cache_mib"))]
-    config, _ = parse(arguments)
+    config = parse(arguments)
     data = open_training_data(config)
     plan = build_plan(data, config)
     return build_stream(config, data, plan, rank=0, world=1, on_node=1)

@@ -291,7 +291,7 @@ def test_errors_that_do_not_pass_fail_at_once(error, text, waits, monkeypatch):
 
 def test_a_wrong_endpoint_is_tried_less_often(waits, monkeypatch):
     monkeypatch.setattr(
-        storage, "_open_filesystem", lambda _: raise_(EndpointConnectionError(endpoint_url="http://x"))
+        door, "_open_filesystem", lambda _: raise_(EndpointConnectionError(endpoint_url="http://x"))
     )
     with pytest.raises(StorageError, match="check AWS_ENDPOINT_URL"):
         storage.read_bytes("s3://bucket/x")

@@ -15,8 +15,9 @@ from project import REPO
 from models.options import ModelError, Within
 from models.registry import build_network, network_names
 from shard_tools.errors import UserError
+from train.config.kept import as_yaml, kept_config
 from train.config.parsing import parse
-from train.config.sections import Config
+from train.config.sections import Config, ScheduleConfig
 from train.losses import build_loss, loss_names
 from train.plan.base import check_shared
 
@@ -26,22 +27,24 @@ REQUIRED = ["--data.url", "shards", "--train.steps", "10"]
 def test_the_command_line_wins_over_yaml_which_wins_over_defaults(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("data: {url: there, workers: 7}\ntrain: {epochs: 3}\nmodel: {options: {n_mels: 64}}\n")
-    config, _ = parse(["--config", str(file), "--data.workers", "1", "--model.options.pooling", "asp"])
+    config = parse(["--config", str(file), "--data.workers", "1", "--model.options.pooling", "asp"])
     assert (config.data.url, config.data.workers, config.data.prefetch) == ("there", 1, 4)
-    assert config.model.options == {"n_mels": 64, "pooling": "asp"}
+    assert config.model.options == {"n_mels": 64, "log_input": True, "pooling": "asp", "embedding_size": 512}
     assert config.augment.music.snr == (5.0, 15.0)
 
 
 def test_the_text_is_complete_and_reads_back_as_the_same_run(tmp_path):
-    config, text = parse(
-        [*REQUIRED, "--augment.noise.url", "s3://bucket/noise", "--augment.noise.snr", "[3, 9]"]
-    )
+    config = parse([*REQUIRED, "--augment.noise.url", "s3://bucket/noise", "--augment.noise.snr", "[3, 9]"])
     file = tmp_path / "again.yaml"
-    file.write_text(text)
-    again, same_text = parse(["--config", str(file)])
+    file.write_text(as_yaml(config))
+    again = parse(["--config", str(file)])
     assert again == config
-    assert same_text == text
-    written = yaml.safe_load(text)
+    assert as_yaml(again) == as_yaml(config)
+    written = yaml.safe_load(as_yaml(config))
+    assert written == kept_config(config)
+    assert written["data"]["order"] == "epoch"
+    assert written["loss"]["options"] == {"margin": 0.3, "scale": 15.0, "easy_margin": False}
+    assert written["schedule"] == {"name": "step", "options": {"gamma": 0.95, "every": 10, "unit": "epochs"}}
     assert written["checkpoint"] == {"url": None, "every": 1000, "keep": 3}
     assert written["batch"]["max_utterances_per_speaker"] == 500
 
@@ -51,7 +54,6 @@ def test_the_text_is_complete_and_reads_back_as_the_same_run(tmp_path):
     [
         (["--data.wrkers", "3"], ["data.wrkers"]),
         (["--data.workers", "three"], ["data.workers", "three"]),
-        (["--schedule.unit", "hours"], ["schedule.unit", "hours"]),
         (["--augment.noise.snr", "[1]"], ["augment.noise.snr"]),
         (["--train.compile", "perhaps"], ["train.compile", "perhaps"]),
     ],
@@ -118,7 +120,7 @@ RECIPES = sorted((REPO / "configs").glob("*.yaml"))
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
 def test_every_recipe_can_be_shared_by_1_to_16_processes(recipe):
-    config, _ = parse(["--config", str(recipe)])
+    config = parse(["--config", str(recipe)])
     for world in (1, 2, 4, 8, 16):
         check_shared(config.batch.speakers, world)
 
@@ -126,9 +128,9 @@ def test_every_recipe_can_be_shared_by_1_to_16_processes(recipe):
 def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("SCRATCH", "/scratch")
-    config, text = parse([*REQUIRED, "--run.folder=~/run", "--augment.noise.url", "$SCRATCH/noise"])
+    config = parse([*REQUIRED, "--run.folder=~/run", "--augment.noise.url", "$SCRATCH/noise"])
     assert (config.run.folder, config.augment.noise.url) == ("/home/me/run", "/scratch/noise")
-    assert "~" not in text
+    assert "~" not in as_yaml(config)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,15 @@ def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
             "checkpoint.url is $ABSENT_HERE/x: the environment variable",
         ),
         (["--train.epochs", "3"], "give exactly one"),
+        (["--schedule.options.unit", "hours"], "option 'unit' is 'hours', it must be one of: epochs, steps"),
+        (["--schedule.name", "cosinus"], "schedule: unknown schedule 'cosinus'; there are: step"),
+        (["--optim.name", "adamx"], "optim: unknown optimizer 'adamx'; there are: adam, adamw, sgd"),
+        (["--optim.options.beta3", "0.1"], "optimizer \"adam\" has no option 'beta3'; its options: beta1,"),
+        (
+            ["--optim.name", "sgd", "--optim.options", "{momentum: 0, nesterov: true}"],
+            "'nesterov' is True, and momentum is 0",
+        ),
+        (["--optim.rates", "{network: -1}"], "optim.rates is {'network': -1.0}; each number in it must be"),
         (["--data.workers", "100000"], "data.workers is 100000; it must be from 0 to 256"),
         (["--validation.crops", "100000000"], "validation.crops is 100000000; it must be from 0 to 1000"),
         (["--data.cache.capacity", "1e300"], "data.cache.capacity is 1e+300; it must be from"),
@@ -150,7 +161,7 @@ def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
         (["--validation.crops", "1000"], "1000 of validation.crop_frames 400 are 400000 feature frames"),
         (["--batch.speakers", "1000000"], "are 200000000 feature frames in a global batch"),
         (["--data.workers", "256", "--data.prefetch", "256"], "prepare 65536 batches ahead"),
-        (["--schedule.gamma", "10", "--schedule.unit", "steps", "--schedule.every", "1"], "beyond 1e6"),
+        (["--optim.lr", "1", "--schedule.options", "{gamma: 10, every: 1, unit: steps}"], "beyond 1e+06"),
         (["--optim", "{weight_decay: null}"], "optim.weight_decay is null; give it a value, or leave"),
         (["--data.workers", "9" * 5000], "--data.workers: a number of 5000 digits"),
         (["--model.options", "[" * 500], "--model.options: nested more than 32 deep"),
@@ -168,7 +179,7 @@ def test_places_and_lengths_that_cannot_be_are_refused(arguments, message):
 def test_a_typed_length_replaces_the_recipes_in_the_other_unit(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("data: {url: there}\ntrain: {epochs: 3}\n")
-    config, _ = parse(["--config", str(file), "--train.steps", "60"])
+    config = parse(["--config", str(file), "--train.steps", "60"])
     assert (config.train.steps, config.train.epochs) == (60, None)
 
 
@@ -215,7 +226,7 @@ def _refusal(build, name, options):
 def test_an_empty_section_has_its_defaults(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("data: {url: there}\ntrain: {steps: 3}\nloss:\naugment:\n  noise:\nbatch:\n")
-    config, _ = parse(["--batch.speakers", "4", "--config", str(file)])
+    config = parse(["--batch.speakers", "4", "--config", str(file)])
     assert (config.loss.name, config.augment.noise.weight, config.batch.speakers) == ("aamsoftmax", 1.0, 4)
 
 
@@ -256,10 +267,33 @@ def test_each_file_is_checked_and_options_are_written_out(tmp_path, capsys):
 def test_a_configuration_file_may_lie_at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "x.yaml").write_text("data: {url: there}\ntrain: {steps: 3}\n")
-    assert parse(["--config=~/x.yaml"])[0].train.steps == 3
+    assert parse(["--config=~/x.yaml"]).train.steps == 3
 
 
 def test_credentials_are_not_printed(capsys):
     with pytest.raises(SystemExit):
         parse([*REQUIRED, "--augment.noise.url", "https://user:secret@host/x", "--print_config"])
     assert "secret" not in capsys.readouterr().out
+
+
+def test_help_lists_what_there_is_and_each_ones_options(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    out = capsys.readouterr().out
+    for line in (
+        "model.name, and what --model.options takes for it:",
+        "  resnetse34l\n      n_mels: a whole number from 8 to 257 (default 40)",
+        "      pooling: sap or asp (default sap)",
+        "  sgd\n      momentum: a number from 0 to 0.999999 (default 0.9)",
+        "  step\n      gamma: a number from 0 to 10 (default 0.95)",
+    ):
+        assert line in out
+
+
+def test_keys_of_an_earlier_release_are_taken(tmp_path):
+    file = tmp_path / "old.yaml"
+    file.write_text(
+        "data: {url: there}\ntrain: {steps: 3}\nschedule: {gamma: 0.5, every: 200, unit: steps}\n"
+    )
+    config = parse(["--config", str(file), "--schedule.every", "7"])
+    assert config.schedule == ScheduleConfig("step", {"gamma": 0.5, "every": 7, "unit": "steps"})

@@ -17,7 +17,7 @@ from train.data.windowed import WindowedBatches
 
 
 def make_stream(corpus, url, *more, rank=0, world=1, anchor=None):
-    config, _ = parse(
+    config = parse(
         [
             "--data.url", url, "--train.steps", "1", "--batch.speakers", "8", "--data.crop_frames", "50",
             "--data.windows.lanes", "4", "--data.windows.shards", "1",

@@ -53,7 +53,7 @@ def shards(corpus, tmp_path_factory):
 
 
 def configure(url, *more):
-    config, _ = parse(
+    config = parse(
         [
             "--data.url", url, "--train.steps", "1", "--batch.speakers", "4", "--data.crop_frames", "50",
             "--data.order", "windows", "--data.windows.lanes", "2", "--data.windows.shards", "2", *more,

@@ -17,7 +17,7 @@ from train.life.failure import RankError, kind_of
 
 
 def make_stream(corpus, url, rank=0, world=1, *more):
-    config, _ = parse(
+    config = parse(
         [
             "--data.url", url, "--train.steps", "1", "--batch.speakers", "8",
             "--batch.utterances_per_speaker", "2", "--data.crop_frames", "50",

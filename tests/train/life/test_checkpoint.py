@@ -152,7 +152,7 @@ def test_rates_of_steps_that_are_made_anew_are_forgotten(url):
 
 def test_credentials_are_not_kept():
     secret = "https://user:secret@host/x"
-    config = parse(["--data.url", secret, "--train.steps", "10"])[0]
+    config = parse(["--data.url", secret, "--train.steps", "10"])
     assert "secret" not in str(kept_config(config))
     check_resumable({"config": kept_config(config), "manifest_digest": "aaaa"}, "c.pt", config, "aaaa")
 
@@ -189,12 +189,12 @@ BASE = ["--data.url", "shards", "--train.steps", "10"]
 
 
 def checkpoint_of(*arguments):
-    return {"config": asdict(parse([*BASE, *arguments])[0]), "manifest_digest": "aaaa"}
+    return {"config": asdict(parse([*BASE, *arguments])), "manifest_digest": "aaaa"}
 
 
 def test_another_manifest_is_refused_with_both_digests():
     with pytest.raises(UserError, match=r"aaaa.*bbbb"):
-        check_resumable(checkpoint_of(), "c.pt", parse(BASE)[0], "bbbb")
+        check_resumable(checkpoint_of(), "c.pt", parse(BASE), "bbbb")
 
 
 @pytest.mark.parametrize(
@@ -203,25 +203,41 @@ def test_another_manifest_is_refused_with_both_digests():
         (["--run.seed", "1"], "run.seed is 1, and c.pt was trained with 0"),
         (["--batch.speakers", "8"], "batch.speakers is 8"),
         (["--batch.leftover", "rollover"], "batch.leftover is rollover, and c.pt was trained with drop"),
-        (["--model.options.pooling", "asp"], "model.options is"),
+        (
+            ["--model.options.pooling", "asp"],
+            r"model\.options\.pooling is asp, and c\.pt was trained with sap",
+        ),
         (["--loss.name", "angleproto"], "loss.name is angleproto"),
     ],
 )
 def test_options_that_would_change_the_stream_or_the_network_are_refused(arguments, key):
     with pytest.raises(UserError, match=key):
-        check_resumable(checkpoint_of(), "c.pt", parse([*BASE, *arguments])[0], "aaaa")
+        check_resumable(checkpoint_of(), "c.pt", parse([*BASE, *arguments]), "aaaa")
 
 
 def test_an_option_younger_than_the_checkpoint_counts_as_its_default():
     before = checkpoint_of()
     del before["config"]["batch"]["leftover"]
-    check_resumable(before, "c.pt", parse(BASE)[0], "aaaa")
+    check_resumable(before, "c.pt", parse(BASE), "aaaa")
     with pytest.raises(UserError, match=r"batch\.leftover is rollover, and c\.pt was trained with drop"):
-        check_resumable(before, "c.pt", parse([*BASE, "--batch.leftover", "rollover"])[0], "aaaa")
+        check_resumable(before, "c.pt", parse([*BASE, "--batch.leftover", "rollover"]), "aaaa")
+
+
+def test_options_are_compared_by_their_values_not_by_their_spelling():
+    before = checkpoint_of("--model.name", "tdnn")
+    before["config"]["model"]["options"] = {}
+    before["config"]["schedule"] = {"gamma": 0.95, "every": 10, "unit": "epochs"}
+    config = parse([*BASE, "--model.name", "tdnn", "--model.options.channels", "128"])
+    check_resumable(before, "c.pt", config, "aaaa")
+    assert changes(before, config) == []
+    with pytest.raises(UserError, match=r"model\.options\.channels is 64, and c\.pt was trained with 128"):
+        check_resumable(
+            before, "c.pt", parse([*BASE, "--model.name", "tdnn", "--model.options.channels", "64"]), "aaaa"
+        )
 
 
 def test_other_options_may_change_and_are_named():
-    config = parse([*BASE, "--optim.lr", "0.1", "--data.workers", "9", "--augment.noise.url", "n"])[0]
+    config = parse([*BASE, "--optim.lr", "0.1", "--data.workers", "9", "--augment.noise.url", "n"])
     before = checkpoint_of()
     check_resumable(before, "c.pt", config, "aaaa")
     assert changes(before, config) == ["augment.noise.url: None → n", "optim.lr: 0.001 → 0.1"]

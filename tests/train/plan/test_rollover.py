@@ -221,7 +221,7 @@ def test_seeds_leave_out_others():
 def test_speakers_made_by_speed_roll_over_each_by_itself(corpus, tmp_path):
     """The plan that a configuration asks for, over real shards."""
     pack(str(corpus.folder / "wav"), str(tmp_path), options=PackOptions(utterances_per_shard=30))
-    config, _ = parse(
+    config = parse(
         [
             "--data.url", str(tmp_path), "--train.steps", "1", "--augment.speed", "[0.9, 1.1]",
             "--batch.speakers", "5", "--batch.utterances_per_speaker", "2", "--batch.leftover", "rollover",
@@ -260,7 +260,7 @@ def test_dropping_is_the_default_and_chooses_as_it_always_did():
     ("leftover", "rest"), [("drop", "each leaves out another 7"), ("rollover", "7 wait for the next epoch")]
 )
 def test_the_log_says_what_becomes_of_the_rest(leftover, rest):
-    config, _ = parse(["--data.url", "x", "--train.steps", "1"])
+    config = parse(["--data.url", "x", "--train.steps", "1"])
     plan, _ = make([8, 5, 5, 5, 1], BatchSpec(4, 2, 100, 6, 0, leftover))
     assert _use(config, plan) == (
         f"an epoch: 2 steps of 4 speakers x 2 utterances use 16 of 24; {rest} (2 over "

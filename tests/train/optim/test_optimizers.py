@@ -1,0 +1,77 @@
+"""Each optimiser is torch's, keeps what it says, and has its parameters in groups by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from shard_tools.errors import UserError
+from train.optim import build_optimizer, describe_optimizers
+from train.optim.groups import parameter_groups, set_rates
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+
+
+def stepped(optimizer, module, steps=3):
+    for step in range(steps):
+        optimizer.zero_grad()
+        module(torch.full((5, 4), 0.3 + step)).square().sum().backward()
+        optimizer.step()
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "torchs"),
+    [
+        ("adam", {}, lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.01)),
+        (
+            "adamw",
+            {"beta2": 0.98},
+            lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.01, betas=(0.9, 0.98)),
+        ),
+        (
+            "sgd",
+            {"nesterov": True},
+            lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.01, momentum=0.9, nesterov=True),
+        ),
+        ("sgd", {"momentum": 0}, lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.01)),
+    ],
+)
+def test_it_does_what_torchs_does_and_keeps_what_it_says(name, options, torchs):
+    made_by, ours, theirs = build_optimizer(name, options), network(), network()
+    optimizer = made_by.make(parameter_groups(ours.named_parameters(), {}), lr=0.1, weight_decay=0.01)
+    stepped(optimizer, ours)
+    stepped(torchs(theirs.parameters()), theirs)
+    for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, reference)
+        kept = {key for key, value in optimizer.state[mine].items() if value is not None}
+        assert kept == {*made_by.kept, *(["step"] if made_by.counts else [])}
+
+
+def test_groups_have_rates_of_their_own():
+    module = network()
+    groups = parameter_groups(module.named_parameters(), {"0": 0.5, "0.bias": 0.0})
+    assert [(group["name"], group["rate"], len(group["params"])) for group in groups] == [
+        ("", 1.0, 2), ("0", 0.5, 1), ("0.bias", 0.0, 1),
+    ]  # fmt: skip
+    before = module[0].bias.clone()
+    optimizer = build_optimizer("adam", {}).make(groups, lr=0.1, weight_decay=0.0)
+    set_rates(optimizer.param_groups, 0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.05, 0.0]
+    stepped(optimizer, module)
+    assert torch.equal(module[0].bias, before)
+
+
+def test_a_name_that_nothing_has_is_refused():
+    with pytest.raises(
+        UserError, match=r"optim\.rates has '1', which .* parameters begin with 0\.weight, 0\.bias"
+    ):
+        parameter_groups(network().named_parameters(), {"1": 0.5})
+
+
+def test_options_are_described():
+    assert "nesterov: true or false (default False)" in describe_optimizers()["sgd"]

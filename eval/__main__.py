@@ -16,7 +16,7 @@ from eval.evaluate import evaluate_network
 from eval.report.outputs import prepare_folder, write_outputs
 from eval.scoring.direct import METHODS
 from eval.trials import read_trials
-from eval.utterances import open_source
+from eval.utterances import open_utterances
 from shard_tools import storage
 from shard_tools.errors import UserError, exit_status
 from shard_tools.options import place, whole_number
@@ -142,7 +142,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     found = find_checkpoint(options.checkpoint, options.which, _say)
     checkpoint = read_checkpoint(found.url)
     trials = read_trials(options.trials or validation_of(checkpoint["config"], "trials", found.url))
-    source = open_source(options.data or validation_of(checkpoint["config"], "data", found.url))
+    source = open_utterances(options.data or validation_of(checkpoint["config"], "data", found.url))
     # The run's own trials are taken as the run took them.
     own = {} if options.trials else checkpoint["config"]["validation"]
     crops = own.get("crops", 0) if options.crops is None else options.crops

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +11,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from eval.utterances import Source
+from eval.utterances import Utterances
+from models.parts.frontend import crop_length
 from shard_tools import audio
+from shard_tools.ahead import ahead
 from shard_tools.errors import UserError
 
 SHORTEST = 1600  # frames; a network is not asked to look at less than 0.1 s
-
-
-def crop_length(feature_frames: int) -> int:
-    """Audio frames under `feature_frames` feature frames (25 ms every 10 ms), as in the VoxCeleb trainer."""
-    return feature_frames * 160 + 240
 
 
 def cut(samples: npt.NDArray[np.int16], crops: int, frames: int) -> npt.NDArray[np.int16]:
@@ -42,7 +37,7 @@ def cut(samples: npt.NDArray[np.int16], crops: int, frames: int) -> npt.NDArray[
 
 def embed(
     network: nn.Module,
-    source: Source,
+    source: Utterances,
     names: Sequence[str],
     *,
     crops: int,
@@ -77,10 +72,9 @@ def embed(
         disable=not progress,
         mininterval=0.1 if sys.stderr.isatty() else 10,  # a job's log gets a line now and then
     )
+    read = ahead(part, load, 2 * batch_utterances, threads=threads)
     with torch.inference_mode(), bar:
-        for first, batch in _batches(
-            _read_ahead(load, part, threads, 2 * batch_utterances), batch_utterances
-        ):
+        for first, batch in _batches(read, batch_utterances):
             lengths = [cuts.shape[1] for cuts in batch]
             for length in sorted(set(lengths)):
                 rows = [row for row, found in enumerate(lengths) if found == length]
@@ -99,23 +93,6 @@ def embed(
             f"first of {part[broken[0]]}; its weights have probably diverged in training"
         )
     return out
-
-
-def _read_ahead(
-    load: Callable[[str], npt.NDArray[np.int16]], names: Sequence[str], threads: int, ahead: int
-) -> Iterator[npt.NDArray[np.int16]]:
-    """`load(name)` for each name in order, at most `ahead` of them waiting in memory."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="eval-read")
-    waiting: deque[Future[npt.NDArray[np.int16]]] = deque()
-    try:
-        for name in names:
-            waiting.append(pool.submit(load, name))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:  # also when the caller stops early or a file is broken
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _batches(

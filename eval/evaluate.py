@@ -19,7 +19,7 @@ from eval.embed import embed
 from eval.metrics import equal_error_rate, error_rates, min_dcf
 from eval.scoring.direct import score_trials
 from eval.trials import Trials
-from eval.utterances import Source, require_all
+from eval.utterances import Utterances, require_all
 from shard_tools.text import redacted
 
 UNITS = {"eer": "percent", "min_dcf": "normalised cost from 0 to 1", "seconds": "seconds"}
@@ -42,7 +42,7 @@ class EvaluationResult:
 
 def evaluate_network(
     network: nn.Module,
-    source: Source,
+    source: Utterances,
     trials: Trials,
     *,
     device: torch.device,

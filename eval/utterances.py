@@ -23,7 +23,7 @@ from shard_tools.read.reader import Reader
 _LOOKUPS = 32  # concurrent questions whether a file exists, which a remote store answers one by one
 
 
-class Source(Protocol):
+class Utterances(Protocol):
     """Utterances by the path that a trial list gives them; `load` may be called from several threads."""
 
     url: str
@@ -37,7 +37,7 @@ class Source(Protocol):
         ...
 
 
-class ShardSource:
+class ShardUtterances:
     """Utterances in shards; `spk/vid/0001.wav` is the sample with key `spk/vid/0001`, whatever its codec."""
 
     def __init__(self, url: str, catalogue: Catalogue) -> None:
@@ -58,7 +58,7 @@ class ShardSource:
         return [name for name in names if self._catalogue.find(key_of(name)) is None]
 
 
-class FolderSource:
+class FolderUtterances:
     """WAV or FLAC files below a folder, found by exactly the path in the trial list."""
 
     def __init__(self, url: str) -> None:
@@ -86,20 +86,20 @@ class FolderSource:
             return [name for name, found in zip(names, there, strict=True) if not found]
 
 
-def open_source(url: str) -> Source:
+def open_utterances(url: str) -> Utterances:
     """Shards where the folder `url` holds a manifest.json; otherwise a folder of audio files.
 
     Raises UserError for a local folder that does not exist and for a broken manifest.
     """
     if storage.exists(storage.join(url, manifest.NAME)):
-        return ShardSource(url, open_catalogue(url))
+        return ShardUtterances(url, open_catalogue(url))
     folder = storage.local_path(url)
     if folder is not None and storage.kind(folder) != "folder":
         raise UserError(f"{url}: no such folder; expected shards ({manifest.NAME}) or WAV or FLAC files")
-    return FolderSource(url)
+    return FolderUtterances(url)
 
 
-def require_all(source: Source, names: Sequence[str], trial_list: str) -> None:
+def require_all(source: Utterances, names: Sequence[str], trial_list: str) -> None:
     """Raise UserError, with the count and the first few, when `source` lacks some of `names`."""
     missing = source.missing(names)
     if missing:
@@ -114,7 +114,7 @@ def _short(name: str) -> str:
     return name if len(name) <= 200 else f"{name[:200]}…"
 
 
-def _remedy(source: Source, missing: str) -> str:
+def _remedy(source: Utterances, missing: str) -> str:
     """What to do about a name that is not there; one character may be written in two ways in Unicode."""
     for form in ("NFC", "NFD"):
         written = unicodedata.normalize(form, missing)

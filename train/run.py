@@ -12,7 +12,7 @@ import torch
 
 from eval.checkpoint.file import read_checkpoint
 from eval.trials import Trials, read_trials
-from eval.utterances import Source, open_source, require_all
+from eval.utterances import Utterances, open_utterances, require_all
 from models.registry import ModelError, build_network
 from shard_tools import storage
 from shard_tools.dataset.table import UtteranceTable
@@ -173,11 +173,11 @@ def _build_objective(config: Config, speakers: int) -> Supervised:
     return Supervised(network, loss, config.train.precision)
 
 
-def _open_validation(config: Config) -> tuple[Source, Trials] | None:
+def _open_validation(config: Config) -> tuple[Utterances, Trials] | None:
     if config.validation.trials is None or config.validation.data is None:
         return None
     trials = read_trials(config.validation.trials)
-    source = open_source(config.validation.data)
+    source = open_utterances(config.validation.data)
     require_all(source, trials.names, trials.name)
     return source, trials
 

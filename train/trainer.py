@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from eval.checkpoint.file import Rates, first_not_finite
 from eval.evaluate import evaluate_network
 from eval.trials import Trials
-from eval.utterances import Source
+from eval.utterances import Utterances
 from shard_tools import philox
 from shard_tools.errors import UserError
 from shard_tools.text import redacted
@@ -76,7 +76,7 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
         checkpoints: CheckpointFolder,
-        validation: tuple[Source, Trials] | None,
+        validation: tuple[Utterances, Trials] | None,
         digest: str,
     ) -> None:
         self.config = config

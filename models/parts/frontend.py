@@ -15,6 +15,12 @@ WINDOW = 400
 HOP = 160
 """Audio frames between two feature frames (10 ms)."""
 
+
+def crop_length(feature_frames: int) -> int:
+    """Audio samples under `feature_frames` feature frames, as in the VoxCeleb trainer."""
+    return feature_frames * HOP + WINDOW - HOP
+
+
 _FFT = 512
 _FLOOR = 1e-6
 """Added to the mel energies before the logarithm, as in the VoxCeleb trainer."""

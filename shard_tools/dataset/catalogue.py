@@ -27,7 +27,7 @@ _INDEXES_AT_ONCE = 64
 class Catalogue:
     """Utterance u is row u of every column; rows are in shard order and within a shard in the tar's order.
 
-    url: the dataset's folder; digest: SHA-256 (hex) of the bytes of manifest.json;
+    url: the dataset's folder; manifest: its manifest; digest: SHA-256 (hex) of the bytes of manifest.json;
     speakers: label order; shard_urls: absolute; shard_sizes: bytes; shard_sha256: hex;
     shard: int32 (N,), index into shard_urls; label: int32 (N,); frames: int64 (N,), PCM sample frames;
     codec: uint8 (N,), 0 = 16-bit PCM WAV, 1 = FLAC;
@@ -40,6 +40,7 @@ class Catalogue:
     """
 
     url: str
+    manifest: manifest_file.Manifest
     digest: str
     speakers: tuple[str, ...]
     shard_urls: tuple[str, ...]
@@ -159,6 +160,7 @@ def open_catalogue(url: str, *, block_crcs: bool = False, flac_frames: bool = Tr
             columns["flac"] = FrameTables.of(block, frame_offset, columns["frames"])
     return Catalogue(
         url=url,
+        manifest=manifest,
         digest=hashlib.sha256(data).hexdigest(),
         speakers=manifest.speakers,
         shard_urls=tuple(storage.join(url, entry.url) for entry in manifest.shards),

@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shard_tools import storage
-from shard_tools.dataset import manifest as manifest_file
-from shard_tools.dataset.catalogue import open_catalogue, read_manifest
+from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.index import FLAC
 
 _LONGEST = 100  # characters of an option, which may be anybody's
@@ -20,8 +18,7 @@ def describe(url: str) -> dict[str, Any]:
     durations are in seconds; ranges are [smallest, median, largest].
     """
     catalogue = open_catalogue(url)
-    manifest_url = storage.join(url, manifest_file.NAME)
-    manifest = manifest_file.from_bytes(read_manifest(manifest_url), manifest_url)
+    manifest = catalogue.manifest
     flac = int((catalogue.codec == FLAC).sum())
     per_speaker = np.bincount(catalogue.label, minlength=len(catalogue.speakers))
     per_shard = np.array([shard.nsamples for shard in manifest.shards])

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset import layout
 from shard_tools.pack.listing import Listing
-from shard_tools.pack.writer import Format, ShardTask, Source
+from shard_tools.pack.writer import Format, ShardTask, SourceFile
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class PackPlan:
             columns = (self.shards[number], self.labels[self.shards[number]])
             placed = (places.turn[here], places.total[here], places.next_shard[here])
             sources = tuple(
-                Source(
+                SourceFile(
                     self.listing.speakers[row],
                     label,
                     turn,

@@ -21,7 +21,7 @@ from shard_tools.dataset.index import ShardIndex
 from shard_tools.dataset.manifest import ShardEntry
 from shard_tools.errors import UserError
 from shard_tools.pack import sources as pack_sources
-from shard_tools.pack.writer import ShardTask, Source, entry_of, rebuild
+from shard_tools.pack.writer import ShardTask, SourceFile, entry_of, rebuild
 from shard_tools.workers import Report, run
 
 CLOCKS_DIFFER_S = 86400.0  # at most, for time zones are mistaken, too
@@ -159,7 +159,7 @@ def _compare(doubt: _Doubt, report: Report) -> str | None:
     return os.path.join(task.root, _changed(task, doubt.index, index).path)
 
 
-def _changed(task: ShardTask, before: ShardIndex, after: ShardIndex) -> Source:
+def _changed(task: ShardTask, before: ShardIndex, after: ShardIndex) -> SourceFile:
     """The source in which two indexes of a shard first differ; a block may hold several small ones."""
     checksums = zip(before.block_crc32.tolist(), after.block_crc32.tolist(), strict=False)
     block = next((number for number, (old, new) in enumerate(checksums) if old != new), 0)

@@ -27,7 +27,7 @@ Format = Literal["keep", "wav", "flac"]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFile:
     """One utterance to pack: its file below ROOT, and the file's size and mtime when it was checked.
 
     turn, total, next_shard: its place among its speaker's utterances, see layout.Places.
@@ -54,7 +54,7 @@ class ShardTask:
     root: str
     format: Format
     convert: bool
-    sources: Sequence[Source]
+    sources: Sequence[SourceFile]
     plan: str
 
     @property
@@ -180,7 +180,7 @@ def entry_of(tar_name: str, index_name: str, index: index_file.ShardIndex, index
     )
 
 
-def _member(task: ShardTask, source: Source) -> tuple[bytes, audio.AudioInfo, int]:
+def _member(task: ShardTask, source: SourceFile) -> tuple[bytes, audio.AudioInfo, int]:
     """A sample's audio member, what its header says, and how many of its samples were clipped.
 
     UserError names the file and what was found.

@@ -28,6 +28,7 @@ from typing import Any
 
 from shard_tools.errors import UserError, exit_status
 from shard_tools.options import local_folder, whole_number
+from shard_tools.pack.walk import audio_files
 from shard_tools.synthetic.corpus import draw_trials
 from shard_tools.synthetic.voices import generator
 from shard_tools.text import counted
@@ -85,11 +86,14 @@ def find_files(corpus: Path) -> dict[str, list[str]]:
     """CORPUS/SPEAKER/…/*.wav|flac by speaker, relative to the corpus, sorted. Raises UserError."""
     if not corpus.is_dir():
         raise UserError(f"{corpus}: no such folder; CORPUS is a folder of SPEAKER/…/*.wav or *.flac files")
+    paths, problems = audio_files(str(corpus))
+    if problems:
+        raise UserError(f"{corpus}: {problems[0]}")
     found: dict[str, list[str]] = {}
-    for path in sorted(corpus.rglob("*")):
-        parts = path.relative_to(corpus).parts
-        if len(parts) > 1 and path.suffix in (".wav", ".flac") and path.is_file():
-            found.setdefault(parts[0], []).append("/".join(parts))
+    for path in paths:
+        speaker, deeper, _ = path.partition("/")
+        if deeper:
+            found.setdefault(speaker, []).append(path)
     if not found:
         raise UserError(f"{corpus}: no .wav or .flac file in a speaker's folder; expected SPEAKER/…/*.wav")
     return found

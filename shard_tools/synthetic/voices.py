@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-SAMPLE_RATE = 16000
+from shard_tools.audio import SAMPLE_RATE
+
 _WINDOW, _HOP = 512, 128
 _TAPER = np.sqrt(np.hanning(_WINDOW + 1)[:-1]).astype(np.float32)
 _BINS = np.fft.rfftfreq(_WINDOW, 1 / SAMPLE_RATE).astype(np.float32)

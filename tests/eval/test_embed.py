@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from eval.embed import SHORTEST, crop_length, cut, embed
-from eval.utterances import open_source
+from eval.embed import SHORTEST, cut, embed
+from eval.utterances import open_utterances
+from models.parts.frontend import crop_length
 from shard_tools.errors import UserError
 
 CPU = torch.device("cpu")
@@ -18,11 +19,6 @@ def options(**changes):
 
 def ramp(frames):
     return np.arange(frames, dtype=np.int16)
-
-
-def test_crop_lengths_are_the_voxceleb_trainers():
-    assert crop_length(400) == 64240  # 400 steps of 10 ms and the rest of the last 25 ms window
-    assert crop_length(200) == 32240
 
 
 def test_crops_are_spread_evenly_from_end_to_end():
@@ -53,7 +49,7 @@ def test_whole_utterances_stay_as_they_are_unless_they_are_tiny():
 
 
 def test_shapes_and_values_of_whole_utterances(voices, ears):
-    source, names = open_source(str(voices.folder)), list(voices.lengths)
+    source, names = open_utterances(str(voices.folder)), list(voices.lengths)
     embeddings = embed(ears, source, names, **options())
     assert embeddings.shape == (12, 1, 16)
     assert embeddings.dtype == np.float32
@@ -64,7 +60,7 @@ def test_shapes_and_values_of_whole_utterances(voices, ears):
 
 @pytest.mark.parametrize("crops", [0, 3])
 def test_neighbours_in_a_batch_do_not_matter(voices, ears, crops):
-    source, names = open_source(str(voices.folder)), list(voices.lengths)
+    source, names = open_utterances(str(voices.folder)), list(voices.lengths)
     alone = embed(ears, source, names, **options(crops=crops, batch_utterances=1, threads=1))
     for size in (2, 5, 100):
         together = embed(ears, source, names, **options(crops=crops, batch_utterances=size, threads=3))
@@ -72,7 +68,7 @@ def test_neighbours_in_a_batch_do_not_matter(voices, ears, crops):
 
 
 def test_only_pieces_of_one_length_share_a_batch(voices, ears):
-    source = open_source(str(voices.folder))
+    source = open_utterances(str(voices.folder))
     embed(ears, source, list(voices.lengths), **options(batch_utterances=100))
     seen = sorted(frames for count, frames in ears.calls for _ in range(count))
     assert seen == sorted(voices.lengths.values())  # nothing was padded
@@ -84,7 +80,7 @@ def test_only_pieces_of_one_length_share_a_batch(voices, ears):
 
 @pytest.mark.parametrize("world", [1, 3, 5, 20])
 def test_ranks_embed_strided_parts(voices, ears, world):
-    source, names = open_source(str(voices.folder)), list(voices.lengths)
+    source, names = open_utterances(str(voices.folder)), list(voices.lengths)
     whole = embed(ears, source, names, **options(crops=2))
     for rank in range(world):
         part = embed(ears, source, names, **options(crops=2, rank=rank, world=world))
@@ -96,13 +92,13 @@ def test_an_utterance_that_cannot_be_read_is_named(voices, ears, tmp_path):
     (tmp_path / "good.wav").write_bytes((voices.folder / "s0/00.wav").read_bytes())
     (tmp_path / "cut.wav").write_bytes((voices.folder / "s0/00.wav").read_bytes()[:500])
     with pytest.raises(UserError, match=r"cut\.wav"):
-        embed(ears, open_source(str(tmp_path)), ["good.wav", "cut.wav", "good.wav"], **options())
+        embed(ears, open_utterances(str(tmp_path)), ["good.wav", "cut.wav", "good.wav"], **options())
 
 
 def test_embeddings_that_are_not_finite_are_refused(voices, ears):
     ears.filters.data[0, 0] = float("nan")
     with pytest.raises(UserError, match=r"12 utterances hold NaN or infinity, first of s0/00\.wav"):
-        embed(ears, open_source(str(voices.folder)), list(voices.lengths), **options())
+        embed(ears, open_utterances(str(voices.folder)), list(voices.lengths), **options())
 
 
 def test_reading_stays_ahead_by_a_bounded_number(voices, ears):

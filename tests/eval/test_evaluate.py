@@ -11,7 +11,7 @@ from eval_fakes import Ears
 
 from eval.evaluate import detection_metrics, evaluate_network, gather_rows
 from eval.trials import read_trials
-from eval.utterances import open_source
+from eval.utterances import open_utterances
 from shard_tools.errors import UserError
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 def test_metrics_say_what_was_measured_and_how(voices, ears):
     trials = read_trials(str(voices.trials))
-    result = evaluate_network(ears, open_source(str(voices.folder)), trials, device=CPU)
+    result = evaluate_network(ears, open_utterances(str(voices.folder)), trials, device=CPU)
     metrics = result.metrics
     assert result.scores.shape == (66,)
     assert metrics["eer"] < 10  # per cent; the voices differ plainly
@@ -34,7 +34,7 @@ def test_metrics_say_what_was_measured_and_how(voices, ears):
 
 
 def test_options_reach_embeddings_and_scores(voices, ears):
-    trials, source = read_trials(str(voices.trials)), open_source(str(voices.folder))
+    trials, source = read_trials(str(voices.trials)), open_utterances(str(voices.folder))
     result = evaluate_network(
         ears,
         source,
@@ -52,7 +52,7 @@ def test_options_reach_embeddings_and_scores(voices, ears):
 
 
 def test_every_module_gets_its_own_mode_back(voices, ears):
-    trials, source = read_trials(str(voices.trials)), open_source(str(voices.folder))
+    trials, source = read_trials(str(voices.trials)), open_utterances(str(voices.folder))
     expected = evaluate_network(ears, source, trials, device=CPU).scores
     ears.train()
     ears.norm.eval()  # frozen by its user
@@ -71,7 +71,7 @@ def test_missing_utterances_stop_it_before_any_work(voices, ears, tmp_path):
     path = tmp_path / "more.txt"
     path.write_text(voices.trials.read_text() + "0 s0/00.wav s9/00.wav\n")
     with pytest.raises(UserError, match=r"1 of the 13 utterances in more\.txt are not there: s9/00\.wav"):
-        evaluate_network(ears, open_source(str(voices.folder)), read_trials(str(path)), device=CPU)
+        evaluate_network(ears, open_utterances(str(voices.folder)), read_trials(str(path)), device=CPU)
     assert ears.calls == []
 
 
@@ -88,7 +88,7 @@ def _rank(rank, world, folder, trials, out):
     rows = gather_rows(np.full((3 - rank, 2), rank, np.float32), 5, CPU)
     np.testing.assert_array_equal(rows[:, 0], [0, 1, 0, 1, 0])
     network = Ears().eval()
-    result = evaluate_network(network, open_source(folder), read_trials(trials), device=CPU, crops=2)
+    result = evaluate_network(network, open_utterances(folder), read_trials(trials), device=CPU, crops=2)
     np.savez(f"{out}/{rank}.npz", scores=result.scores, calls=sum(count for count, _ in network.calls))
     dist.destroy_process_group()
 
@@ -96,7 +96,7 @@ def _rank(rank, world, folder, trials, out):
 @pytest.mark.slow
 def test_ranks_share_the_work_and_agree(voices, ears, tmp_path):
     single = evaluate_network(
-        ears, open_source(str(voices.folder)), read_trials(str(voices.trials)), device=CPU, crops=2
+        ears, open_utterances(str(voices.folder)), read_trials(str(voices.trials)), device=CPU, crops=2
     )
     torch.multiprocessing.spawn(_rank, (2, str(voices.folder), str(voices.trials), str(tmp_path)), nprocs=2)
     for rank in range(2):

@@ -10,7 +10,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from eval.utterances import FolderSource, ShardSource, open_source, require_all
+from eval.utterances import FolderUtterances, ShardUtterances, open_utterances, require_all
 from shard_tools import audio
 from shard_tools.errors import UserError
 from shard_tools.pack.packing import PackOptions, pack
@@ -24,9 +24,9 @@ def shards(voices, tmp_path_factory):
 
 
 def test_folders_and_shards_give_the_same_audio(voices, shards):
-    folder, packed = open_source(str(voices.folder)), open_source(shards)
-    assert isinstance(folder, FolderSource)
-    assert isinstance(packed, ShardSource)
+    folder, packed = open_utterances(str(voices.folder)), open_utterances(shards)
+    assert isinstance(folder, FolderUtterances)
+    assert isinstance(packed, ShardUtterances)
     for name, frames in voices.lengths.items():
         samples = folder.load(name)
         assert (samples.shape, samples.dtype) == ((frames,), np.int16)
@@ -34,7 +34,7 @@ def test_folders_and_shards_give_the_same_audio(voices, shards):
 
 
 def test_a_file_that_cannot_be_looked_at_is_not_missing(voices, monkeypatch):
-    source, looked = open_source(str(voices.folder)), os.stat
+    source, looked = open_utterances(str(voices.folder)), os.stat
 
     def stat(path, *rest, **options):
         if str(path).endswith("s0/01.wav"):
@@ -49,17 +49,17 @@ def test_a_file_that_cannot_be_looked_at_is_not_missing(voices, monkeypatch):
 def test_any_url(voices):
     memory = fsspec.filesystem("memory")
     memory.pipe("/eval-data/s0/00.wav", (voices.folder / "s0/00.wav").read_bytes())
-    source = open_source("memory://eval-data")
+    source = open_utterances("memory://eval-data")
     assert source.missing(["s0/00.wav", "s0/01.wav"]) == ["s0/01.wav"]
     assert len(source.load("s0/00.wav")) == voices.lengths["s0/00.wav"]
 
 
 def test_a_list_may_name_another_codec_than_the_shards_hold(shards):
-    assert open_source(shards).missing(["s0/00.wav", "s0/00.flac", "s0/09.flac"]) == ["s0/09.flac"]
+    assert open_utterances(shards).missing(["s0/00.wav", "s0/00.flac", "s0/09.flac"]) == ["s0/09.flac"]
 
 
 def test_shards_are_read_from_several_threads(voices, shards):
-    source = open_source(shards)
+    source = open_utterances(shards)
     names = list(voices.lengths) * 20
     together = threading.Barrier(4)
 
@@ -77,18 +77,18 @@ def test_missing_utterances_are_counted_and_the_first_are_named(voices, shards):
     names = ["s0/00.wav", "x/1.wav", "x/2.wav", "s1/00.wav", "x/3.wav", "x/4.wav"]
     for url in (str(voices.folder), shards):
         with pytest.raises(UserError) as caught:
-            require_all(open_source(url), names, "list.txt")
+            require_all(open_utterances(url), names, "list.txt")
         text = str(caught.value)
         assert f"{url}: 4 of the 6 utterances in list.txt" in text
         assert "x/1.wav, x/2.wav, x/3.wav, …" in text
         assert "x/4.wav" not in text
-        require_all(open_source(url), list(voices.lengths), "list.txt")
+        require_all(open_utterances(url), list(voices.lengths), "list.txt")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
 def test_what_only_looks_like_a_file_is_neither_missing_nor_read(tmp_path, make):
     make(tmp_path / "a.wav")
-    source = open_source(str(tmp_path))
+    source = open_utterances(str(tmp_path))
     for read in (lambda: require_all(source, ["a.wav"], "list.txt"), lambda: source.load("a.wav")):
         with pytest.raises(UserError, match=r"a\.wav: is a .*, not a file of audio"):
             read()
@@ -99,7 +99,7 @@ def test_headers_that_can_be_read_in_two_ways_are_refused(tmp_path):
     (tmp_path / "align.wav").write_bytes(whole[:32] + b"\4" + whole[33:])
     (tmp_path / "two.wav").write_bytes(whole + b"data\4\0\0\0abcd")
     (tmp_path / "pipe.wav").write_bytes(whole[:40] + b"\0\xf0\xff\x7f" + whole[44:])
-    source = open_source(str(tmp_path))
+    source = open_utterances(str(tmp_path))
     for name, found in (
         ("align", "contradicts itself"),
         ("two", "second data chunk"),
@@ -111,13 +111,13 @@ def test_headers_that_can_be_read_in_two_ways_are_refused(tmp_path):
 
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        open_source(str(tmp_path / "nowhere"))
+        open_utterances(str(tmp_path / "nowhere"))
 
 
 def test_a_broken_manifest_is_not_taken_for_a_folder_of_audio(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(UserError, match=r"manifest\.json"):
-        open_source(str(tmp_path))
+        open_utterances(str(tmp_path))
 
 
 def test_a_name_in_the_other_unicode_form_is_told_apart(tmp_path):
@@ -126,4 +126,4 @@ def test_a_name_in_the_other_unicode_form_is_told_apart(tmp_path):
     folder.mkdir()
     (folder / "1.wav").write_bytes(b"")
     with pytest.raises(UserError, match=r"Unicode form only is there: .*NFC"):
-        require_all(open_source(str(tmp_path)), [unicodedata.normalize("NFD", composed)], "list.txt")
+        require_all(open_utterances(str(tmp_path)), [unicodedata.normalize("NFD", composed)], "list.txt")

@@ -2,69 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from shard_tools.audio import to_float
-from train.augment.draw import ADDITIVE, KINDS, Clips, Draws, Recipe, draw
+from train.augment.draw import ADDITIVE, KINDS, Draws, Recipe, draw
 from train.augment.mix import add_at_snr
+from train.augment.recordings import Recordings
 from train.augment.reverberate import Reverberator
-
-
-class CropReader(Protocol):
-    """What is needed of shard_tools.read.reader.Reader."""
-
-    def crops(
-        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
-    ) -> npt.NDArray[np.int16]: ...
-
-    def rows(
-        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
-    ) -> Iterator[npt.NDArray[np.int16]]: ...
-
-    def utterance(self, u: int) -> npt.NDArray[np.int16]: ...
-
-
-class Source:
-    """The recordings of one kind: rows of a catalogue of noise or room shards, and their reader.
-
-    rows: (recordings,) catalogue rows; frames: (recordings,) audio frames of each. One thread
-    reads at a time.
-    """
-
-    def __init__(
-        self, reader: CropReader, rows: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]
-    ) -> None:
-        self.reader = reader
-        self.rows = rows
-        self.frames = frames
-        self._reading = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def crops(self, clips: Clips, frames: int) -> npt.NDArray[np.int16]:
-        """The clips' audio, int16 (clips, frames); recordings shorter than that repeat from their start."""
-        with self._reading:
-            return self.reader.crops(self.rows[clips.recording], self._starts(clips, frames), frames)
-
-    def one_by_one(self, clips: Clips, frames: int) -> Iterator[npt.NDArray[np.int16]]:
-        """The rows of `crops`, each good until the next; from local storage they are read only then."""
-        with self._reading:
-            return self.reader.rows(self.rows[clips.recording], self._starts(clips, frames), frames)
-
-    def _starts(self, clips: Clips, frames: int) -> npt.NDArray[np.int64]:
-        room = np.maximum(self.frames[clips.recording] - frames, 0)
-        return (clips.position * (room + 1)).astype(np.int64)
-
-    def recording(self, number: int) -> npt.NDArray[np.int16]:
-        with self._reading:
-            return self.reader.utterance(int(self.rows[number]))
 
 
 @dataclass
@@ -72,7 +19,7 @@ class Prepared:
     """What a batch needs to be augmented, once: the draws, and the audio of the additive kinds' clips."""
 
     draws: Draws
-    # By kind: (frames,) of each clip, see Source.one_by_one.
+    # By kind: (frames,) of each clip, see Recordings.one_by_one.
     sounds: dict[str, Iterator[npt.NDArray[np.int16]]]
 
 
@@ -84,7 +31,7 @@ class Augmenter:
     """
 
     def __init__(
-        self, recipe: Recipe, sources: dict[str, Source], *, frames: int, seed: int, cache_bytes: int
+        self, recipe: Recipe, sources: dict[str, Recordings], *, frames: int, seed: int, cache_bytes: int
     ) -> None:
         self.recipe = recipe
         self._sources = sources
@@ -92,11 +39,7 @@ class Augmenter:
         self._seed = seed
         rooms = sources.get("reverberation")
         self._reverberator = (
-            None
-            if rooms is None
-            else Reverberator(
-                lambda number: to_float(rooms.recording(number)), frames, int(rooms.frames.max()), cache_bytes
-            )
+            None if rooms is None else Reverberator(rooms.taps, frames, int(rooms.frames.max()), cache_bytes)
         )
 
     def draw(self, epoch: int, n: npt.NDArray[np.int64]) -> Draws:

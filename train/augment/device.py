@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,9 @@ import torch
 
 from shard_tools.audio import to_float
 from shard_tools.dataset.layout import occurrence
-from train.augment.augmenter import Source
 from train.augment.draw import ADDITIVE, Draws, Recipe, draw
 from train.augment.mix import POWER_FLOOR
+from train.augment.recordings import Recordings
 from train.augment.reverberate import fft_length
 
 _FULL_SCALE = 32768.0
@@ -46,7 +46,7 @@ class Preparer:
     """
 
     def __init__(
-        self, recipe: Recipe, sources: dict[str, Source], *, frames: int, seed: int, cache_bytes: int
+        self, recipe: Recipe, sources: dict[str, Recordings], *, frames: int, seed: int, cache_bytes: int
     ) -> None:
         self.recipe = recipe
         self._sources = sources
@@ -55,6 +55,13 @@ class Preparer:
         rooms = sources.get("reverberation")
         self._responses = None if rooms is None else Responses(rooms, frames, cache_bytes)
         self._reading = threading.Lock()  # readers serve one thread at a time
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_reading"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reading = threading.Lock()
 
     def draw(self, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
         return draw(self.recipe, self._seed, epoch, n)
@@ -110,7 +117,7 @@ class Responses:
     width: taps of a row.
     """
 
-    def __init__(self, rooms: Source, frames: int, cache_bytes: int) -> None:
+    def __init__(self, rooms: Recordings, frames: int, cache_bytes: int) -> None:
         self._rooms = rooms
         self.width = min(int(rooms.frames.max()), frames)
         self._cache_bytes = cache_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eval.trials import read_trials
-from eval.utterances import open_source, require_all
+from eval.utterances import open_utterances, require_all
 from shard_tools import storage
 from shard_tools.dataset import manifest
 from shard_tools.dataset.manifest import Manifest
@@ -87,7 +87,7 @@ def _check_validation(config: Config) -> None:
         return
     if not Path(folder).is_dir():  # shards, or a folder of audio
         raise UserError(f"validation.data is {data}, and there is no such folder")
-    require_all(open_source(data), names, trials)
+    require_all(open_utterances(data), names, trials)
 
 
 def _check_network_and_loss(config: Config) -> None:

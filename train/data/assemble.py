@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from eval.embed import crop_length
+from models.parts.frontend import crop_length
 from shard_tools import storage
 from shard_tools.cache.cache import CachedShard, ShardCache
 from shard_tools.cache.source import CachedSource
@@ -19,8 +19,8 @@ from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
 from train.augment import SOURCES, Augmenter, Recipe
-from train.augment.augmenter import Source
 from train.augment.device import Preparer
+from train.augment.recordings import Recordings
 from train.augment.speed import Speeds
 from train.config.sections import AugmentConfig, Config, DataConfig, StorageConfig
 from train.data.loading import CropLoader
@@ -189,7 +189,7 @@ def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augment
     With augment.device model it is the workers' half, a Preparer.
     """
     opened: dict[str, Catalogue] = {}
-    sources: dict[str, Source] = {}
+    sources: dict[str, Recordings] = {}
     for kind in SOURCES:
         section = getattr(config, kind)
         if section.url is None or (section.weight == 0 and config.chained.weight == 0):
@@ -215,7 +215,7 @@ def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augment
     return kind_of(recipe, sources, frames=frames, seed=seed, cache_bytes=config.cache_mib << 20)
 
 
-def _source(kind: str, catalogue: Catalogue, category: str | None) -> Source:
+def _source(kind: str, catalogue: Catalogue, category: str | None) -> Recordings:
     if category is None:
         rows = np.arange(len(catalogue), dtype=np.int64)
     elif category in catalogue.speakers:
@@ -226,4 +226,4 @@ def _source(kind: str, catalogue: Catalogue, category: str | None) -> Source:
             f"augment.{kind}.category is {category!r}, and {catalogue.url} has the categories "
             f"{', '.join(catalogue.speakers[:10])}{', …' if len(catalogue.speakers) > 10 else ''}"
         )
-    return Source(Reader(catalogue), rows, catalogue.frames[rows])
+    return Recordings(Reader(catalogue), rows, catalogue.frames[rows])

@@ -1,15 +1,17 @@
 """Handing batches from one process to another without a file: through memory that both have had all along.
 
-A Room is made before the reading process is forked: anonymous shared memory, which no limit of
-/dev/shm or of open files concerns, with a slot for every batch under way. What goes through a
+A Room is made before the reading process is started: anonymous shared memory, which no limit of
+/dev/shm concerns, with a slot for every batch under way. What goes through a
 pipe is a note of a few hundred bytes. So nothing is left that can fail when a batch is finished.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from multiprocessing import reduction
 from typing import Any
 
 import numpy as np
@@ -44,22 +46,46 @@ def room_needed(tensors: int, data: int) -> int:
 
 
 class Room:
-    """`slots` slots of `size` bytes each, shared with the processes that are forked from this one.
+    """`slots` slots of `size` bytes each, shared with a process that is started with it.
 
+    A fork has the memory itself, which takes no file. A process that starts clean is given an open file
+    of no name in its place; sending is for multiprocessing's own start of a process alone.
     The kernel gives a page when it is first written to. Raises UserError where it promises no more memory.
     """
 
-    def __init__(self, slots: int, size: int) -> None:
+    def __init__(self, slots: int, size: int, *, forked: bool = True) -> None:
         self.slots = slots
         self._size = size
+        self._file = -1
         try:
-            memory = mmap.mmap(-1, slots * size)
+            if not forked:
+                self._file = os.memfd_create("batches")
+                os.ftruncate(self._file, slots * size)
+            self._map()
         except (OSError, OverflowError, ValueError) as error:
             raise UserError(
                 f"there is no memory for the batches under way: {slots} of {size / 2**20:.0f} MiB for each "
                 f"reading process ({error}); lower data.prefetch, data.workers or batch.speakers"
             ) from error
+
+    def _map(self) -> None:
+        memory = mmap.mmap(self._file, self.slots * self._size)
         self._bytes: np.ndarray[Any, np.dtype[np.uint8]] = np.frombuffer(memory, np.uint8)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"slots": self.slots, "_size": self._size, "_file": reduction.DupFd(self._file)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._file = state["_file"].detach()
+        self._map()
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, once whoever is to share the room has been started; the memory stays."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def put(self, slot: int, batch: Mapping[str, Any]) -> Note:
         """Copy the tensors of a batch, and of dicts in it, into a slot; for `take` in the other process."""

@@ -26,7 +26,7 @@ from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.storage.errors import is_transient
 from train.data.pipeline import Stream
-from train.data.readers import ReadingProcess, keep_freed_memory
+from train.data.readers import ReadingProcess, StartMethod, keep_freed_memory
 from train.life.failure import RankError
 from train.life.signals import flag
 
@@ -91,12 +91,21 @@ class Loader:
 
 
 def open_loader(
-    stream: Stream, first: int, last: int, *, workers: int, prefetch: int, pin_memory: bool = False
+    stream: Stream,
+    first: int,
+    last: int,
+    *,
+    workers: int,
+    prefetch: int,
+    pin_memory: bool = False,
+    start_method: StartMethod = "fork",
 ) -> Loader:
     """The batches of steps [first, last), in order, made by `workers` processes (0: in this one).
 
     prefetch: finished batches that each process holds at most; pin_memory: hand them over in pinned
-    memory, for the current GPU. Raises UserError where there is no memory, or no process to be had.
+    memory, for the current GPU; start_method: multiprocessing's, where a client of storage must not be
+    forked: forkserver and spawn send the stream to each process. Raises UserError where there is no
+    memory, or no process to be had.
     """
     keep_freed_memory()
     workers = min(workers, last - first)
@@ -106,7 +115,8 @@ def open_loader(
     readers: list[ReadingProcess] = []
     try:
         for worker in range(workers):
-            readers.append(ReadingProcess(stream, range(first + worker, last, workers), prefetch, readers))
+            steps = range(first + worker, last, workers)
+            readers.append(ReadingProcess(stream, steps, prefetch, readers, start_method))
     except BaseException:
         _end(readers)
         raise

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 import webdataset as wds
 
-from train.ahead import ahead
+from shard_tools.ahead import ahead
 from train.augment.augmenter import Augmenter, Prepared
 from train.augment.device import Prepared as DevicePrepared
 from train.augment.device import Preparer

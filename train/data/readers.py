@@ -15,11 +15,13 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.storage.errors import is_transient
 from train.data.handover import Note, Room
@@ -28,6 +30,7 @@ from train.life.distributed import end_with_parent
 from train.life.failure import RankError, explained, node_name
 from train.life.signals import ignore
 
+StartMethod = Literal["fork", "forkserver", "spawn"]
 _FREE = b"\0"
 _END_S = 5.0  # for the kernel to end a process that is killed
 
@@ -46,18 +49,26 @@ class _Failed:
 class ReadingProcess:
     """Makes the batches of `steps` in a process of its own, at most `prefetch` finished ones ahead of need.
 
-    siblings: those that were started before for the same loader.
+    siblings: those that were started before for the same loader; method: how processes are started.
     """
 
     def __init__(
-        self, stream: Stream, steps: Sequence[int], prefetch: int, siblings: Sequence[ReadingProcess]
+        self,
+        stream: Stream,
+        steps: Sequence[int],
+        prefetch: int,
+        siblings: Sequence[ReadingProcess],
+        method: StartMethod = "fork",
     ) -> None:
-        self._room = Room(min(prefetch, len(steps)), stream.most_bytes)
+        forked = method == "fork"
+        self._room = Room(min(prefetch, len(steps)), stream.most_bytes, forked=forked)
         self._connection, theirs = multiprocessing.Pipe()
-        inherited = [self._connection, *(each._connection for each in siblings)]
-        # A fork shares the plan and the catalogue, megabytes for a million utterances, and the room.
-        self._process = multiprocessing.get_context("fork").Process(
-            target=_work, args=(stream, steps, self._room, theirs, inherited), daemon=True
+        inherited = [self._connection, *(each._connection for each in siblings)] if forked else []
+        # A fork shares the plan and the catalogue, megabytes for a million utterances; others get copies.
+        self._process: BaseProcess = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]
+            target=_work,
+            args=(stream, steps, self._room, theirs, inherited, storage.current_policy()),
+            daemon=True,
         )
         try:
             self._process.start()
@@ -68,6 +79,7 @@ class ReadingProcess:
             ) from error
         finally:
             theirs.close()
+            self._room.close()
 
     def arrived(self, seconds: float) -> bool:
         """Wait for something to `take`: a batch, or the word that there will be none."""
@@ -130,9 +142,15 @@ class ReadingProcess:
 
 
 def _work(
-    stream: Stream, steps: Sequence[int], room: Room, connection: Connection, inherited: Sequence[Connection]
+    stream: Stream,
+    steps: Sequence[int],
+    room: Room,
+    connection: Connection,
+    inherited: Sequence[Connection],
+    patience: storage.StoragePolicy,
 ) -> None:
     end_with_parent()
+    storage.configure(patience)
     ignore()
     for each in inherited:  # so that each process notices when the other end of its own is gone
         each.close()

@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from tqdm import tqdm
 
-from eval.embed import crop_length
+from models.parts.frontend import crop_length
 from shard_tools.errors import UserError, exit_status
 from shard_tools.options import number, place, whole_number
 from shard_tools.version import add_version

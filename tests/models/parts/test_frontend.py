@@ -6,7 +6,8 @@ import pytest
 import torch
 import torchaudio
 
-from models.parts.frontend import MelFrontEnd
+from models.parts.frontend import SAMPLE_RATE, MelFrontEnd, crop_length
+from shard_tools import audio
 
 
 @pytest.mark.parametrize("n_mels", [40, 64])
@@ -50,3 +51,12 @@ def test_no_gradients_reach_the_audio() -> None:
 def test_a_band_without_signal_is_zero_not_nan() -> None:
     # Not exactly zero: the mean of equal numbers is rounded, and the deviation divided by √1e-5.
     assert MelFrontEnd(40)(torch.zeros(1, 1600)).abs().max() < 1e-2
+
+
+def test_crop_lengths_are_the_voxceleb_trainers():
+    assert crop_length(400) == 64240  # 400 steps of 10 ms and the rest of the last 25 ms window
+    assert crop_length(200) == 32240
+
+
+def test_audio_is_sampled_as_shards_are():
+    assert SAMPLE_RATE == audio.SAMPLE_RATE

@@ -178,6 +178,7 @@ def test_keys_whose_hashes_collide_are_told_apart():
     }
     catalogue = Catalogue(
         "u",
+        Manifest((), (), 16000, "", {}),
         "d",
         (),
         (),

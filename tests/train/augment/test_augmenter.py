@@ -10,14 +10,14 @@ from scipy import signal
 
 from shard_tools.audio import to_float, wrap
 from train.augment import KINDS, Augmenter, Recipe, draw
-from train.augment.augmenter import Source
 from train.augment.mix import POWER_FLOOR, add_at_snr, mean_power
+from train.augment.recordings import Recordings
 from train.augment.reverberate import Reverberator, fft_length
 
 FRAMES = 8000
 
 
-class Recordings:
+class ArrayReader:
     """A reader over arrays in memory."""
 
     def __init__(self, arrays):
@@ -39,7 +39,7 @@ def make_source(lengths, seed, scale=3000):
     arrays = [
         (rng.standard_normal(length) * scale).clip(-32768, 32767).astype(np.int16) for length in lengths
     ]
-    return Source(Recordings(arrays), np.arange(len(arrays)), np.array(lengths))
+    return Recordings(ArrayReader(arrays), np.arange(len(arrays)), np.array(lengths))
 
 
 SNR = {"music": (5.0, 15.0), "babble": (13.0, 20.0), "noise": (0.0, 15.0)}

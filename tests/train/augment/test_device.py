@@ -10,8 +10,8 @@ import torch
 
 from shard_tools.audio import to_float, wrap
 from train.augment import KINDS, Augmenter, Recipe
-from train.augment.augmenter import Source
 from train.augment.device import Preparer, Responses, augment
+from train.augment.recordings import Recordings
 
 FRAMES = 8000
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ devices = pytest.mark.parametrize(
 )
 
 
-class Recordings:
+class ArrayReader:
     """A reader over arrays in memory that counts whole recordings read."""
 
     def __init__(self, arrays):
@@ -56,7 +56,7 @@ def source(lengths, seed, scale=3000):
     arrays = [
         (rng.standard_normal(length) * scale).clip(-32768, 32767).astype(np.int16) for length in lengths
     ]
-    return Source(Recordings(arrays), np.arange(len(arrays)), np.array(lengths))
+    return Recordings(ArrayReader(arrays), np.arange(len(arrays)), np.array(lengths))
 
 
 def both(kinds):
@@ -139,7 +139,7 @@ def test_silence_stays_finite():
 
 
 def test_a_silent_response_silences_instead_of_dividing_by_zero():
-    rooms = Source(Recordings([np.zeros(50, np.int16)]), np.array([0]), np.array([50]))
+    rooms = Recordings(ArrayReader([np.zeros(50, np.int16)]), np.array([0]), np.array([50]))
     recipe = Recipe(weights={"reverberation": 1.0}, snr={}, clips={}, recordings={"reverberation": 1})
     preparer = Preparer(recipe, {"reverberation": rooms}, frames=FRAMES, seed=0, cache_bytes=1000)
     assert not augment(torch.from_numpy(speech(4)), preparer.prepare(0, np.arange(4)), CPU).any()

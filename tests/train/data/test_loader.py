@@ -25,12 +25,16 @@ from train.life.signals import StopFlag
 ROWS = 5
 
 
+def nothing():
+    pass
+
+
 class Stream:
     """Batches that hold their step; at step `at` happens `what` before."""
 
     most_bytes = 4096
 
-    def __init__(self, at=None, what=lambda: None):
+    def __init__(self, at=None, what=nothing):
         self.at, self.what = at, what
 
     def made(self, steps):
@@ -67,6 +71,18 @@ def test_batches_come_in_order_and_are_the_holders_own(workers, prefetch, before
         assert torch.equal(batch["audio"], torch.full((ROWS,), float(batch["step"])))
     assert len({batch["pid"] for batch in found}) == max(min(workers, 20), 1)
     ends(before)
+
+
+def test_processes_that_start_clean_give_the_same(before):
+    with open_loader(Stream(), 3, 13, workers=2, prefetch=2, start_method="forkserver") as batches:
+        found = list(batches)
+    assert [batch["step"] for batch in found] == list(range(3, 13))
+    for batch in found:
+        assert torch.equal(batch["audio"], torch.full((ROWS,), float(batch["step"])))
+    assert len({batch["pid"] for batch in found}) == 2
+    with open_loader(Stream(), 0, 100, workers=2, prefetch=2, start_method="forkserver") as batches:
+        reading = {next(batches)["pid"], next(batches)["pid"]}
+    wait_until(lambda: not alive(list(reading)), 20, "the end of the reading processes")
 
 
 def test_no_steps_are_no_batches():

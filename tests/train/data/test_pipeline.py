@@ -29,8 +29,8 @@ def make_stream(corpus, url, rank=0, world=1, *more):
     return build_stream(config, data, build_plan(data, config), rank, world, on_node=world)
 
 
-def fetch(stream, first, last, workers=0):
-    return list(open_loader(stream, first, last, workers=workers, prefetch=2))
+def fetch(stream, first, last, workers=0, start_method="fork"):
+    return list(open_loader(stream, first, last, workers=workers, prefetch=2, start_method=start_method))
 
 
 def digest(parts):
@@ -54,6 +54,11 @@ def reference(corpus):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_change_nothing(corpus, reference, workers):
     found = fetch(make_stream(corpus, corpus.wav), 0, 15, workers)
+    assert [digest([batch]) for batch in found] == reference
+
+
+def test_how_they_are_started_changes_nothing(corpus, reference):
+    found = fetch(make_stream(corpus, corpus.wav), 0, 15, workers=2, start_method="forkserver")
     assert [digest([batch]) for batch in found] == reference
 
 

@@ -11,12 +11,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(items: Iterable[Item], work: Callable[[Item], Result], depth: int) -> Iterator[Result]:
-    """work(item) of each item, in order; up to `depth` beyond the one that is waited for are under way.
+def ahead(
+    items: Iterable[Item], work: Callable[[Item], Result], depth: int, *, threads: int | None = None
+) -> Iterator[Result]:
+    """work(item) of each item, in order; up to `depth` beyond the one that is waited for are begun.
 
-    With depth 0 nothing runs ahead, and no thread is made. `work` must not mind threads. The
-    results that are held at a time are at most depth + 1. An error of `items` or of `work` is
-    raised at its place, after the results of all items before it.
+    threads: that work, depth + 1 unless given. With depth 0 nothing runs ahead, and no thread is made.
+    `work` must not mind threads. The results that are held at a time are at most depth + 1. An error of
+    `items` or of `work` is raised at its place, after the results of all items before it.
     """
     if depth == 0:
         yield from map(work, items)
@@ -24,7 +26,7 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result], depth: int) -> 
     under_way: deque[Future[Result]] = deque()
     failure: Exception | None = None
     source = iter(items)
-    with ThreadPoolExecutor(depth + 1, thread_name_prefix="ahead") as threads:
+    with ThreadPoolExecutor(threads or depth + 1, thread_name_prefix="ahead") as pool:
         try:
             while True:
                 try:
@@ -34,7 +36,7 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result], depth: int) -> 
                 except Exception as error:  # of the item after those under way
                     failure = error
                     break
-                under_way.append(threads.submit(work, item))
+                under_way.append(pool.submit(work, item))
                 if len(under_way) > depth:
                     yield under_way.popleft().result()
             while under_way:

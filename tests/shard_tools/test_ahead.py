@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from train.ahead import ahead
+from shard_tools.ahead import ahead
 
 
 @pytest.mark.parametrize("depth", [0, 1, 5, 100])

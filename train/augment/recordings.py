@@ -1,0 +1,75 @@
+"""Recordings that are added to crops or convolve them: noise, music, voices, rooms."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_tools.audio import to_float
+from train.augment.draw import Clips
+
+
+class CropReader(Protocol):
+    """What is needed of shard_tools.read.reader.Reader."""
+
+    def crops(
+        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
+    ) -> npt.NDArray[np.int16]: ...
+
+    def rows(
+        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
+    ) -> Iterator[npt.NDArray[np.int16]]: ...
+
+    def utterance(self, u: int) -> npt.NDArray[np.int16]: ...
+
+
+class Recordings:
+    """The recordings of one kind: rows of a catalogue of noise or room shards, and their reader.
+
+    rows: (recordings,) catalogue rows; frames: (recordings,) audio frames of each. One thread
+    reads at a time.
+    """
+
+    def __init__(
+        self, reader: CropReader, rows: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]
+    ) -> None:
+        self.reader = reader
+        self.rows = rows
+        self.frames = frames
+        self._reading = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def crops(self, clips: Clips, frames: int) -> npt.NDArray[np.int16]:
+        """The clips' audio, int16 (clips, frames); recordings shorter than that repeat from their start."""
+        with self._reading:
+            return self.reader.crops(self.rows[clips.recording], self._starts(clips, frames), frames)
+
+    def one_by_one(self, clips: Clips, frames: int) -> Iterator[npt.NDArray[np.int16]]:
+        """The rows of `crops`, each good until the next; from local storage they are read only then."""
+        with self._reading:
+            return self.reader.rows(self.rows[clips.recording], self._starts(clips, frames), frames)
+
+    def _starts(self, clips: Clips, frames: int) -> npt.NDArray[np.int64]:
+        room = np.maximum(self.frames[clips.recording] - frames, 0)
+        return (clips.position * (room + 1)).astype(np.int64)
+
+    def recording(self, number: int) -> npt.NDArray[np.int16]:
+        with self._reading:
+            return self.reader.utterance(int(self.rows[number]))
+
+    def taps(self, number: int) -> npt.NDArray[np.float32]:
+        """The whole of one recording, float32, as an impulse response."""
+        return to_float(self.recording(number))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_reading"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reading = threading.Lock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import platform
 import sys
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.checkpoint.file import load_network, read_checkpoint
+from eval.checkpoint.file import decode_checkpoint, load_network
 from eval.checkpoint.find import default_out, find_checkpoint, validation_of
 from eval.evaluate import evaluate_network
 from eval.report.outputs import prepare_folder, write_outputs
-from eval.scoring.direct import METHODS
+from eval.scoring import SCORERS
 from eval.trials import read_trials
 from eval.utterances import open_utterances
 from shard_tools import storage
@@ -87,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         help="where the results go; made if absent (default, for a run: RUN/eval/step-XXXXXXXX)",
     )
     parser.add_argument(
+        "--save-embeddings",
+        type=place,
+        metavar="FILE",
+        help="write the utterances' embeddings too, as .npz: names, vectors (utterances, crops, D), how they "
+        "were cut",
+    )
+    parser.add_argument(
         "--crops",
         type=whole_number(0, 1000),
         metavar="N",
@@ -101,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--scoring",
-        choices=sorted(METHODS),
+        choices=sorted(SCORERS),
         default="cosine",
         help="mean cosine over all pairs of crops (default), or minus their mean distance (VoxCeleb trainer)",
     )
@@ -140,7 +148,8 @@ def _parser() -> argparse.ArgumentParser:
 def _evaluate(options: argparse.Namespace) -> None:
     device = _device(options.device)
     found = find_checkpoint(options.checkpoint, options.which, _say)
-    checkpoint = read_checkpoint(found.url)
+    data = storage.read_bytes(found.url)
+    checkpoint, digest = decode_checkpoint(data, found.url), hashlib.sha256(data).hexdigest()
     trials = read_trials(options.trials or validation_of(checkpoint["config"], "trials", found.url))
     source = open_utterances(options.data or validation_of(checkpoint["config"], "data", found.url))
     # The run's own trials are taken as the run took them.
@@ -167,6 +176,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         batch_utterances=options.batch_utterances,
         threads=options.threads,
         progress=True,
+        made_by=digest,
     )
     metrics = {
         **result.metrics,
@@ -180,6 +190,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             "python": platform.python_version(),
         },
     }
+    if options.save_embeddings is not None:
+        result.embeddings.save(options.save_embeddings)
     write_outputs(out, result.scores, trials, metrics, checkpoint["config"])
     print(summary(metrics, storage.join(out, "report.html")))
 

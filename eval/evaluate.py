@@ -16,8 +16,9 @@ import torch.distributed as dist
 from torch import nn
 
 from eval.embed import embed
+from eval.embeddings import Embeddings
 from eval.metrics import equal_error_rate, error_rates, min_dcf
-from eval.scoring.direct import score_trials
+from eval.scoring import build_scorer
 from eval.trials import Trials
 from eval.utterances import Utterances, require_all
 from shard_tools.text import redacted
@@ -34,10 +35,12 @@ class EvaluationResult:
     p_target as text; a threshold is None where rejecting everything is best), trials,
     targets, nontargets, utterances, trial_list, trial_list_sha256, data, scoring,
     crops, crop_feature_frames (None for whole utterances) and seconds.
+    embeddings: of the trials' utterances, from which the scores came.
     """
 
     scores: npt.NDArray[np.float64]
     metrics: dict[str, Any]
+    embeddings: Embeddings
 
 
 def evaluate_network(
@@ -53,6 +56,7 @@ def evaluate_network(
     batch_utterances: int = 16,
     threads: int = 4,
     progress: bool = False,
+    made_by: str = "",
 ) -> EvaluationResult:
     """Embed the utterances of `trials`, score the trials, and compute EER and minDCF.
 
@@ -62,24 +66,21 @@ def evaluate_network(
     UserError for utterances that are missing or cannot be read.
     """
     start = time.perf_counter()
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    scorer = build_scorer(scoring)
     require_all(source, trials.names, trials.name)
-    with _evaluation_mode(network):
-        part = embed(
-            network,
-            source,
-            trials.names,
-            crops=crops,
-            crop_feature_frames=crop_feature_frames,
-            device=device,
-            batch_utterances=batch_utterances,
-            threads=threads,
-            rank=rank,
-            world=world,
-            progress=progress and rank == 0,
-        )
-    embeddings = part if world == 1 else gather_rows(part, len(trials.names), device)
-    scores = score_trials(embeddings, trials, scoring, progress=progress and rank == 0)
+    embeddings = embed_utterances(
+        network,
+        source,
+        trials.names,
+        device=device,
+        crops=crops,
+        crop_feature_frames=crop_feature_frames,
+        batch_utterances=batch_utterances,
+        threads=threads,
+        progress=progress,
+        made_by=made_by,
+    )
+    scores = scorer.score(embeddings, trials, progress=progress and _rank_and_world()[0] == 0)
     targets = int(np.count_nonzero(trials.label))
     metrics = {
         **detection_metrics(scores, trials.label, p_targets),
@@ -96,7 +97,47 @@ def evaluate_network(
         "crop_feature_frames": crop_feature_frames if crops else None,
         "seconds": round(time.perf_counter() - start, 3),
     }
-    return EvaluationResult(scores, metrics)
+    return EvaluationResult(scores, metrics, embeddings)
+
+
+def embed_utterances(
+    network: nn.Module,
+    source: Utterances,
+    names: Sequence[str],
+    *,
+    device: torch.device,
+    crops: int,
+    crop_feature_frames: int,
+    batch_utterances: int = 16,
+    threads: int = 4,
+    progress: bool = False,
+    made_by: str = "",
+) -> Embeddings:
+    """The embeddings of `names`, on every rank all of them, where torch.distributed is initialised.
+
+    The rest is as in evaluate_network, and in eval.embed.
+    """
+    rank, world = _rank_and_world()
+    with _evaluation_mode(network):
+        part = embed(
+            network,
+            source,
+            names,
+            crops=crops,
+            crop_feature_frames=crop_feature_frames,
+            device=device,
+            batch_utterances=batch_utterances,
+            threads=threads,
+            rank=rank,
+            world=world,
+            progress=progress and rank == 0,
+        )
+    vectors = part if world == 1 else gather_rows(part, len(names), device)
+    return Embeddings(tuple(names), vectors, crops, crop_feature_frames if crops else 0, made_by)
+
+
+def _rank_and_world() -> tuple[int, int]:
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def detection_metrics(

@@ -132,7 +132,11 @@ def read_checkpoint(url: str) -> dict[str, Any]:
     file that cannot be had, CheckpointError for one that is cut short, damaged, not a
     checkpoint of ours, or of another version, and for fields that are missing or of another type.
     """
-    data = storage.read_bytes(url)
+    return decode_checkpoint(storage.read_bytes(url), url)
+
+
+def decode_checkpoint(data: bytes, url: str) -> dict[str, Any]:
+    """The checkpoint in a file's bytes, as read_checkpoint gives it; url: for messages."""
     _check_archive(data, url)
     try:
         checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

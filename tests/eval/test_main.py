@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -8,6 +9,9 @@ import torch
 from project import REPO
 
 from eval.__main__ import main
+from eval.embeddings import load_embeddings
+from eval.scoring import build_scorer
+from eval.trials import read_trials
 from models.registry import build_network
 
 REAL = REPO.parent / "shared" / "data" / "librispeech-mini"
@@ -67,6 +71,19 @@ def test_results_and_summary(arguments, tmp_path, capsys):
     assert "trials.txt: 66 trials" in shown.out
     assert str(tmp_path / "out" / "report.html") in shown.out
     assert "12/12" in shown.err
+
+
+def test_embeddings_are_saved_and_give_the_same_scores(arguments, checkpoint, tmp_path):
+    file = tmp_path / "embeddings.npz"
+    assert run(arguments, "--crops", "2", "--crop-frames", "30", "--save-embeddings", str(file)) == 0
+    saved = load_embeddings(str(file))
+    assert saved.vectors.shape == (12, 2, 16)
+    assert (saved.crops, saved.crop_feature_frames) == (2, 30)
+    with open(checkpoint, "rb") as made_by:
+        assert saved.made_by == hashlib.sha256(made_by.read()).hexdigest()
+    scores = build_scorer("cosine").score(saved, read_trials(arguments["--trials"]))
+    lines = (tmp_path / "out" / "scores.txt").read_text().splitlines()
+    assert scores.tolist() == [float(line.split()[0]) for line in lines]
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eval.scoring import direct
-from eval.scoring.direct import score_trials
+from eval.embeddings import Embeddings
+from eval.scoring import build_scorer, direct
 from eval.trials import Trials
+
+NAMES = [f"u{number}" for number in range(7)]
 
 
 def trials_of(left, right):
     label = np.zeros(len(left), np.int8)
-    return Trials(label, np.array(left), np.array(right), [], "t", "")
+    return Trials(label, np.array(left), np.array(right), NAMES, "t", "")
+
+
+def score_trials(vectors, trials, method="cosine"):
+    """By embeddings in another order than the trials' names."""
+    order = np.random.default_rng(3).permutation(len(vectors))
+    shuffled = Embeddings(tuple(NAMES[i] for i in order), vectors[order], vectors.shape[1], 400)
+    return build_scorer(method).fit(shuffled).score(shuffled, trials)
 
 
 @pytest.fixture
@@ -53,7 +62,7 @@ def test_scores_do_not_depend_on_the_chunk_or_the_side(some, method, monkeypatch
 
 @pytest.mark.parametrize(("method", "best"), [("cosine", 1.0), ("euclidean", 0.0)])
 def test_an_utterance_against_itself_scores_best(method, best):
-    embeddings = np.random.default_rng(1).standard_normal((3, 1, 16)).astype(np.float32)
+    embeddings = np.random.default_rng(1).standard_normal((7, 1, 16)).astype(np.float32)
     scores = score_trials(embeddings, trials_of([0, 1, 2, 0], [0, 1, 2, 1]), method)
     np.testing.assert_allclose(scores[:3], best, atol=1e-6)
     assert scores[3] < best - 0.1

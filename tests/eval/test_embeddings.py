@@ -68,6 +68,14 @@ def test_fields_that_cannot_be_are_named(tmp_path, changed, words):
         load_embeddings(url)
 
 
+def said_of(url: str) -> str:
+    try:
+        load_embeddings(url)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def test_damage_is_a_line(tmp_path):
     some().save(str(tmp_path / "e.npz"))
     whole = (tmp_path / "e.npz").read_bytes()
@@ -76,13 +84,9 @@ def test_damage_is_a_line(tmp_path):
         data = bytearray(whole)
         for _ in range(rng.randint(1, 8)):
             data[rng.randrange(len(data))] = rng.randrange(256)
-        storage.publish_bytes(
-            "memory://damaged.npz", bytes(data[: rng.choice([len(data), rng.randrange(len(data))])])
-        )
-        try:
-            load_embeddings("memory://damaged.npz")
-        except UserError as error:
-            assert "\n" not in str(error)
+        length = rng.choice([len(data), rng.randrange(len(data))])
+        storage.publish_bytes("memory://damaged.npz", bytes(data[:length]))
+        assert "\n" not in said_of("memory://damaged.npz")
 
 
 def test_pickles_are_not_opened(tmp_path):

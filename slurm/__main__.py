@@ -16,6 +16,7 @@ from slurm.commands import shards as shards_command
 from slurm.commands import status as status_command
 from slurm.commands import sweep as sweep_command
 from slurm.commands import train as train_command
+from slurm.programs import be_safe
 
 COMMANDS = (
     train_command,
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own, rest = given, []
     if "--" in given:  # what follows is for the command that the job runs
         own, rest = given[: given.index("--")], given[given.index("--") + 1 :]
+
+    be_safe()
 
     def command() -> int:
         options = parser().parse_args(own)

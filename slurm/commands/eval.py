@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from slurm.errors import SlurmError
+from slurm.programs import program
 from slurm.records.run_folder import Job, RunFolder
 from slurm.records.runs import shown_path
 from slurm.submit import resources as options
@@ -110,9 +111,9 @@ class Evaluation:
 
     def _task(self) -> CommandJob:
         python = python_of(self.resources)
-        command = (python, "-m", "eval", self.target, *self.more)
+        command = program(python, "eval", self.target, *self.more)
         if self._local and self.after:
-            command = (python, "-m", "slurm.submit.wait_local", self.after, str(self.folder.path), *command)
+            command = program(python, "slurm.submit.wait_local", self.after, str(self.folder.path), *command)
         return CommandJob(command)
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slurm.errors import SlurmError
+from slurm.programs import program
 from slurm.records.run_folder import Job, RunFolder
 from slurm.records.runs import shown_path
 from slurm.submit import resources as options
@@ -16,7 +17,7 @@ from slurm.submit.job import CommandJob
 from slurm.submit.launch import in_full, print_files, refuse_second, refuse_secrets
 from slurm.submit.resources import Resources
 
-_MAKE_SHARDS = ("-m", "shard_tools.cli")  # not the command's own name, which --python may not have in PATH
+_MAKE_SHARDS = "shard_tools.cli"  # not the command's own name, which --python may not have in PATH
 _MOST_PARTS = 100_000  # as make-shards pack --part takes them
 _EXAMPLES = """\
 examples:
@@ -59,12 +60,12 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     name = resources.name or f"shards-{_last_part(url)}"
     folder = RunFolder(arguments.folder or Path("runs") / f"shards-{_last_part(url)}")
     asked = options.of_one_task(resources)
-    python = python_of(resources)
+    python, count = python_of(resources), arguments.parts
     parts = [
-        CommandJob((python, *_MAKE_SHARDS, "pack", root, url, "--part", f"{part}/{arguments.parts}", *rest))
-        for part in range(1, arguments.parts + 1)
+        CommandJob(program(python, _MAKE_SHARDS, "pack", root, url, "--part", f"{number}/{count}", *rest))
+        for number in range(1, count + 1)
     ]
-    merge = CommandJob((python, *_MAKE_SHARDS, "merge", url))
+    merge = CommandJob(program(python, _MAKE_SHARDS, "merge", url))
     merge_asked = options.of_one_task(resources, cpus=1)
     jobs, parallel = folder.jobs_path, arguments.parallel
     if arguments.dry_run:

@@ -13,6 +13,7 @@ import yaml
 from tqdm import tqdm
 
 from slurm.errors import SlurmError
+from slurm.programs import program
 from slurm.records.run_folder import Job, RunFolder
 from slurm.records.runs import shown_path
 from slurm.submit import resources as options
@@ -214,7 +215,7 @@ def _submit(
     asked = with_cpus(resources, todo)
     name = resources.name or folder.path.name
     tasks = [launch.job(resources) for launch in todo]
-    summary = CommandJob((python_of(resources), "-m", "slurm", "sweep", "--summary", str(folder.path)))
+    summary = CommandJob(program(python_of(resources), "slurm", "sweep", "--summary", str(folder.path)))
     small = options.of_a_trifle(resources)
     small_name = f"{name}-summary"
     if arguments.dry_run:

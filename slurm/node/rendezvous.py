@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slurm.programs import under_torchrun
+
 _PORTS = range(20_000, 32_000)  # below Linux's ports for outgoing connections
 
 
@@ -51,7 +53,7 @@ def torchrun(
         python, "-m", "torch.distributed.run",
         f"--nnodes={nodes}", f"--nproc-per-node={ranks}", "--max-restarts=0", "--signals-to-handle=SIGHUP",
         "--rdzv-backend=c10d", *where, f"--rdzv-id={job}",
-        "-m", *module,
+        *under_torchrun(python, module),
     ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from slurm.node.network import interface_towards, interfaces
 from slurm.node.place import Place
 from slurm.node.ranks import Ranks
 from slurm.node.signals import Signals
+from slurm.programs import SAFE
 from slurm.records import scheduler
 from slurm.records.run_folder import Attempt, Failure, Outcome, RunFolder
 
@@ -120,6 +121,7 @@ def _environment(training: Training, place: Place) -> dict[str, str]:
         "VOXSHARD_ATTEMPT": place.attempt,
         "VOXSHARD_NODE": place.name,
         "PYTHONUNBUFFERED": "1",
+        **SAFE,
     }
 
 

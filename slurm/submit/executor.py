@@ -15,6 +15,7 @@ from typing import Any
 import submitit
 
 from slurm.errors import SlurmError
+from slurm.programs import KNOWS_SAFE, SAFE, program
 from slurm.submit.resources import Resources, refuse_control
 
 Task = Callable[[], None]
@@ -174,8 +175,8 @@ def _slurm_parameters(
         "slurm_additional_parameters": more,
         "slurm_wckey": "",
     }
-    if resources.setup:
-        parameters["slurm_setup"] = list(resources.setup)
+    safe = [f"export {name}={value}" for name, value in SAFE.items()]
+    parameters["slurm_setup"] = [*safe, *resources.setup]
     if tasks > 1:
         parameters["slurm_array_parallelism"] = min(parallel or tasks, tasks)
     return parameters
@@ -223,8 +224,14 @@ def _last_line(text: str) -> str:
 
 
 def _deaf_at_first(python: str) -> str:
-    """A signal while Python starts must not end the task before it can put its job back into the queue."""
-    return f"""bash -c 'trap "" TERM USR1 USR2; exec "$0" "$@"' {shlex.quote(python)}"""
+    """A signal while Python starts must not end the task before it can put its job back into the queue.
+
+    submitit puts "-u -m MODULE …" behind it.
+    """
+    if KNOWS_SAFE:
+        return f"""bash -c 'trap "" TERM USR1 USR2; exec "$0" "$@"' {shlex.quote(python)}"""
+    start = shlex.join(program("python", "module", knows_safe=False)[1:-1])
+    return f"""bash -c 'trap "" TERM USR1 USR2; shift 2; exec "$0" -u {start} "$@"' {shlex.quote(python)}"""
 
 
 def python_of(resources: Resources) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from slurm.errors import SlurmError
+from slurm.programs import program
 
 
 def complete(config: str, overrides: Sequence[str], ranks: int) -> tuple[str, dict[str, Any]]:
@@ -28,7 +29,7 @@ def complete(config: str, overrides: Sequence[str], ranks: int) -> tuple[str, di
 
 def _asked(config: str, overrides: Sequence[str], *question: str) -> str:
     """What the training answers. Raises SlurmError with all that it says of a mistake."""
-    command = [sys.executable, "-m", "train", "--config", config, *overrides, *question]
+    command = program(sys.executable, "train", "--config", config, *overrides, *question)
     answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if answer.returncode:
         said = " ".join(answer.stderr.split())

@@ -127,7 +127,7 @@ LEAVES = {f"shard_tools.{name}" for name in ("errors", "places", "records", "tex
 
 
 def test_slurm_imports_none_of_the_other_packages() -> None:
-    for path in SLURM.glob("*.py"):
+    for path in SLURM.rglob("*.py"):
         for part in ast.walk(ast.parse(path.read_text())):
             names = [part.module or ""] if isinstance(part, ast.ImportFrom) else []
             names += [alias.name for alias in part.names] if isinstance(part, ast.Import) else []

@@ -26,9 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shard_tools import storage
 from shard_tools.errors import UserError, exit_status
 from shard_tools.options import local_folder, whole_number
 from shard_tools.pack.walk import audio_files
+from shard_tools.recipes import recipes
 from shard_tools.synthetic.corpus import draw_trials
 from shard_tools.synthetic.voices import generator
 from shard_tools.text import counted
@@ -137,9 +139,10 @@ def write_lists(split: Split, folder: Path) -> None:
 
 def demo(folder: Path, corpus: Path | None, *, speakers: int, utterances: int, steps: int | None) -> None:
     """All stages. speakers, utterances: of the synthetic corpus; steps: of training (None: the config's)."""
-    if not Path(CONFIG).is_file():
-        raise UserError(f"{CONFIG} is not in {Path.cwd()}: run the demo from the project's folder")
-    stages = Stages()
+    stages, config = Stages(), CONFIG
+    if not Path(CONFIG).is_file():  # away from the project's folder
+        config = str(folder / Path(CONFIG).name)
+        storage.publish_bytes(config, recipes()[Path(CONFIG).name])
     sounds, shards, run = folder / "corpus", folder / "shards", folder / "train"
     for old in (shards, run, folder / "eval-before", folder / "eval-after"):
         shutil.rmtree(old, ignore_errors=True)
@@ -166,7 +169,7 @@ def demo(folder: Path, corpus: Path | None, *, speakers: int, utterances: int, s
     stages.run("corpus", synthesise)
     stages.run("shards", *packs)
 
-    train = [*_TORCHRUN, "--config", CONFIG, *overrides(run, shards, trained)]
+    train = [*_TORCHRUN, "--config", config, *overrides(run, shards, trained)]
     stages.run("random weights", [*train, "--train.steps", "0"])
     before = evaluate(stages, "evaluation before", run, folder / "eval-before", shards, trials)
     stages.run("training", train if steps is None else [*train, "--train.steps", str(steps)])
@@ -215,8 +218,7 @@ def table(before: Mapping[str, Any], after: Mapping[str, Any], taken: Sequence[t
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m shard_tools.synthetic.demo",
         description="A corpus to shards, training, an evaluation before and after: minutes on a CPU.",
@@ -244,9 +246,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--steps", type=number, metavar="N", help=f"training steps (default: of {CONFIG})")
     add_version(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
 
     def command() -> None:
-        options = parser.parse_args(argv)
+        options = _parser().parse_args(argv)
         demo(
             options.folder,
             options.corpus,

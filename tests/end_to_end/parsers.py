@@ -1,0 +1,28 @@
+"""Every command's parser, by the words that one types."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import eval.__main__
+import slurm.__main__
+import train.simulate.__main__
+from shard_tools import cli, recipes
+from shard_tools.synthetic import corpus, demo
+from train.config.parsing import parser as train_parser
+
+
+def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    yield "train", train_parser()
+    yield "train.simulate", train.simulate.__main__._parser()
+    yield "eval", eval.__main__._parser()
+    yield "recipes", recipes._parser()
+    yield "synthetic", corpus._parser()
+    yield "synthetic.demo", demo._parser()
+    for name, parser in (("make-shards", cli._parser()), ("slurm", slurm.__main__.parser())):
+        yield name, parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for command, below in action.choices.items():
+                    yield f"{name} {command}", below

@@ -13,7 +13,7 @@ from shard_tools.dataset.info import as_text, describe
 from shard_tools.dataset.keys import speaker_problem
 from shard_tools.dataset.manifest import Manifest
 from shard_tools.dataset.speakers import FORMS, USUAL, SpeakerRule, parse_rule
-from shard_tools.dataset.verify import verify
+from shard_tools.dataset.verification import verify
 from shard_tools.errors import exit_status
 from shard_tools.options import MOST_WORKERS, local_path, place, whole_number
 from shard_tools.pack.foreign import index_tars

@@ -21,7 +21,7 @@ import torch
 from project import REPO
 
 from shard_tools.dataset.catalogue import open_catalogue
-from shard_tools.dataset.verify import verify
+from shard_tools.dataset.verification import verify
 from shard_tools.read.reader import Reader
 
 ARCHIVE = Path(__file__).with_name("version-0.1.0.tar.xz")

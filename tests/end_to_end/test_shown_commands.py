@@ -29,7 +29,10 @@ from shard_tools.synthetic import corpus as synthesise
 from shard_tools.synthetic import demo
 from train.config.parsing import parse
 
-PAGES = ("README.md", "CONTRIBUTING.md", "lists/README.md")
+PAGES = (
+    "README.md", "CONTRIBUTING.md", "lists/README.md", "shard_tools/README.md", "train/README.md",
+    "eval/README.md", "slurm/README.md",
+)  # fmt: skip
 # Not ours: what a shell, or SLURM itself, does with them is not for us to promise.
 FOREIGN = (".", "cat", "export", "scontrol", "squeue", "tail", "apt-get", "sbatch", "job=$(sbatch")
 OURS = r"make|make-shards|voxshard|torchrun|python|\.venv/bin/\w+"

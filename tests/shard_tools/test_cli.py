@@ -13,7 +13,7 @@ import pytest
 
 from shard_tools import cli, storage
 from shard_tools.cli import main
-from shard_tools.dataset.verify import verify
+from shard_tools.dataset.verification import verify
 from shard_tools.pack.packing import PackOptions, pack
 from shard_tools.synthetic import corpus as synthesise
 from shard_tools.synthetic import demo

@@ -1,4 +1,4 @@
-"""README's "Your cluster in ten minutes", command by command as it is printed."""
+"""The "Your cluster in ten minutes", command by command as it is printed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 def commands() -> list[str]:
-    section = (REPO / "README.md").read_text().split("## Your cluster in ten minutes")[1].split("\n## ")[0]
+    section = (
+        (REPO / "slurm/README.md").read_text().split("## Your cluster in ten minutes")[1].split("\n## ")[0]
+    )
     return re.findall(r"^    (\S.*)$", section, flags=re.M)
 
 

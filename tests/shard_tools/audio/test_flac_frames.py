@@ -20,7 +20,7 @@ from shard_tools.audio.flac_frames import (
 )
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset.catalogue import open_catalogue
-from shard_tools.dataset.verify import verify
+from shard_tools.dataset.verification import verify
 from shard_tools.pack.packing import PackOptions, pack
 from shard_tools.read.ranged import RangedSource
 from shard_tools.read.reader import Reader, ReadError

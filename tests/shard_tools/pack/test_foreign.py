@@ -15,7 +15,7 @@ from shard_tools import audio
 from shard_tools.cli import main
 from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.speakers import USUAL, SpeakerRule, parse_rule
-from shard_tools.dataset.verify import verify
+from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
 from shard_tools.pack.foreign import index_tars
 from shard_tools.pack.listing import ProblemsError

@@ -19,7 +19,7 @@ from shard_tools import audio, storage
 from shard_tools.audio.flac_header import without_length
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset.catalogue import open_catalogue
-from shard_tools.dataset.verify import verify
+from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
 from shard_tools.pack import state as pack_state
 from shard_tools.pack import writer as shard_writer

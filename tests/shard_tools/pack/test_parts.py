@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from shard_tools import storage
 from shard_tools.cli import main
 from shard_tools.dataset import index as index_file
-from shard_tools.dataset.verify import verify
+from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
 from shard_tools.pack import claim as pack_claim
 from shard_tools.pack import writer as shard_writer

@@ -15,7 +15,7 @@ from shard_tools.dataset import index as index_file
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.shardwise import open_shardwise
-from shard_tools.dataset.verify import verify
+from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
 from shard_tools.pack.packing import PackOptions, pack
 from shard_tools.read.reader import Reader

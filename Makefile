@@ -7,13 +7,14 @@ BENCH := tests/bench/.venv
 CORPUS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test check lint bench clean
 
 help:
 	@echo 'make demo                 a corpus, its shards, a short training, an evaluation: minutes on a CPU'
 	@echo 'make demo CORPUS=FOLDER   the same on your own 16 kHz speech: FOLDER/SPEAKER/.../*.wav or *.flac'
 	@echo 'make test                 all tests'
 	@echo 'make lint                 style and types'
+	@echo 'make check                style, types, and the tests that start no whole runs: two minutes'
 	@echo 'make bench                the benchmark tables, into tests/bench/results: ten minutes, 8 GB in all'
 	@echo 'make clean                remove .venv, caches and runs/demo'
 	@echo
@@ -24,6 +25,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+check: lint
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m 'not slow'
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .

@@ -190,7 +190,8 @@ def test_it_is_taken(place: str, command: str) -> None:
         check_training(rest[at + 2 :], int(each) if each.isdigit() else 1, command)
     elif program == "python" and rest[0].endswith(".py"):
         script = runpy.run_path(str(REPO / rest[0]))
-        accept(lambda: script["parser"]().parse_args(rest[1:]), command)
+        if rest[1:]:
+            accept(lambda: script["parser"]().parse_args(rest[1:]), command)
     elif program == "python":
         assert rest[0] == "-m", command
         check_module(rest[1], rest[2:], command)

@@ -6,7 +6,8 @@ import os
 from functools import partial
 
 from shard_tools.dataset.keys import AUDIO_EXTENSIONS
-from shard_tools.storage.errors import explain, with_retries
+from shard_tools.storage.errors import explain
+from shard_tools.storage.retries import with_retries
 
 _SYSTEMS_OWN = "lost+found"  # at the root of a disk; only its owner, the system, may list it
 

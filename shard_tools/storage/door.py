@@ -1,45 +1,23 @@
-"""The one door to bytes at any URL that fsspec opens (a path, file://, s3://, memory://).
+"""The one door to bytes at any URL: a path, file://, s3://, memory://, and what else fsspec opens.
 
-Reads are retried, and what is published is whole or absent.
-
-Endpoint and credentials come from the AWS environment and config files alone.
-A filesystem is asked for at every call: fsspec's instance cache is per process,
-so nothing here is carried over a fork. All listings are fresh.
+Reads are retried, and what is published is whole or absent. Each kind of storage has its backend.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
-import secrets
-import shutil
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
-from fsspec.registry import known_implementations
-
-from shard_tools.storage.errors import (
-    MissingError,
-    StorageError,
-    explain,
-    is_missing,
-    with_retries,
-)
+from shard_tools.storage.backends import Place, local_path, place_at
+from shard_tools.storage.errors import MissingError
 from shard_tools.storage.policy import current_policy
-from shard_tools.storage.ranges import fetch_range
+from shard_tools.storage.retries import guarded
 
-# Large objects go up in parts of this size, so many at once: what an upload holds in memory is their product.
-UPLOAD_PART = 16 * 2**20
-UPLOAD_PARTS_AT_ONCE = 4
 DOWNLOAD_PART = 16 * 2**20
-
-# What `_beside` makes of a name.
-_DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.part")
 
 Result = TypeVar("Result")
 
@@ -50,25 +28,13 @@ def join(url: str, *names: str) -> str:
     return folder + "/".join(names)
 
 
-def local_path(url: str) -> str | None:
-    """The path in this machine's file system when `url` is one, else None.
-
-    "::" chains fsspec's filesystems where the first part names one of them; else it is part of a name.
-    """
-    scheme, separator, _ = url.partition("://")
-    if separator:
-        return str(LocalFileSystem._strip_protocol(url)) if scheme in ("file", "local") else None
-    first, chained, _ = url.partition("::")
-    return None if chained and first in known_implementations else url
-
-
 def kind(path: str) -> Literal["file", "folder", "other"] | None:
     """What lies at `path` on this machine; "other" is a device or a pipe, None is nothing.
 
     Raises StorageError where the system cannot say: no permission, a disk out of reach.
     """
     try:
-        mode = _guard(path, lambda: os.stat(path).st_mode)
+        mode = guarded(path, lambda: os.stat(path).st_mode)
     except MissingError:
         return None
     if stat.S_ISDIR(mode):
@@ -79,7 +45,7 @@ def kind(path: str) -> Literal["file", "folder", "other"] | None:
 def exists(url: str) -> bool:
     """Whether there is a file, object or folder at `url`."""
     try:
-        _call(url, lambda fs, path: fs.info(path))
+        _ask(url, lambda place: place.check())
     except MissingError:
         return False
     return True
@@ -87,41 +53,26 @@ def exists(url: str) -> bool:
 
 def size(url: str) -> int:
     """Bytes of the file or object at `url`. Raises MissingError when there is none."""
-    return int(_call(url, lambda fs, path: fs.info(path)["size"]))
+    return _ask(url, lambda place: place.size())
 
 
 def modified(url: str) -> float:
     """When the file or object at `url` was last written, in seconds since 1970; S3 gives whole seconds."""
-    path = local_path(url)
-    if path is not None:
-        return _guard(url, lambda: os.stat(path).st_mtime)
-    return float(_call(url, lambda fs, path: fs.modified(path).timestamp()))
+    return _ask(url, lambda place: place.modified())
 
 
 def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
     """Bytes [start, end) of the object at `url`, or all of it; shorter when the object ends before `end`."""
-    path = local_path(url)
-    if path is None:
-        data: bytes = _call(url, lambda fs, path: fs.cat_file(path, start=start, end=end))
-        return data
-
-    def read() -> bytes:
-        with open(path, "rb") as file:
-            if start:
-                file.seek(start)
-            return file.read() if end is None else file.read(max(end - (start or 0), 0))
-
-    return _guard(url, read)
+    return _ask(url, lambda place: place.read(start, end))
 
 
 def read_range(url: str, start: int, end: int, size: int) -> bytes:
-    """Exactly bytes [start, end), not empty, of the remote object at `url`, which should have `size` bytes.
+    """Exactly bytes [start, end), not empty, of the object at `url`, which should have `size` bytes.
 
     Raises ShortError when it has fewer than `end`, StorageError when it has another size
     or when the store still fails, or answers with other bytes, after all attempts.
     """
-    data: bytes = _call(url, lambda fs, path: fetch_range(fs, path, start, end, size, url))
-    return data
+    return _ask(url, lambda place: place.read_exactly(start, end, size))
 
 
 def read_many(urls: Sequence[str]) -> list[bytes]:
@@ -145,69 +96,29 @@ def list_names(url: str) -> list[str]:
 
     A bucket that does not exist is a StorageError, not an empty list.
     """
-    path = local_path(url)
     try:
-        if path is not None:
-            return sorted(_guard(url, lambda: os.listdir(path)))
-        # An object store lists a "folder marker", and a file, as its own content.
-        own, entries = _call(url, lambda fs, path: (path, fs.ls(path, detail=False)))
+        return sorted(_ask(url, lambda place: place.names()))
     except MissingError as error:
         if error.bucket:
             raise
         return []
-    found = {entry.rstrip("/") for entry in entries} - {own.rstrip("/")}
-    return sorted({entry.rsplit("/", 1)[-1] for entry in found})
 
 
 def publish_bytes(url: str, data: bytes) -> None:
     """Put `data` at `url`, whole or not at all; what was there is replaced."""
-    path = local_path(url)
-    if path is None:
-        _call(url, lambda fs, path: fs.pipe_file(path, data))
-        return
-
-    def write() -> None:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with _beside(path) as temporary:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        _sync_folder(path)
-
-    _guard(url, write)
+    _ask(url, lambda place: place.write(data))
 
 
 def publish_file(local_file: str, url: str) -> None:
     """Put a local file at `url`, whole or not at all; the local file is gone afterwards."""
-    path = local_path(url)
-    if path is None:
-        _call(url, lambda fs, path: fs.put_file(local_file, path, **_upload_options(fs)))
-        os.unlink(local_file)
-        return
-
-    def move() -> None:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with _beside(path) as temporary:
-            shutil.move(local_file, temporary)  # a rename where both lie on one file system, else a copy
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        _sync_folder(path)
-
-    # A retry would not find the file where it was.
-    _guard(url, move, retry=False)
+    place = place_at(url)
+    guarded(url, lambda: place.take(local_file), place.judge, retry=not place.moves)
 
 
 def remove(url: str) -> None:
     """Remove the file or object at `url`; it is fine when there is none."""
-    path = local_path(url)
     with contextlib.suppress(MissingError):
-        if path is not None:
-            _guard(url, lambda: os.unlink(path))
-        else:
-            _call(url, lambda fs, path: fs.rm_file(path))
+        _ask(url, lambda place: place.remove())
 
 
 def remove_drafts(url: str, ours: Callable[[str], bool]) -> list[str]:
@@ -216,95 +127,13 @@ def remove_drafts(url: str, ours: Callable[[str], bool]) -> list[str]:
     ours: whether a file of this name, as it would have been published, is of those to clear up after.
     Only where nobody else writes such files at the moment.
     """
-    found = (_DRAFT.fullmatch(name) for name in list_names(url)) if local_path(url) is not None else ()
-    drafts = [match[0] for match in found if match and ours(match["name"])]
-    for name in drafts:
-        remove(join(url, name))
-    return drafts
-
-
-@contextlib.contextmanager
-def _beside(path: str) -> Any:
-    """A name in the folder of `path` that no reader takes for a shard; what is left under it is removed."""
-    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{secrets.token_hex(4)}.part")
     try:
-        yield temporary
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        return _ask(url, lambda place: place.remove_drafts(ours))
+    except MissingError:
+        return []
 
 
-def _sync_folder(path: str) -> None:
-    """Make a rename in the folder of `path` last through a power cut, where the file system can."""
-    with contextlib.suppress(OSError):
-        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _upload_options(fs: Any) -> dict[str, Any]:
-    if "s3" in _protocols(fs):
-        return {"chunksize": UPLOAD_PART, "max_concurrency": UPLOAD_PARTS_AT_ONCE}
-    return {}
-
-
-def _protocols(fs: Any) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-
-
-def _open_filesystem(url: str) -> tuple[Any, str]:
-    local = local_path(url)
-    if local is not None:
-        return LocalFileSystem(), local
-    first = url.partition("::")[0]
-    if first != url and "://" not in first and first not in known_implementations:
-        raise StorageError(
-            f"{url}: '::' chains fsspec's kinds of URLs, and {first!r} is none; the path of a file whose name"
-            " holds '::' must not hold '://' besides"
-        )
-    if url.startswith(("s3://", "s3a://")) and "?versionId=" in url:
-        raise StorageError(
-            f"{url}: names one version of an object, and the newest is what is read here; give the URL"
-            " without ?versionId=, or a copy of that version"
-        )
-    if url.startswith(("s3://", "s3a://")):
-        # Retrying is ours alone: botocore's and s3fs's own would multiply with it.
-        # max_concurrency=1 makes a read one GET, instead of a HEAD and then GETs of 50 MiB.
-        fs, path = url_to_fs(
-            url,
-            use_listings_cache=False,
-            max_concurrency=1,
-            config_kwargs={
-                "max_pool_connections": current_policy().connections,  # 10 unless told
-                "connect_timeout": current_policy().connect_timeout_s,
-                "read_timeout": current_policy().read_timeout_s,
-                "retries": {"total_max_attempts": 1},
-            },
-        )
-        fs.retries = 1
-        return fs, path
-    return url_to_fs(url)
-
-
-def _call(url: str, operation: Callable[[Any, str], Any]) -> Any:
-    """Run `operation(filesystem, path)` with retries; whatever fails in the end is a StorageError."""
-
-    def attempt() -> Any:
-        fs, path = _open_filesystem(url)
-        return operation(fs, path)
-
-    return _guard(url, attempt)
-
-
-def _guard(url: str, operation: Callable[[], Result], *, retry: bool = True) -> Result:
-    try:
-        return with_retries(operation, url) if retry else operation()
-    except StorageError:
-        raise
-    except Exception as error:
-        missing = is_missing(error)
-        if missing is not None:
-            raise MissingError(explain(error, url), bucket=missing == "bucket") from error
-        raise StorageError(explain(error, url)) from error
+def _ask(url: str, verb: Callable[[Place], Result]) -> Result:
+    """`verb` of what lies at `url`, with retries; whatever fails in the end is a StorageError."""
+    place = place_at(url)
+    return guarded(url, lambda: verb(place), place.judge)

@@ -24,7 +24,7 @@ import torch
 
 from shard_tools import storage
 from shard_tools.errors import UserError
-from shard_tools.storage.errors import is_transient
+from shard_tools.storage.errors import is_passing
 from train.data.pipeline import Stream
 from train.data.readers import ReadingProcess, StartMethod, keep_freed_memory
 from train.life.failure import RankError
@@ -238,7 +238,7 @@ def _next(made: Iterator[Batch]) -> Batch:
     except RankError:
         raise
     except UserError as error:
-        raise RankError(str(error), passing=is_transient(error)) from error
+        raise RankError(str(error), passing=is_passing(error)) from error
 
 
 def _end(readers: Sequence[ReadingProcess]) -> None:

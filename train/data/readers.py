@@ -23,7 +23,7 @@ import torch
 
 from shard_tools import storage
 from shard_tools.errors import UserError
-from shard_tools.storage.errors import is_transient
+from shard_tools.storage.errors import is_passing
 from train.data.handover import Note, Room
 from train.data.pipeline import Stream
 from train.life.distributed import end_with_parent
@@ -184,7 +184,7 @@ def _failed(error: Exception) -> _Failed:
     told = error if isinstance(error, UserError) else explained(error)
     if told is None:
         return _Failed(traceback.format_exc(), None)
-    passing = told.passing if isinstance(told, RankError) else is_transient(told)
+    passing = told.passing if isinstance(told, RankError) else is_passing(told)
     return _Failed(str(told), passing)
 
 

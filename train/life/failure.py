@@ -13,7 +13,7 @@ import time
 from typing import Literal
 
 from shard_tools.errors import UserError
-from shard_tools.storage.errors import is_transient
+from shard_tools.storage.errors import is_passing
 from shard_tools.text import shown
 
 # mistake: the user can mend it, and starting again cannot; crash: anything else of this rank's own,
@@ -42,7 +42,7 @@ def kind_of(error: BaseException) -> Kind:
         return "peer"
     if isinstance(error, RankError):
         return "crash" if error.passing else "mistake"
-    return "mistake" if isinstance(error, UserError) and not is_transient(error) else "crash"
+    return "mistake" if isinstance(error, UserError) and not is_passing(error) else "crash"
 
 
 def tell_torchrun(text: str) -> None:

@@ -7,6 +7,7 @@ import pickle
 import socket
 import struct
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -23,9 +24,10 @@ from fsspec.config import set_conf_env
 from s3fs import S3FileSystem
 
 from shard_tools import storage
-from shard_tools.storage import door
-from shard_tools.storage import errors as storage_errors
+from shard_tools.storage import door, retries
 from shard_tools.storage import policy as storage_policy
+from shard_tools.storage.backends import fsspec as fsspec_backend
+from shard_tools.storage.backends import fsspec_errors
 from shard_tools.storage.errors import MissingError, StorageError
 from shard_tools.storage.policy import StoragePolicy
 
@@ -227,7 +229,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
 @pytest.fixture
 def waits(monkeypatch):
     waited: list[float] = []
-    monkeypatch.setattr(storage_errors.time, "sleep", waited.append)
+    monkeypatch.setattr(retries.time, "sleep", waited.append)
     return waited
 
 
@@ -246,7 +248,9 @@ def waits(monkeypatch):
 )
 def test_errors_that_pass_are_waited_out(error, waits):
     failures = [error] * 5
-    assert storage_errors.with_retries(lambda: raise_(failures.pop()) if failures else "done", "u") == "done"
+    judge = partial(fsspec_errors.judge, url="u")
+    done = retries.with_retries(lambda: raise_(failures.pop()) if failures else "done", "u", judge)
+    assert done == "done"
     assert len(waits) == 5
     for number, wait in enumerate(waits):
         longest = storage.current_policy().first_wait_s * 2**number
@@ -280,7 +284,7 @@ def test_tries_are_bounded_and_said(waits, monkeypatch, tmp_path, caplog):
     ],
 )
 def test_errors_that_do_not_pass_fail_at_once(error, text, waits, monkeypatch):
-    monkeypatch.setattr(door, "_open_filesystem", lambda _: raise_(error))
+    monkeypatch.setattr(fsspec_backend, "open_filesystem", lambda _: raise_(error))
     with pytest.raises(StorageError) as caught:
         storage.read_bytes("s3://bucket/x")
     assert str(caught.value).startswith("s3://bucket/x: ")
@@ -291,11 +295,11 @@ def test_errors_that_do_not_pass_fail_at_once(error, text, waits, monkeypatch):
 
 def test_a_wrong_endpoint_is_tried_less_often(waits, monkeypatch):
     monkeypatch.setattr(
-        door, "_open_filesystem", lambda _: raise_(EndpointConnectionError(endpoint_url="http://x"))
+        fsspec_backend, "open_filesystem", lambda _: raise_(EndpointConnectionError(endpoint_url="http://x"))
     )
     with pytest.raises(StorageError, match="check AWS_ENDPOINT_URL"):
         storage.read_bytes("s3://bucket/x")
-    assert len(waits) == storage_errors.ATTEMPTS_TO_CONNECT - 1
+    assert len(waits) == fsspec_errors.TRIES_TO_CONNECT - 1
 
 
 def test_unknown_kind_of_url():
@@ -369,7 +373,7 @@ def test_a_bucket_that_does_not_exist(s3_endpoint):
 
 @pytest.mark.s3
 def test_large_files_go_up_in_parts(s3_bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(door, "UPLOAD_PART", 5 * 2**20)
+    monkeypatch.setattr(fsspec_backend, "UPLOAD_PART", 5 * 2**20)
     data = os.urandom(11 * 2**20)
     (tmp_path / "x").write_bytes(data)
     storage.publish_file(str(tmp_path / "x"), s3_bucket + "/x")

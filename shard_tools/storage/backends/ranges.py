@@ -10,7 +10,8 @@ from typing import Any
 
 from fsspec.asyn import sync
 
-from shard_tools.storage.errors import ShortError, StorageError, WrongAnswerError, error_code
+from shard_tools.storage.backends.fsspec_errors import error_code
+from shard_tools.storage.errors import ShortError, StorageError, WrongAnswerError
 
 
 def fetch_range(fs: Any, path: str, start: int, end: int, size: int, url: str) -> bytes:

@@ -1,0 +1,123 @@
+"""Every kind of URL that fsspec opens: s3://, memory://, http://, and so on.
+
+Endpoint and credentials come from the AWS environment and config files alone.
+A filesystem is asked for at every call: fsspec's instance cache is per process,
+so nothing here is carried over a fork. All listings are fresh.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from fsspec.core import url_to_fs
+from fsspec.registry import known_implementations
+
+from shard_tools.storage.backends.fsspec_errors import judge
+from shard_tools.storage.backends.ranges import fetch_range
+from shard_tools.storage.errors import StorageError, Verdict
+from shard_tools.storage.policy import current_policy
+
+# Large objects go up in parts of this size, so many at once: what an upload holds in memory is their product.
+UPLOAD_PART = 16 * 2**20
+UPLOAD_PARTS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class FsspecPlace:
+    """An object, or what passes for a folder, at a URL. Its verbs are those of `contract.Place`."""
+
+    url: str
+
+    moves: ClassVar[bool] = False
+
+    def judge(self, error: BaseException) -> Verdict:
+        return judge(error, self.url)
+
+    def check(self) -> None:
+        fs, path = open_filesystem(self.url)
+        fs.info(path)
+
+    def size(self) -> int:
+        fs, path = open_filesystem(self.url)
+        return int(fs.info(path)["size"])
+
+    def modified(self) -> float:
+        """S3 gives whole seconds."""
+        fs, path = open_filesystem(self.url)
+        return float(fs.modified(path).timestamp())
+
+    def read(self, start: int | None, end: int | None) -> bytes:
+        fs, path = open_filesystem(self.url)
+        if end is not None and end <= (start or 0):
+            fs.info(path)  # HTTP has no empty range: s3fs would ask for, and hand on, the whole object
+            return b""
+        data: bytes = fs.cat_file(path, start=start, end=end)
+        return data
+
+    def read_exactly(self, start: int, end: int, size: int) -> bytes:
+        fs, path = open_filesystem(self.url)
+        return fetch_range(fs, path, start, end, size, self.url)
+
+    def names(self) -> list[str]:
+        fs, path = open_filesystem(self.url)
+        # An object store lists a "folder marker", and a file, as its own content.
+        found = {entry.rstrip("/") for entry in fs.ls(path, detail=False)} - {path.rstrip("/")}
+        return list({entry.rsplit("/", 1)[-1] for entry in found})
+
+    def write(self, data: bytes) -> None:
+        fs, path = open_filesystem(self.url)
+        fs.pipe_file(path, data)
+
+    def take(self, local_file: str) -> None:
+        fs, path = open_filesystem(self.url)
+        fs.put_file(local_file, path, **_upload_options(fs))
+        os.unlink(local_file)
+
+    def remove(self) -> None:
+        fs, path = open_filesystem(self.url)
+        fs.rm_file(path)
+
+    def remove_drafts(self, ours: Callable[[str], bool]) -> list[str]:
+        return []  # an object that was not written whole was not written at all
+
+
+def open_filesystem(url: str) -> tuple[Any, str]:
+    """fsspec's filesystem for `url`, and the path in it. Raises StorageError for no kind of URL."""
+    first = url.partition("::")[0]
+    if first != url and "://" not in first and first not in known_implementations:
+        raise StorageError(
+            f"{url}: '::' chains fsspec's kinds of URLs, and {first!r} is none; the path of a file whose name"
+            " holds '::' must not hold '://' besides"
+        )
+    if not url.startswith(("s3://", "s3a://")):
+        return url_to_fs(url)
+    if "?versionId=" in url:
+        raise StorageError(
+            f"{url}: names one version of an object, and the newest is what is read here; give the URL"
+            " without ?versionId=, or a copy of that version"
+        )
+    # Retrying is ours alone: botocore's and s3fs's own would multiply with it.
+    # max_concurrency=1 makes a read one GET, instead of a HEAD and then GETs of 50 MiB.
+    fs, path = url_to_fs(
+        url,
+        use_listings_cache=False,
+        max_concurrency=1,
+        config_kwargs={
+            "max_pool_connections": current_policy().connections,  # 10 unless told
+            "connect_timeout": current_policy().connect_timeout_s,
+            "read_timeout": current_policy().read_timeout_s,
+            "retries": {"total_max_attempts": 1},
+        },
+    )
+    fs.retries = 1
+    return fs, path
+
+
+def _upload_options(fs: Any) -> dict[str, Any]:
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+    if "s3" in protocols:
+        return {"chunksize": UPLOAD_PART, "max_concurrency": UPLOAD_PARTS_AT_ONCE}
+    return {}

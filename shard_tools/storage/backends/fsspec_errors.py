@@ -1,0 +1,107 @@
+"""What the errors of fsspec, s3fs and botocore mean; named by class, for importing these takes a second."""
+
+from __future__ import annotations
+
+from shard_tools.storage.errors import Missing, Verdict, WrongAnswerError, brief, chain, judge_system
+
+# A refused connection is more likely a wrong address than a passing trouble: fewer tries.
+TRIES_TO_CONNECT = 4
+
+_PASSING_CODES = frozenset(
+    {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "InternalError", "ServiceUnavailable"}
+    | {"XAmzContentSHA256Mismatch", "TooManyRequests", "OperationAborted"}
+)
+_PASSING_CLASSES = frozenset(
+    {"HTTPClientError", "EndpointConnectionError", "ConnectTimeoutError", "ResponseParserError"}
+    | {"ClientPayloadError", "ClientConnectionError", "FSTimeoutError"}
+)
+_REFUSED_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"})
+_CREDENTIAL_CODES = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
+    | {"AuthorizationHeaderMalformed"}
+)
+
+
+def judge(error: BaseException, url: str) -> Verdict:
+    """What an error means that fsspec, or the client behind it, has raised at `url`."""
+    code = error_code(error)
+    missing = _missing(error, code)
+    if missing == "bucket":
+        name = url.partition("://")[2].partition("/")[0]
+        return Verdict(
+            f"there is no bucket {name!r}; create it, or check its name and AWS_ENDPOINT_URL", missing=missing
+        )
+    if missing and not isinstance(error, NotADirectoryError):
+        return Verdict("does not exist", missing=missing)
+    passing = _passes(error, code)
+    advice = _advice(error, code)
+    if _has_class(error, "EndpointConnectionError"):
+        return Verdict(advice or brief(error), passing=passing, tries=TRIES_TO_CONNECT)
+    if advice is not None:
+        return Verdict(advice, passing=passing)
+    if code is not None or passing or isinstance(error, WrongAnswerError):
+        return Verdict(brief(error), passing=passing)
+    return judge_system(error)
+
+
+def error_code(error: BaseException) -> str | None:
+    """S3's word for what went wrong, such as "SlowDown"; None where the store has not spoken."""
+    response = _response(error)
+    code = response.get("Error", {}).get("Code") if response else None
+    return str(code) if code is not None else None
+
+
+def _missing(error: BaseException, code: str | None) -> Missing | None:
+    if code == "NoSuchBucket":
+        return "bucket"
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)) or code in ("NoSuchKey", "404"):
+        return "object"
+    return None
+
+
+def _passes(error: BaseException, code: str | None) -> bool:
+    """Time-outs, resets, throttling, 5xx."""
+    status = _http_status(error)
+    if code in _PASSING_CODES or (status is not None and status >= 500 and status != 501):
+        return True
+    if code is not None:
+        return False
+    return judge_system(error).passing or any(_has_class(error, name) for name in _PASSING_CLASSES)
+
+
+def _advice(error: BaseException, code: str | None) -> str | None:
+    if any(_has_class(error, name) for name in ("NoCredentialsError", "PartialCredentialsError")):
+        return (
+            "no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE;"
+            " for a bucket that is open to everyone, FSSPEC_S3_ANON=true"
+        )
+    if code in _CREDENTIAL_CODES:
+        return f"the store does not accept the AWS credentials ({code}); check them and this machine's clock"
+    if code in _REFUSED_CODES or isinstance(error, PermissionError):
+        reason = code or brief(error)
+        return f"access refused ({reason}); check that the AWS credentials may read and write there"
+    if isinstance(error, ImportError):
+        return f"{error}; install the package that opens this kind of URL"
+    if isinstance(error, ValueError) and "Protocol not known" in str(error):
+        return "unknown kind of URL; give a path, file://, s3://bucket/prefix, or what fsspec opens"
+    if _has_class(error, "EndpointConnectionError"):
+        return f"cannot connect ({brief(error)}); check AWS_ENDPOINT_URL and the network"
+    return None
+
+
+def _has_class(error: BaseException, name: str) -> bool:
+    return any(kind.__name__ == name for link in chain(error) for kind in type(link).__mro__)
+
+
+def _response(error: BaseException) -> dict[str, dict[str, object]] | None:
+    for link in chain(error):
+        response = getattr(link, "response", None)
+        if isinstance(response, dict):
+            return response
+    return None
+
+
+def _http_status(error: BaseException) -> int | None:
+    response = _response(error)
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if response else None
+    return status if isinstance(status, int) else None

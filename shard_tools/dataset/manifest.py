@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from shard_tools.audio.info import SAMPLE_RATE
 from shard_tools.errors import UserError
 from shard_tools.records import at_least, decode, matching, plain_mapping, within
+from shard_tools.storage import Folder
 from shard_tools.text import has_control
 
 NAME = "manifest.json"
@@ -98,6 +99,11 @@ class _Document:
     utterances: Annotated[int, at_least(0)]
     frames: Annotated[int, at_least(0)]
     bytes: Annotated[int, at_least(0)]
+
+
+def in_folder(folder: Folder) -> Manifest:
+    """The manifest that lies there. Raises StorageError where it cannot be read, and as `from_bytes` does."""
+    return from_bytes(folder.read(NAME), folder.at(NAME))
 
 
 def from_bytes(data: bytes, name: str) -> Manifest:

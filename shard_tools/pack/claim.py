@@ -18,6 +18,7 @@ from typing import Annotated
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.records import RecordError, decode, within
+from shard_tools.storage import Folder
 
 STATE_NAME = "packing.json"
 _REMEDY = "run make-shards pack again: whole shards are kept"
@@ -52,9 +53,9 @@ class _Document(Claim):
     digest: str | None = None
 
 
-def read(url: str) -> Claim | None:
-    """The claim on `url`; None when there is none. Raises RecordError for one that cannot be read."""
-    name = storage.join(url, STATE_NAME)
+def read(site: Folder) -> Claim | None:
+    """The claim on `site`; None when there is none. Raises RecordError for one that cannot be read."""
+    name = site.at(STATE_NAME)
     try:
         data = storage.read_bytes(name)
     except storage.MissingError:
@@ -66,59 +67,59 @@ def read(url: str) -> Claim | None:
     return claim
 
 
-def understood(url: str) -> Claim | None:
+def understood(site: Folder) -> Claim | None:
     """As `read`; None also for a claim that cannot be read, which keeps nobody off."""
     try:
-        return read(url)
+        return read(site)
     except RecordError:
         return None
 
 
-def take(url: str, claim: Claim, *, overwrite: bool) -> None:
-    """Claim `url`. UserError when another plan's claim stands, unless `overwrite`."""
-    held = understood(url)
+def take(site: Folder, claim: Claim, *, overwrite: bool) -> None:
+    """Claim `site`. UserError when another plan's claim stands, unless `overwrite`."""
+    held = understood(site)
     if held is not None and held.running:
         if (held.plan, held.parts) == (claim.plan, claim.parts):
             return
         if held.plan != claim.plan and not overwrite:
             raise UserError(
-                f"{storage.join(url, STATE_NAME)}: a pack of another list or with other options is under way"
+                f"{site.at(STATE_NAME)}: a pack of another list or with other options is under way"
                 " here, or was killed; wait until it ends, give another URL, or --overwrite to replace it"
             )
-    _publish(url, claim)
+    _publish(site, claim)
 
 
-def require(url: str, plan: str) -> None:
-    """Raise UserError unless `url` is claimed for this plan."""
-    held = read(url)
+def require(site: Folder, plan: str) -> None:
+    """Raise UserError unless `site` is claimed for this plan."""
+    held = read(site)
     if held is None or held.plan != plan:
         found = "has gone" if held is None else "speaks of another list or other options now"
         raise UserError(
-            f"{storage.join(url, STATE_NAME)}: {found}: another make-shards was at work here meanwhile;"
+            f"{site.at(STATE_NAME)}: {found}: another make-shards was at work here meanwhile;"
             " look at what it made with make-shards info, and run again if that is not what you want"
         )
 
 
 @contextlib.contextmanager
-def given_up_on_failure(url: str, plan: str) -> Iterator[None]:
+def given_up_on_failure(site: Folder, plan: str) -> Iterator[None]:
     """Whatever ends the work inside in an orderly way leaves the place to another list or other options."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(UserError):
-            held = read(url)
+            held = read(site)
             if held is not None and held.plan == plan:
-                _publish(url, replace(held, running=False))
+                _publish(site, replace(held, running=False))
         raise
 
 
-def _publish(url: str, claim: Claim) -> None:
+def _publish(site: Folder, claim: Claim) -> None:
     document = asdict(claim)
     if claim.speaker is None:  # earlier versions know no such field
         del document["speaker"]
     document["digest"] = _digest(claim)
     data = json.dumps(document, ensure_ascii=False).encode()
-    storage.publish_bytes(storage.join(url, STATE_NAME), data)
+    site.publish(STATE_NAME, data)
 
 
 def _digest(claim: Claim) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tqdm import tqdm
 
-from shard_tools import audio, storage
+from shard_tools import audio
 from shard_tools.audio.flac_frames import FrameTable, find_frames
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset import layout
@@ -26,6 +26,7 @@ from shard_tools.dataset.verification import local_copy
 from shard_tools.errors import UserError
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.writer import entry_of
+from shard_tools.storage import Folder
 from shard_tools.workers import Report, run
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
@@ -47,7 +48,7 @@ class IndexSummary:
 
 @dataclass(frozen=True)
 class _Task:
-    url: str
+    site: Folder
     tar_name: str
     rule: SpeakerRule
 
@@ -73,14 +74,16 @@ def index_tars(
     ProblemsError that names every sample that cannot be indexed; nothing is written then.
     """
     began = time.monotonic()
-    names = storage.list_names(url)
-    manifest_url = storage.join(url, manifest_file.NAME)
+    site = Folder(url)
+    names = site.names()
     if manifest_file.NAME in names and not overwrite:
-        raise UserError(f"{manifest_url}: is there already; --overwrite replaces it and the indexes")
+        raise UserError(
+            f"{site.at(manifest_file.NAME)}: is there already; --overwrite replaces it and the indexes"
+        )
     tars, problems = _tars(names)
     if not tars and not problems:
-        raise UserError(f"{url}: no .tar directly below it; check the URL")
-    scans = _scan_all(url, tars, rule, workers, progress)
+        raise UserError(f"{site}: no .tar directly below it; check the URL")
+    scans = _scan_all(site, tars, rule, workers, progress)
     for name in tars:
         problems.extend(scans[name].problems)
     problems.extend(_clashes(tars, scans))
@@ -90,7 +93,7 @@ def index_tars(
     speakers = sorted({speaker for scan in scans.values() for speaker in scan.speakers})
     label_of = {speaker: label for label, speaker in enumerate(speakers)}
     if manifest_file.NAME in names:
-        storage.remove(manifest_url)
+        site.remove(manifest_file.NAME)
     labels = [np.array([label_of[s] for s in scans[name].speakers], np.int32) for name in tars]
     shard = np.repeat(np.arange(len(tars)), [len(part) for part in labels])
     places = layout.places(np.concatenate(labels), shard)
@@ -108,11 +111,11 @@ def index_tars(
         )
         data = index_file.to_bytes(index)
         index_name = f"{_stem(name)}.index.npz"
-        storage.publish_bytes(storage.join(url, index_name), data)
+        site.publish(index_name, data)
         entries.append(entry_of(name, index_name, index, data))
     options = {"indexed": True, "speaker_from": str(rule)}
     manifest = Manifest(tuple(speakers), tuple(entries), audio.SAMPLE_RATE, "", options)
-    storage.publish_bytes(manifest_url, manifest_file.to_bytes(manifest))
+    site.publish(manifest_file.NAME, manifest_file.to_bytes(manifest))
     in_order = [scans[name] for name in tars]
     return IndexSummary(manifest, time.monotonic() - began, *_totals(in_order))
 
@@ -149,9 +152,11 @@ def _totals(scans: Sequence[_Scan]) -> tuple[dict[str, int], dict[str, tuple[int
     return speakers_from, passed_over
 
 
-def _scan_all(url: str, tars: list[str], rule: SpeakerRule, workers: int, progress: bool) -> dict[str, _Scan]:
+def _scan_all(
+    site: Folder, tars: list[str], rule: SpeakerRule, workers: int, progress: bool
+) -> dict[str, _Scan]:
     scans = {}
-    tasks = [_Task(url, name, rule) for name in tars]
+    tasks = [_Task(site, name, rule) for name in tars]
     with tqdm(unit="B", unit_scale=True, desc="indexing", disable=None if progress else True) as bar:
         for task, scan in run(_scan, tasks, workers=workers, progress=bar.update):
             scans[task.tar_name] = scan
@@ -173,7 +178,7 @@ def _clashes(tars: list[str], scans: dict[str, _Scan]) -> list[str]:
 def _scan(task: _Task, report: Report) -> _Scan:
     name = task.tar_name
     try:
-        with local_copy(storage.join(task.url, name)) as path:
+        with local_copy(task.site.at(name)) as path:
             return _scan_file(path, name, task.rule, report)
     except UserError as error:
         return _Scan(None, (), [str(error)])

@@ -24,6 +24,7 @@ from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.parts import Part, Record, drop_all_records, read_records, record_parts
 from shard_tools.pack.plan import PackOptions, dataset_inputs
 from shard_tools.pack.scratch import sweep
+from shard_tools.storage import Folder
 
 
 @dataclass(frozen=True)
@@ -46,24 +47,24 @@ def merge(url: str) -> MergeSummary:
     are missing, or were made from another list or with other options, and the command that packs them.
     """
     began = time.monotonic()
-    names = storage.list_names(url)
+    site = Folder(url)
+    names = site.names()
     if manifest_file.NAME in names:
-        name = storage.join(url, manifest_file.NAME)
-        manifest = manifest_file.from_bytes(storage.read_bytes(name), name)
-        drop_all_records(url, names)
-        pack_sources.drop_all(url, names)
-        storage.remove(storage.join(url, pack_claim.STATE_NAME))
+        manifest = manifest_file.in_folder(site)
+        drop_all_records(site, names)
+        pack_sources.drop_all(site, names)
+        site.remove(pack_claim.STATE_NAME)
         return MergeSummary(manifest, len(manifest.shards), time.monotonic() - began, True)
-    claim = pack_claim.read(url)
+    claim = pack_claim.read(site)
     if claim is None:
         raise UserError(
-            f"{url}: no part of a pack is here; pack its parts with make-shards pack ROOT URL --part I/N"
+            f"{site}: no part of a pack is here; pack its parts with make-shards pack ROOT URL --part I/N"
         )
-    sweep(url, names)
-    records = read_records(url, record_parts(names))
+    sweep(site, names)
+    records = read_records(site, record_parts(names))
     ours = {part: record for part, record in records.items() if record.plan == claim.plan}
-    entries = _whole(url, names, ours, claim.shards)
-    _require_all(url, claim, records, entries)
+    entries = _whole(site, names, ours, claim.shards)
+    _require_all(site, claim, records, entries)
     inputs = {number: digest for record in ours.values() for number, digest in record.inputs.items()}
     manifest = Manifest(
         speakers=claim.speakers,
@@ -72,22 +73,23 @@ def merge(url: str) -> MergeSummary:
         inputs=dataset_inputs([inputs[n] for n in range(claim.shards)], claim.speakers, claim.options),
         options=claim.options,
     )
-    pack_state.complete(url, manifest, claim.plan)
+    pack_state.complete(site, manifest, claim.plan)
     reused = min(sum(record.reused for record in ours.values()), claim.shards)
     return MergeSummary(manifest, reused, time.monotonic() - began, False)
 
 
-def _whole(url: str, names: Sequence[str], ours: Mapping[Part, Record], shards: int) -> dict[int, ShardEntry]:
+def _whole(
+    site: Folder, names: Sequence[str], ours: Mapping[Part, Record], shards: int
+) -> dict[int, ShardEntry]:
     """Those entries of parts whose shard is there, of the right size, with the index that they describe."""
     inputs = {number: digest for record in ours.values() for number, digest in record.inputs.items()}
 
     def is_whole(item: tuple[int, ShardEntry]) -> bool:
         number, entry = item
-        index_url = storage.join(url, entry.index)
         try:
-            if storage.size(storage.join(url, entry.url)) != entry.filesize:
+            if site.size(entry.url) != entry.filesize:
                 return False
-            index = checked_index(entry, index_url, storage.read_bytes(index_url), shards)
+            index = checked_index(entry, site.at(entry.index), site.read(entry.index), shards)
         except storage.MissingError:
             return False
         except storage.StorageError:
@@ -104,7 +106,7 @@ def _whole(url: str, names: Sequence[str], ours: Mapping[Part, Record], shards: 
 
 
 def _require_all(
-    url: str, claim: Claim, records: Mapping[Part, Record], entries: Mapping[int, ShardEntry]
+    site: Folder, claim: Claim, records: Mapping[Part, Record], entries: Mapping[int, ShardEntry]
 ) -> None:
     """Raise unless there is an entry for every shard of the plan."""
     missing = set(range(claim.shards)) - entries.keys()
@@ -130,7 +132,7 @@ def _require_all(
             reason = "packed, but its shards are gone, or not what its record says"
         reasons.setdefault(reason, []).append(part)
     found = "; ".join(f"{_words(group)}: {reason}" for reason, group in reasons.items())
-    remedy = f"pack {_words(parts)} with: {_command(url, claim, parts)}"
+    remedy = f"pack {_words(parts)} with: {_command(site, claim, parts)}"
     problems = sorted({line for part in ours for line in records[part].problems})
     if problems:
         raise ProblemsError(
@@ -138,7 +140,7 @@ def _require_all(
             f"no manifest was written ({found}); mend the files and {remedy}; or unlist them and pack all"
             " parts again with --overwrite",
         )
-    raise UserError(f"{url}: cannot be merged: {found}; {remedy}, and merge again")
+    raise UserError(f"{site}: cannot be merged: {found}; {remedy}, and merge again")
 
 
 def _words(parts: Sequence[Part]) -> str:
@@ -157,9 +159,9 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def _command(url: str, claim: Claim, parts: Sequence[Part]) -> str:
+def _command(site: Folder, claim: Claim, parts: Sequence[Part]) -> str:
     """What packs these parts; I stands for each where there are several."""
-    words = ["make-shards", "pack", claim.root, url]
+    words = ["make-shards", "pack", claim.root, site.url]
     if claim.list is not None:
         words += ["--list", claim.list]
     if claim.speaker is not None:

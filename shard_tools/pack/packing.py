@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
-from shard_tools import audio, storage
+from shard_tools import audio
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.manifest import Manifest, ShardEntry
 from shard_tools.pack import claim as pack_claim
@@ -27,6 +27,7 @@ from shard_tools.pack.plan import PackOptions, PackPlan, dataset_inputs
 from shard_tools.pack.reuse import find_reusable
 from shard_tools.pack.scratch import scratch_folder
 from shard_tools.pack.writer import ShardTask, write_shard
+from shard_tools.storage import Folder
 from shard_tools.text import printable
 from shard_tools.workers import run
 
@@ -72,17 +73,18 @@ def pack(
     Raises UserError, with no manifest left behind that speaks of missing or changed shards.
     """
     began = time.monotonic()
-    plan, claim = _plan(root, url, list_url, speaker, options, parts=1)
+    site = Folder(url)
+    plan, claim = _plan(root, site, list_url, speaker, options, parts=1)
     numbers = range(len(plan.shards))
     files = _check(plan, numbers, workers, progress)
-    names = storage.list_names(url)
-    with scratch_folder(url, names) as scratch:
-        tasks = plan.tasks(numbers, files, url, scratch)
+    names = site.names()
+    with scratch_folder(site, names) as scratch:
+        tasks = plan.tasks(numbers, files, site, scratch)
         inputs = dataset_inputs([task.inputs() for task in tasks], plan.speakers, claim.options)
-        reuse = find_reusable(url, tasks, names, inputs, workers, progress)
+        reuse = find_reusable(site, tasks, names, inputs, workers, progress)
         reused = reuse.entries
-        pack_state.begin(url, names, inputs, tasks, reuse, claim, overwrite=overwrite)
-        with pack_claim.given_up_on_failure(url, plan.digest):
+        pack_state.begin(site, names, inputs, tasks, reuse, claim, overwrite=overwrite)
+        with pack_claim.given_up_on_failure(site, plan.digest):
             entries = dict(reused)
             for number, entry in _make(tasks, reused, workers, progress):
                 entries[number] = entry
@@ -93,7 +95,7 @@ def pack(
                 inputs=inputs,
                 options=claim.options,
             )
-            pack_state.complete(url, manifest, plan.digest)
+            pack_state.complete(site, manifest, plan.digest)
     return PackSummary(manifest, len(reused), time.monotonic() - began)
 
 
@@ -112,27 +114,28 @@ def pack_part(
     """Make one part of the shards that `pack` with the same arguments would make, and no manifest.
 
     Only the files of this part are looked at. Parts may run at the same time, on any machines that reach
-    `url`. Files that are refused are noted at `url` too, for `pack_merge.merge` to list.
+    `url`. Files that are refused are noted there too, for `pack_merge.merge` to list.
 
     Raises UserError as `pack` does.
     """
     began = time.monotonic()
-    plan, claim = _plan(root, url, list_url, speaker, options, parts=part.count)
+    site = Folder(url)
+    plan, claim = _plan(root, site, list_url, speaker, options, parts=part.count)
     numbers = part.numbers(len(plan.shards))
     entries: dict[int, ShardEntry] = {}
     inputs: dict[int, str] = {}
     try:
         files = _check(plan, numbers, workers, progress)
     except ProblemsError as error:
-        if _is_ours(url, claim):
-            publish_record(url, part, Record(plan.digest, inputs, entries, 0, tuple(error.problems)))
+        if _is_ours(site, claim):
+            publish_record(site, part, Record(plan.digest, inputs, entries, 0, tuple(error.problems)))
         raise
-    names = storage.list_names(url)
-    with scratch_folder(url, names, part) as scratch:
-        tasks = plan.tasks(numbers, files, url, scratch)
+    names = site.names()
+    with scratch_folder(site, names, part) as scratch:
+        tasks = plan.tasks(numbers, files, site, scratch)
         inputs = {task.number: task.inputs() for task in tasks}
-        reused = find_reusable(url, tasks, names, None, workers, progress).entries
-        pack_state.begin_part(url, names, part, tasks, reused, claim, overwrite=overwrite)
+        reused = find_reusable(site, tasks, names, None, workers, progress).entries
+        pack_state.begin_part(site, names, part, tasks, reused, claim, overwrite=overwrite)
         entries |= reused
         refused: ProblemsError | None = None
         try:
@@ -140,9 +143,9 @@ def pack_part(
                 entries[number] = entry
         except ProblemsError as error:
             refused = error
-        pack_claim.require(url, plan.digest)
+        pack_claim.require(site, plan.digest)
         problems = tuple(refused.problems) if refused else ()
-        publish_record(url, part, Record(plan.digest, inputs, entries, len(reused), problems))
+        publish_record(site, part, Record(plan.digest, inputs, entries, len(reused), problems))
         if refused:
             raise refused
     shards = tuple(entries[number] for number in numbers)
@@ -151,14 +154,14 @@ def pack_part(
 
 def _plan(
     root: str,
-    url: str,
+    site: Folder,
     list_url: str | None,
     speaker: str | None,
     options: PackOptions | None,
     *,
     parts: int,
 ) -> tuple[PackPlan, Claim]:
-    storage.list_names(url)  # the first word with the store: a wrong bucket shows before any work
+    site.names()  # the first word with the store: a wrong bucket shows before any work
     plan = PackPlan(root, read_listing(root, list_url, speaker), options or PackOptions())
     claim = Claim(
         plan=plan.digest,
@@ -183,14 +186,14 @@ def _check(
     return dict(zip(rows, files, strict=True))
 
 
-def _is_ours(url: str, claim: Claim) -> bool:
-    """Whether `url` is claimed for this plan, or is claimed now since nothing lies there."""
-    held = pack_claim.understood(url)
+def _is_ours(site: Folder, claim: Claim) -> bool:
+    """Whether `site` is claimed for this plan, or is claimed now since nothing lies there."""
+    held = pack_claim.understood(site)
     if held is None:
-        names = storage.list_names(url)
+        names = site.names()
         if manifest_file.NAME in names or any(name.endswith(".tar") for name in names):
             return False
-        pack_claim.take(url, claim, overwrite=False)
+        pack_claim.take(site, claim, overwrite=False)
         return True
     return held.plan == claim.plan
 
@@ -203,7 +206,7 @@ def _make(
     What converting cut off is said on stderr, whatever the end.
     """
     tasks = [task for task in tasks if task.number not in reused]
-    if tasks and tasks[0].url.startswith("memory:"):
+    if tasks and tasks[0].site.url.startswith("memory:"):
         workers = 1  # another process's memory is not ours
     problems: list[str] = []
     clipped: dict[str, int] = {}

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated
 
-from shard_tools import storage
 from shard_tools.dataset.manifest import ShardEntry
 from shard_tools.pack.claim import MOST_PARTS
 from shard_tools.pack.writer import shard_names
 from shard_tools.records import RecordError, at_least, decode
+from shard_tools.storage import Folder
 
 _RECORD = re.compile(r"packing-([0-9]+)-of-([0-9]+)\.json")
 
@@ -74,33 +74,34 @@ def record_parts(names: Sequence[str]) -> list[Part]:
     return sorted(part for part in parts if 1 <= part.index <= part.count)
 
 
-def publish_record(url: str, part: Part, record: Record) -> None:
+def publish_record(site: Folder, part: Part, record: Record) -> None:
     shards = [
         {"number": number, "inputs": record.inputs[number], **asdict(entry)}
         for number, entry in sorted(record.entries.items())
     ]
     document = {"plan": record.plan, "reused": record.reused, "problems": record.problems, "shards": shards}
     data = json.dumps(document, ensure_ascii=False, indent=1).encode()
-    storage.publish_bytes(storage.join(url, part.record_name), data)
+    site.publish(part.record_name, data)
 
 
-def read_records(url: str, parts: Sequence[Part]) -> dict[Part, Record]:
+def read_records(site: Folder, parts: Sequence[Part]) -> dict[Part, Record]:
     """RecordError for one that cannot be read."""
-    urls = [storage.join(url, part.record_name) for part in parts]
-    found = zip(parts, urls, storage.read_many(urls), strict=True)
-    return {part: _from_bytes(data, name) for part, name, data in found}
+    found = site.read_many([part.record_name for part in parts])
+    return {
+        part: _from_bytes(data, site.at(part.record_name)) for part, data in zip(parts, found, strict=True)
+    }
 
 
-def drop_records(url: str, names: Sequence[str], numbers: Sequence[int]) -> None:
+def drop_records(site: Folder, names: Sequence[str], numbers: Sequence[int]) -> None:
     """Remove those records among `names` that speak of one of these shards, whatever their n."""
     for part in record_parts(names):
         if any(number % part.count == part.index - 1 for number in numbers):
-            storage.remove(storage.join(url, part.record_name))
+            site.remove(part.record_name)
 
 
-def drop_all_records(url: str, names: Sequence[str]) -> None:
+def drop_all_records(site: Folder, names: Sequence[str]) -> None:
     for part in record_parts(names):
-        storage.remove(storage.join(url, part.record_name))
+        site.remove(part.record_name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from shard_tools.dataset import index as index_file
 from shard_tools.dataset import layout
 from shard_tools.pack.listing import Listing
 from shard_tools.pack.writer import Format, ShardTask, SourceFile
+from shard_tools.storage import Folder
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class PackPlan:
         return sorted(row for number in numbers for row in self.shards[number].tolist())
 
     def tasks(
-        self, numbers: Sequence[int], files: Mapping[int, tuple[int, int]], url: str, scratch: str
+        self, numbers: Sequence[int], files: Mapping[int, tuple[int, int]], site: Folder, scratch: str
     ) -> list[ShardTask]:
         """What to do for these shards. files: (size in bytes, mtime in ns) of each of their rows."""
         lengths = [len(rows) for rows in self.shards]
@@ -113,7 +114,7 @@ class PackPlan:
             )
             options = self.options
             task = ShardTask(
-                number, url, scratch, self.root, options.format, options.convert, sources, self.digest
+                number, site, scratch, self.root, options.format, options.convert, sources, self.digest
             )
             tasks.append(task)
         return tasks

@@ -22,6 +22,7 @@ from shard_tools.dataset.manifest import ShardEntry
 from shard_tools.errors import UserError
 from shard_tools.pack import sources as pack_sources
 from shard_tools.pack.writer import ShardTask, SourceFile, entry_of, rebuild
+from shard_tools.storage import Folder
 from shard_tools.workers import Report, run
 
 CLOCKS_DIFFER_S = 86400.0  # at most, for time zones are mistaken, too
@@ -52,19 +53,19 @@ class _Doubt:
 
 
 def find_reusable(
-    url: str,
+    site: Folder,
     tasks: Sequence[ShardTask],
     names: Sequence[str],
     inputs: str | None,
     workers: int,
     progress: bool,
 ) -> Reuse:
-    """What to keep of the files `names` at `url`.
+    """What to keep of the files `names` at `site`.
 
     inputs: the digest of the whole pack, for the shards that a complete dataset of it has lost; None where
     it is not known. Raises StorageError where something that is there cannot be read.
     """
-    recorded = pack_sources.read(url, names, tasks[0].plan) if tasks else {}
+    recorded = pack_sources.read(site, names, tasks[0].plan) if tasks else {}
     listed = set(names)
     whole = [task for task in tasks if {task.tar_name, task.index_name} <= listed]
     reuse = Reuse()
@@ -84,22 +85,21 @@ def find_reusable(
                 doubts.append(_Doubt(task, entry, index))
     sure = reuse.entries.keys() | {doubt.task.number for doubt in doubts}
     lost = [task for task in tasks if task.number not in sure]
-    doubts += _of_lost(url, lost, names, inputs)
+    doubts += _of_lost(site, lost, names, inputs)
     _settle(doubts, reuse, lost, workers, progress)
     return reuse
 
 
 def _look(task: ShardTask) -> tuple[ShardEntry, ShardIndex, float] | None:
     """(entry, index, time) of a shard that is whole and made from files of these names and sizes."""
-    index_url = storage.join(task.url, task.index_name)
     try:
-        data = storage.read_bytes(index_url)
-        made = storage.modified(index_url)
-        size = storage.size(storage.join(task.url, task.tar_name))
+        data = task.site.read(task.index_name)
+        made = task.site.modified(task.index_name)
+        size = task.site.size(task.tar_name)
     except storage.MissingError:
         return None
     try:
-        index = index_file.from_bytes(data, index_url)
+        index = index_file.from_bytes(data, task.site.at(task.index_name))
     except UserError:  # it is damaged, and made again
         return None
     if index.inputs != task.inputs() or index.shard_size != size:
@@ -112,14 +112,14 @@ def _long_before(task: ShardTask, made: float) -> bool:
     return max(source.mtime_ns for source in task.sources) / 1e9 + CLOCKS_DIFFER_S < made
 
 
-def _of_lost(url: str, lost: Sequence[ShardTask], names: Sequence[str], inputs: str | None) -> list[_Doubt]:
+def _of_lost(
+    site: Folder, lost: Sequence[ShardTask], names: Sequence[str], inputs: str | None
+) -> list[_Doubt]:
     """Of a complete dataset: those of the `lost` shards whose files may have changed."""
     if not lost or manifest_file.NAME not in names:
         return []
-    manifest_url = storage.join(url, manifest_file.NAME)
     try:
-        data, made = storage.read_bytes(manifest_url), storage.modified(manifest_url)
-        manifest = manifest_file.from_bytes(data, manifest_url)
+        manifest, made = manifest_file.in_folder(site), site.modified(manifest_file.NAME)
     except storage.StorageError:
         raise
     except UserError:  # `pack_state` says what is to be done about it
@@ -165,11 +165,10 @@ def _changed(task: ShardTask, before: ShardIndex, after: ShardIndex) -> SourceFi
     block = next((number for number, (old, new) in enumerate(checksums) if old != new), 0)
     begin, end = block * after.block_size, (block + 1) * after.block_size
     within = ((before.offset < end) & (before.offset + before.size > begin)).nonzero()[0].tolist()
-    tar = storage.join(task.url, task.tar_name)
 
     def differs(row: int) -> bool:  # as all do that were encoded anew
         start = int(before.offset[row])
-        packed = storage.read_bytes(tar, start, start + int(before.size[row]))
+        packed = task.site.read(task.tar_name, start, start + int(before.size[row]))
         return packed != storage.read_bytes(os.path.join(task.root, task.sources[row].path))
 
     rows = [row for row in within if differs(row)] or within or range(len(task.sources))

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.pack.parts import Part
+from shard_tools.storage import Folder
 from shard_tools.storage.errors import explain
 
 _PREFIX = ".packing-"
@@ -22,16 +23,16 @@ _OF = "-of-"  # in the names of parts' folders alone
 
 
 @contextlib.contextmanager
-def scratch_folder(url: str, names: Iterable[str], part: Part | None = None) -> Iterator[str]:
-    """A new folder for files that will be published at `url`, removed on leaving.
+def scratch_folder(site: Folder, names: Iterable[str], part: Part | None = None) -> Iterator[str]:
+    """A new folder for files that will be published at `site`, removed on leaving.
 
-    On a disk it lies below `url`, so that publishing is a rename; else in the temporary directory (TMPDIR).
+    On a disk it lies below `site`, so that publishing is a rename; else in the temporary directory (TMPDIR).
 
-    names: what lies at `url`. What a killed run left there is removed; UserError when a
+    names: what lies at `site`. What a killed run left there is removed; UserError when a
     live one is still at work, other parts apart if this is for a `part`. S3 has no such lock:
     there, two at once publish the same bytes, or `pack_claim` keeps them apart.
     """
-    path = storage.local_path(url)
+    path = storage.local_path(site.url)
     prefix = _PREFIX if part is None else f"{_PREFIX}{part.index}{_OF}{part.count}-"
     try:
         if path is None:
@@ -44,7 +45,7 @@ def scratch_folder(url: str, names: Iterable[str], part: Part | None = None) -> 
             os.makedirs(path, exist_ok=True)
             folder = tempfile.mkdtemp(prefix=prefix, dir=path)
     except OSError as error:
-        raise storage.StorageError(explain(error, url)) from error
+        raise storage.StorageError(explain(error, site.url)) from error
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         lock = os.open(folder, os.O_RDONLY)
@@ -54,9 +55,9 @@ def scratch_folder(url: str, names: Iterable[str], part: Part | None = None) -> 
         yield folder
 
 
-def sweep(url: str, names: Iterable[str]) -> None:
-    """Remove what killed runs left among `names` at `url`; UserError when a live one is still at work."""
-    path = storage.local_path(url)
+def sweep(site: Folder, names: Iterable[str]) -> None:
+    """Remove what killed runs left among `names` at `site`; UserError when a live one is still at work."""
+    path = storage.local_path(site.url)
     if path is None:
         return
     names = list(names)
@@ -64,7 +65,7 @@ def sweep(url: str, names: Iterable[str]) -> None:
         _remove_folders(path, names)
         _remove_files(path, names)
     except OSError as error:
-        raise storage.StorageError(explain(error, url)) from error
+        raise storage.StorageError(explain(error, site.url)) from error
 
 
 def _remove_folders(path: str, names: Iterable[str]) -> None:

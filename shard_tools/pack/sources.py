@@ -18,6 +18,7 @@ from shard_tools import storage
 from shard_tools.pack.parts import Part
 from shard_tools.pack.writer import ShardTask
 from shard_tools.records import RecordError, decode
+from shard_tools.storage import Folder
 
 _NAME = re.compile(r"made-from(?:-\d+-of-\d+)?\.json")
 
@@ -36,16 +37,16 @@ def identity(task: ShardTask) -> str:
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
-def read(url: str, names: Sequence[str], plan: str) -> dict[int, set[str]]:
+def read(site: Folder, names: Sequence[str], plan: str) -> dict[int, set[str]]:
     """The identities recorded among `names` for shards of this plan; a damaged record tells nothing."""
     found: dict[int, set[str]] = {}
     for name in filter(_NAME.fullmatch, names):
-        for number, digest in _shards(url, name, plan).items():
+        for number, digest in _shards(site, name, plan).items():
             found.setdefault(number, set()).add(digest)
     return found
 
 
-def publish(url: str, names: Sequence[str], part: Part | None, tasks: Sequence[ShardTask]) -> None:
+def publish(site: Folder, names: Sequence[str], part: Part | None, tasks: Sequence[ShardTask]) -> None:
     """Record what these tasks, all those of a pack or of its `part`, are made from.
 
     The records among `names` that told of one of these shards go: there is one truth for each.
@@ -53,24 +54,24 @@ def publish(url: str, names: Sequence[str], part: Part | None, tasks: Sequence[S
     own = _name_of(part)
     numbers = {task.number for task in tasks}
     for name in filter(_NAME.fullmatch, names):
-        if name != own and tasks and numbers & _shards(url, name, tasks[0].plan).keys():
-            storage.remove(storage.join(url, name))
+        if name != own and tasks and numbers & _shards(site, name, tasks[0].plan).keys():
+            site.remove(name)
     if tasks:
         record = {"plan": tasks[0].plan, "shards": {task.number: identity(task) for task in tasks}}
-        storage.publish_bytes(storage.join(url, own), json.dumps(record).encode())
+        site.publish(own, json.dumps(record).encode())
 
 
-def drop_all(url: str, names: Sequence[str]) -> None:
+def drop_all(site: Folder, names: Sequence[str]) -> None:
     for name in filter(_NAME.fullmatch, names):
-        storage.remove(storage.join(url, name))
+        site.remove(name)
 
 
 def _name_of(part: Part | None) -> str:
     return "made-from.json" if part is None else f"made-from-{part.index}-of-{part.count}.json"
 
 
-def _shards(url: str, name: str, plan: str) -> dict[int, str]:
-    where = storage.join(url, name)
+def _shards(site: Folder, name: str, plan: str) -> dict[int, str]:
+    where = site.at(name)
     try:
         record = decode(storage.read_bytes(where), _Record, where, "remove it")
     except (storage.MissingError, RecordError):

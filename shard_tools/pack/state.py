@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from shard_tools import storage
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.manifest import Manifest, ShardEntry
 from shard_tools.errors import UserError
@@ -28,6 +27,7 @@ from shard_tools.pack.claim import STATE_NAME, Claim
 from shard_tools.pack.parts import Part, drop_all_records, drop_records
 from shard_tools.pack.reuse import Reuse
 from shard_tools.pack.writer import ShardTask
+from shard_tools.storage import Folder
 from shard_tools.text import counted
 
 _ADVICE = "give another URL, or --overwrite to replace it"
@@ -35,7 +35,7 @@ _OURS = re.compile(r"shard-\d{6,}\.(tar|index\.npz)")
 
 
 def begin(
-    url: str,
+    site: Folder,
     names: Sequence[str],
     inputs: str,
     tasks: Sequence[ShardTask],
@@ -46,17 +46,17 @@ def begin(
 ) -> None:
     """Clear the way for making the shards that are not reused, or raise UserError when something must stay.
 
-    names: what lies at `url`; inputs: the digest of the new pack.
+    names: what lies at `site`; inputs: the digest of the new pack.
     """
     if not overwrite:
-        _refuse(url, names, inputs, reuse)
-    if manifest_file.NAME in names and not _same_manifest(url, inputs, tasks, reuse.entries):
-        storage.remove(storage.join(url, manifest_file.NAME))
-    _claim(url, names, None, tasks, reuse.entries, claim, overwrite)
+        _refuse(site, names, inputs, reuse)
+    if manifest_file.NAME in names and not _same_manifest(site, inputs, tasks, reuse.entries):
+        site.remove(manifest_file.NAME)
+    _claim(site, names, None, tasks, reuse.entries, claim, overwrite)
 
 
 def begin_part(
-    url: str,
+    site: Folder,
     names: Sequence[str],
     part: Part,
     tasks: Sequence[ShardTask],
@@ -66,34 +66,34 @@ def begin_part(
     overwrite: bool,
 ) -> None:
     """As `begin`, for the tasks of one part, which knows nothing of the other parts' files."""
-    if manifest_file.NAME in names and not _in_manifest(url, tasks, reused, claim):
-        manifest_url = storage.join(url, manifest_file.NAME)
+    if manifest_file.NAME in names and not _in_manifest(site, tasks, reused, claim):
         if not overwrite:
             raise UserError(
-                f"{manifest_url}: a complete dataset is there that differs in shards of this part; {_ADVICE}"
+                f"{site.at(manifest_file.NAME)}: a complete dataset is there that differs in shards of this"
+                f" part; {_ADVICE}"
             )
-        storage.remove(manifest_url)
+        site.remove(manifest_file.NAME)
     if not overwrite:
-        _refuse_foreign(url, names, reused)
-    _claim(url, names, part, tasks, reused, claim, overwrite)
+        _refuse_foreign(site, names, reused)
+    _claim(site, names, part, tasks, reused, claim, overwrite)
 
 
-def complete(url: str, manifest: Manifest, plan: str) -> None:
+def complete(site: Folder, manifest: Manifest, plan: str) -> None:
     """Remove shards of older packs that the manifest does not name, then publish it."""
-    pack_claim.require(url, plan)
-    names = storage.list_names(url)
+    pack_claim.require(site, plan)
+    names = site.names()
     current = {name for entry in manifest.shards for name in (entry.url, entry.index)}
     for name in names:
         if _OURS.fullmatch(name) and name not in current:
-            storage.remove(storage.join(url, name))
-    storage.publish_bytes(storage.join(url, manifest_file.NAME), manifest_file.to_bytes(manifest))
-    drop_all_records(url, names)
-    pack_sources.drop_all(url, names)
-    storage.remove(storage.join(url, STATE_NAME))
+            site.remove(name)
+    site.publish(manifest_file.NAME, manifest_file.to_bytes(manifest))
+    drop_all_records(site, names)
+    pack_sources.drop_all(site, names)
+    site.remove(STATE_NAME)
 
 
 def _claim(
-    url: str,
+    site: Folder,
     names: Sequence[str],
     part: Part | None,
     tasks: Sequence[ShardTask],
@@ -101,19 +101,19 @@ def _claim(
     claim: Claim,
     overwrite: bool,
 ) -> None:
-    pack_claim.take(url, claim, overwrite=overwrite)
+    pack_claim.take(site, claim, overwrite=overwrite)
     again = [task for task in tasks if task.number not in reused]
-    drop_records(url, names, [task.number for task in again])
+    drop_records(site, names, [task.number for task in again])
     if again:  # else nothing is made, and what lies there needs no record
         for name in {task.index_name for task in again} & set(names):
-            storage.remove(storage.join(url, name))
-        pack_sources.publish(url, names, part, tasks)
+            site.remove(name)
+        pack_sources.publish(site, names, part, tasks)
 
 
-def _refuse(url: str, names: Sequence[str], inputs: str, reuse: Reuse) -> None:
-    manifest_url = storage.join(url, manifest_file.NAME)
+def _refuse(site: Folder, names: Sequence[str], inputs: str, reuse: Reuse) -> None:
+    manifest_url = site.at(manifest_file.NAME)
     if manifest_file.NAME in names:
-        old = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
+        old = manifest_file.in_folder(site)
         if old.inputs != inputs:
             raise UserError(
                 f"{manifest_url}: a complete dataset from another list or other options is there"
@@ -126,42 +126,39 @@ def _refuse(url: str, names: Sequence[str], inputs: str, reuse: Reuse) -> None:
                 f" {_ADVICE}"
             )
         return
-    _refuse_foreign(url, names, reuse.entries)
+    _refuse_foreign(site, names, reuse.entries)
 
 
-def _refuse_foreign(url: str, names: Sequence[str], reused: dict[int, ShardEntry]) -> None:
-    """Raise UserError when the tars that lie at `url` are none of a pack's."""
+def _refuse_foreign(site: Folder, names: Sequence[str], reused: dict[int, ShardEntry]) -> None:
+    """Raise UserError when the tars that lie at `site` are none of a pack's."""
     tars = sorted(name for name in names if name.endswith(".tar"))
     # Another part may have begun since the names were listed.
-    if (
-        tars
-        and manifest_file.NAME not in names
-        and not reused
-        and not storage.exists(storage.join(url, STATE_NAME))
-    ):
+    if tars and manifest_file.NAME not in names and not reused and not site.exists(STATE_NAME):
         raise UserError(
-            f"{url}: holds tars that no manifest names ({tars[0]}, {len(tars)} in all); {_ADVICE},"
+            f"{site}: holds tars that no manifest names ({tars[0]}, {len(tars)} in all); {_ADVICE},"
             " or use make-shards index to index them as they are"
         )
 
 
-def _same_manifest(url: str, inputs: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry]) -> bool:
+def _same_manifest(
+    site: Folder, inputs: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry]
+) -> bool:
     """Whether the manifest that is there already names exactly the shards that are kept."""
     if len(reused) < len(tasks):
         return False
-    manifest_url = storage.join(url, manifest_file.NAME)
     try:
-        old = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
+        old = manifest_file.in_folder(site)
     except UserError:
         return False
     return old.inputs == inputs and old.shards == tuple(reused[number] for number in range(len(tasks)))
 
 
-def _in_manifest(url: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry], claim: Claim) -> bool:
+def _in_manifest(
+    site: Folder, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry], claim: Claim
+) -> bool:
     """Whether the manifest that is there names just what a part with these tasks would make."""
-    manifest_url = storage.join(url, manifest_file.NAME)
     try:
-        old = manifest_file.from_bytes(storage.read_bytes(manifest_url), manifest_url)
+        old = manifest_file.in_folder(site)
     except UserError:
         return False
     return (old.speakers, dict(old.options), len(old.shards)) == (

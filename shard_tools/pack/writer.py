@@ -20,6 +20,7 @@ from shard_tools.dataset.manifest import ShardEntry
 from shard_tools.dataset.tar import TarBuilder
 from shard_tools.errors import UserError
 from shard_tools.pack import claim as pack_claim
+from shard_tools.storage import Folder
 from shard_tools.storage.errors import explain
 from shard_tools.workers import Report
 
@@ -46,10 +47,10 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make shard `number` of the dataset at `url`; plan: see pack_claim."""
+    """All that a worker needs to make shard `number` of the dataset at `site`; plan: see pack_claim."""
 
     number: int
-    url: str
+    site: Folder
     scratch: str
     root: str
     format: Format
@@ -105,9 +106,9 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
         if index is None:
             return ShardResult(None, problems, clipped)
         index_data = index_file.to_bytes(index)
-        pack_claim.require(task.url, task.plan)
-        storage.publish_file(temporary, storage.join(task.url, task.tar_name))
-        storage.publish_bytes(storage.join(task.url, task.index_name), index_data)
+        pack_claim.require(task.site, task.plan)
+        task.site.take(temporary, task.tar_name)
+        task.site.publish(task.index_name, index_data)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -19,10 +19,12 @@ from shard_tools.storage.door import (
     size,
 )
 from shard_tools.storage.errors import MissingError, ShortError, StorageError
+from shard_tools.storage.folder import Folder
 from shard_tools.storage.policy import StoragePolicy, configure, current_policy
 
 __all__ = [
     "DOWNLOAD_PART",
+    "Folder",
     "MissingError",
     "ShortError",
     "StorageError",

@@ -231,15 +231,15 @@ def test_s3_mistakes_are_one_line(corpus, s3_endpoint, capsys):
 
 KILLED = """
 import os, signal, sys
-from shard_tools import storage
+from shard_tools.storage import door
 from shard_tools.pack.packing import PackOptions, pack
 
-def publish(url, data, original=storage.publish_bytes):
+def publish(url, data, original=door.publish_bytes):
     if url.endswith("shard-000002.index.npz"):
         os.kill(os.getpid(), signal.{signal})
     original(url, data)
 
-storage.publish_bytes = publish
+door.publish_bytes = publish
 pack(sys.argv[1], sys.argv[2], options=PackOptions(utterances_per_shard=8))
 """
 

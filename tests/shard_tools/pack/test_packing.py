@@ -28,6 +28,7 @@ from shard_tools.pack.merging import merge
 from shard_tools.pack.packing import PackOptions, pack, pack_part
 from shard_tools.pack.parts import Part
 from shard_tools.read.reader import Reader
+from shard_tools.storage import door
 
 SMALL = PackOptions(utterances_per_shard=8, group=2)
 
@@ -296,7 +297,7 @@ def test_overwriting_takes_the_manifest_away_before_it_changes_a_shard(corpus, t
     pack(str(corpus.root), str(out), options=SMALL)
     seen = []
     monkeypatch.setattr(
-        shard_writer.storage,
+        door,
         "publish_file",
         lambda *_: seen.append((out / "manifest.json").exists()) or 1 / 0,
     )
@@ -324,7 +325,7 @@ class _Killed(BaseException):
 
 def pack_some(corpus, out, shards):
     """A pack that is killed when it is about to publish its next shard."""
-    publish, left = storage.publish_file, iter(range(shards))
+    publish, left = door.publish_file, iter(range(shards))
 
     def publish_or_die(file, url):
         if next(left, None) is None:
@@ -332,7 +333,7 @@ def pack_some(corpus, out, shards):
         publish(file, url)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "publish_file", publish_or_die)
+        patch.setattr(door, "publish_file", publish_or_die)
         with pytest.raises(_Killed):
             pack(str(corpus.root), str(out), options=SMALL)
 
@@ -414,7 +415,7 @@ def test_a_store_that_fails_is_not_taken_for_an_empty_one(corpus, tmp_path, monk
         return read(url, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "read_bytes", fail)
+        patch.setattr(door, "read_bytes", fail)
         with pytest.raises(UserError, match=r"shard-000001\.index\.npz: permission denied"):
             pack(str(corpus.root), str(out), options=SMALL, overwrite=True)
     assert contents(out) == before
@@ -448,21 +449,21 @@ def test_two_packs_at_once_do_not_meet(corpus, tmp_path, monkeypatch):
             pack(str(corpus.root), out, options=SMALL)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shard_writer.storage, "publish_file", pack_again)
+    monkeypatch.setattr(door, "publish_file", pack_again)
     with pytest.raises(KeyboardInterrupt):
         pack(str(corpus.root), out, options=SMALL)
 
 
 def test_a_source_that_changes_meanwhile_is_refused(corpus, tmp_path, monkeypatch):
     path = next(iter(corpus.samples))
-    original = storage.publish_bytes
+    original = door.publish_bytes
 
     def publish(url: str, data: bytes) -> None:
         if url.endswith(pack_state.STATE_NAME):
             corpus.add(path, len(corpus.samples[path]))  # other samples, as many bytes
         original(url, data)
 
-    monkeypatch.setattr(storage, "publish_bytes", publish)
+    monkeypatch.setattr(door, "publish_bytes", publish)
     with pytest.raises(ProblemsError, match="changed while it was being packed"):
         pack(str(corpus.root), str(tmp_path / "out"), options=SMALL)
 

@@ -18,12 +18,12 @@ from shard_tools.dataset import index as index_file
 from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
 from shard_tools.pack import claim as pack_claim
-from shard_tools.pack import writer as shard_writer
 from shard_tools.pack.claim import STATE_NAME
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.merging import merge
 from shard_tools.pack.packing import PackOptions, pack, pack_part
 from shard_tools.pack.parts import Part, parse_part
+from shard_tools.storage import door
 
 SMALL = PackOptions(utterances_per_shard=4, group=2)
 OTHER = PackOptions(utterances_per_shard=4, group=2, seed=1)
@@ -249,7 +249,7 @@ def test_a_part_that_is_made_again_has_no_record_meanwhile(corpus, tmp_path, mon
     out = str(tmp_path / "out")
     pack_all(corpus.root, out, 2)
     os.truncate(tmp_path / "out" / "shard-000000.tar", 512)
-    monkeypatch.setattr(shard_writer.storage, "publish_file", lambda *_: 1 / 0)
+    monkeypatch.setattr(door, "publish_file", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         pack_part(str(corpus.root), out, Part(3, 1), options=SMALL)
     assert [name for name in contents(out) if name.startswith("packing")] == [
@@ -260,10 +260,10 @@ def test_a_part_that_is_made_again_has_no_record_meanwhile(corpus, tmp_path, mon
 
 def test_a_part_keeps_others_off_its_folder_alone(corpus, tmp_path, monkeypatch):
     out = str(tmp_path / "out")
-    original = storage.publish_file
+    original = door.publish_file
 
     def meanwhile(local_file: str, url: str) -> None:
-        monkeypatch.setattr(storage, "publish_file", original)
+        monkeypatch.setattr(door, "publish_file", original)
         with pytest.raises(UserError, match="another make-shards pack is writing"):
             pack_part(str(corpus.root), out, Part(2, 1), options=SMALL)
         with pytest.raises(UserError, match="another make-shards pack is writing"):
@@ -273,7 +273,7 @@ def test_a_part_keeps_others_off_its_folder_alone(corpus, tmp_path, monkeypatch)
         pack_part(str(corpus.root), out, Part(2, 2), options=SMALL)
         original(local_file, url)
 
-    monkeypatch.setattr(storage, "publish_file", meanwhile)
+    monkeypatch.setattr(door, "publish_file", meanwhile)
     pack_part(str(corpus.root), out, Part(2, 1), options=SMALL)
     assert not merge(out).whole_before
 
@@ -282,18 +282,18 @@ def test_a_part_keeps_others_off_its_folder_alone(corpus, tmp_path, monkeypatch)
 def test_a_pack_whose_claim_was_taken_over_publishes_nothing_more(corpus, tmp_path, monkeypatch, claim):
     """Where there are no locks: another pack takes the place between two shards."""
     url = f"memory:/{tmp_path}/out"
-    original = storage.publish_bytes
+    original = door.publish_bytes
 
     def publish(name: str, data: bytes) -> None:
         original(name, data)
         if name.endswith("shard-000001.index.npz"):
-            monkeypatch.setattr(storage, "publish_bytes", original)
+            monkeypatch.setattr(door, "publish_bytes", original)
             if claim is None:
                 pack(str(corpus.root), url, options=SMALL)
             else:
                 pack_part(str(corpus.root), url, Part(2, 1), options=claim, overwrite=True)
 
-    monkeypatch.setattr(storage, "publish_bytes", publish)
+    monkeypatch.setattr(door, "publish_bytes", publish)
     found = "has gone" if claim is None else "speaks of another list or other options"
     with pytest.raises(UserError, match=rf"packing\.json: {found}.*another make-shards was at work"):
         pack(str(corpus.root), url, options=SMALL)
@@ -306,14 +306,14 @@ def test_a_pack_whose_claim_was_taken_over_publishes_nothing_more(corpus, tmp_pa
 
 def test_two_packs_of_different_options_without_locks(corpus, tmp_path, monkeypatch, whole):
     url = f"memory:/{tmp_path}/out"
-    original = storage.publish_file
+    original = door.publish_file
 
     def meanwhile(local_file: str, name: str) -> None:
         with pytest.raises(UserError, match="with other options is under way here, or was killed"):
             pack(str(corpus.root), url, options=OTHER)
         original(local_file, name)
 
-    monkeypatch.setattr(storage, "publish_file", meanwhile)
+    monkeypatch.setattr(door, "publish_file", meanwhile)
     pack(str(corpus.root), url, options=SMALL)
     assert contents(url) == whole
 
@@ -321,10 +321,10 @@ def test_two_packs_of_different_options_without_locks(corpus, tmp_path, monkeypa
 def test_a_pack_that_ended_in_order_leaves_the_place_to_other_options(corpus, tmp_path, monkeypatch):
     out = str(tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(shard_writer.storage, "publish_file", lambda *_: 1 / 0)
+        patch.setattr(door, "publish_file", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pack(str(corpus.root), out, options=SMALL)
-    claim = pack_claim.read(out)
+    claim = pack_claim.read(storage.Folder(out))
     assert claim is not None
     assert not claim.running
     pack(str(corpus.root), out, options=OTHER)
@@ -358,15 +358,15 @@ def test_the_commands_say_what_they_made(corpus, tmp_path, capsys):
 
 KILLED = """
 import os, signal, sys
-from shard_tools import storage
+from shard_tools.storage import door
 from shard_tools.cli import main
 
-def publish(url, data, original=storage.publish_bytes):
+def publish(url, data, original=door.publish_bytes):
     if url.endswith("shard-000003.index.npz"):
         os.kill(os.getpid(), signal.SIGKILL)
     original(url, data)
 
-storage.publish_bytes = publish
+door.publish_bytes = publish
 main(sys.argv[1:])
 """
 

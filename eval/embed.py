@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -15,12 +14,13 @@ from eval.utterances import Utterances
 from models.parts.frontend import crop_length
 from shard_tools import audio
 from shard_tools.ahead import ahead
+from shard_tools.arrays import Float32Array, Int16Array
 from shard_tools.errors import UserError
 
 SHORTEST = 1600  # frames; a network is not asked to look at less than 0.1 s
 
 
-def cut(samples: npt.NDArray[np.int16], crops: int, frames: int) -> npt.NDArray[np.int16]:
+def cut(samples: Int16Array, crops: int, frames: int) -> Int16Array:
     """`crops` crops of `frames` frames, int16 (crops, frames), from the start to the end of an utterance.
 
     As the VoxCeleb trainer's loader in evaluation: starts are spaced evenly and
@@ -48,7 +48,7 @@ def embed(
     rank: int = 0,
     world: int = 1,
     progress: bool = False,
-) -> npt.NDArray[np.float32]:
+) -> Float32Array:
     """Embeddings of `names[rank::world]`, in order: float32 (n, max(crops, 1), D).
 
     `network`, in evaluation mode and on `device`, turns float32 (B, frames) into
@@ -60,9 +60,9 @@ def embed(
     part = list(names[rank::world])
     frames = crop_length(crop_feature_frames)
     pieces = max(crops, 1)
-    out: npt.NDArray[np.float32] | None = None
+    out: Float32Array | None = None
 
-    def load(name: str) -> npt.NDArray[np.int16]:
+    def load(name: str) -> Int16Array:
         return cut(source.load(name), crops, frames)
 
     bar = tqdm(
@@ -95,11 +95,9 @@ def embed(
     return out
 
 
-def _batches(
-    items: Iterator[npt.NDArray[np.int16]], size: int
-) -> Iterator[tuple[int, list[npt.NDArray[np.int16]]]]:
+def _batches(items: Iterator[Int16Array], size: int) -> Iterator[tuple[int, list[Int16Array]]]:
     """Lists of up to `size` items, each with the number of its first item."""
-    batch: list[npt.NDArray[np.int16]] = []
+    batch: list[Int16Array] = []
     first = 0
     for item in items:
         batch.append(item)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import storage
+from shard_tools.arrays import Float32Array, Int64Array
 from shard_tools.errors import UserError
 
 VERSION = 1
@@ -35,7 +36,7 @@ class Embeddings:
     """
 
     names: tuple[str, ...]
-    vectors: npt.NDArray[np.float32]
+    vectors: Float32Array
     crops: int
     crop_feature_frames: int
     made_by: str = ""
@@ -51,7 +52,7 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.names)
 
-    def rows(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
+    def rows(self, names: Sequence[str]) -> Int64Array:
         """Where these utterances are; UserError for one that is not there."""
         try:
             return np.array([self._places[name] for name in names], np.int64)

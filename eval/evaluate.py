@@ -21,6 +21,7 @@ from eval.metrics import equal_error_rate, error_rates, min_dcf
 from eval.scoring import build_scorer
 from eval.trials import Trials
 from eval.utterances import Utterances, require_all
+from shard_tools.arrays import Float32Array, Float64Array
 from shard_tools.text import redacted
 
 UNITS = {"eer": "percent", "min_dcf": "normalised cost from 0 to 1", "seconds": "seconds"}
@@ -38,7 +39,7 @@ class EvaluationResult:
     embeddings: of the trials' utterances, from which the scores came.
     """
 
-    scores: npt.NDArray[np.float64]
+    scores: Float64Array
     metrics: dict[str, Any]
     embeddings: Embeddings
 
@@ -141,7 +142,7 @@ def _rank_and_world() -> tuple[int, int]:
 
 
 def detection_metrics(
-    scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], p_targets: Sequence[float]
+    scores: Float64Array, labels: npt.NDArray[np.int8], p_targets: Sequence[float]
 ) -> dict[str, Any]:
     """eer in percent, eer_threshold, min_dcf and min_dcf_threshold by p_target (c_miss = c_fa = 1)."""
     rates = error_rates(scores, labels)
@@ -159,7 +160,7 @@ def detection_metrics(
     }
 
 
-def gather_rows(part: npt.NDArray[np.float32], total: int, device: torch.device) -> npt.NDArray[np.float32]:
+def gather_rows(part: Float32Array, total: int, device: torch.device) -> Float32Array:
     """All `total` rows on every rank, float32 (total, …), where rank r gives rows r, r + world, …"""
     world = dist.get_world_size()
     # NCCL moves only what is on a GPU; Gloo is given what is already in main memory.

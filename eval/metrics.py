@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from shard_tools.arrays import Float64Array
+
 
 @dataclass(frozen=True)
 class ErrorRates:
@@ -22,9 +24,9 @@ class ErrorRates:
     fractions of the non-target and of the target trials.
     """
 
-    thresholds: npt.NDArray[np.float64]
-    false_accept: npt.NDArray[np.float64]
-    false_reject: npt.NDArray[np.float64]
+    thresholds: Float64Array
+    false_accept: Float64Array
+    false_reject: Float64Array
 
     def at(self, threshold: float) -> tuple[float, float]:
         """(false accept, false reject) as fractions when scores >= `threshold` are accepted."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import storage
+from shard_tools.arrays import Int64Array
 from shard_tools.errors import UserError
 from shard_tools.text import has_control
 
@@ -26,8 +27,8 @@ class Trials:
     """
 
     label: npt.NDArray[np.int8]
-    left: npt.NDArray[np.int64]
-    right: npt.NDArray[np.int64]
+    left: Int64Array
+    right: Int64Array
     names: list[str]
     name: str
     digest: str

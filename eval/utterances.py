@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from shard_tools import audio, storage
+from shard_tools.arrays import Int16Array
 from shard_tools.audio.regular_file import is_regular
 from shard_tools.dataset import manifest
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
@@ -28,7 +26,7 @@ class Utterances(Protocol):
 
     url: str
 
-    def load(self, name: str) -> npt.NDArray[np.int16]:
+    def load(self, name: str) -> Int16Array:
         """The whole utterance, int16 (frames,) at 16 kHz."""
         ...
 
@@ -45,13 +43,13 @@ class ShardUtterances:
         self._catalogue = catalogue
         self._own = threading.local()  # a reader keeps files open, and is not made for several threads
 
-    def load(self, name: str) -> npt.NDArray[np.int16]:
+    def load(self, name: str) -> Int16Array:
         utterance = self._catalogue.find(key_of(name))
         if utterance is None:
             raise UserError(f"{self.url}: no utterance with the key {key_of(name)!r}")
         if not hasattr(self._own, "reader"):
             self._own.reader = Reader(self._catalogue)
-        samples: npt.NDArray[np.int16] = self._own.reader.utterance(utterance)
+        samples: Int16Array = self._own.reader.utterance(utterance)
         return samples
 
     def missing(self, names: Sequence[str]) -> list[str]:
@@ -64,7 +62,7 @@ class FolderUtterances:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def load(self, name: str) -> npt.NDArray[np.int16]:
+    def load(self, name: str) -> Int16Array:
         url = storage.join(self.url, name)
         path = storage.local_path(url)
         if path is not None:

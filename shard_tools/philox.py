@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from shard_tools.arrays import Float64Array, Int64Array
+
 _MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_1 = np.uint64(0xCD9E8D57)
 _WEYL_0 = np.uint64(0x9E3779B9)
@@ -71,21 +73,19 @@ def words(
     return (w0 << _32) | w1
 
 
-def uniform(
-    seed: int, purpose: str, epoch: int, n: npt.ArrayLike, slot: npt.ArrayLike = 0
-) -> npt.NDArray[np.float64]:
+def uniform(seed: int, purpose: str, epoch: int, n: npt.ArrayLike, slot: npt.ArrayLike = 0) -> Float64Array:
     """A uniform number in [0, 1) for each sample number in `n`; float64, same shape, 53 random bits."""
     return _fraction(words(seed, purpose, epoch, n, slot))
 
 
-def _fraction(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
-    fraction: npt.NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def _fraction(bits: npt.NDArray[np.uint64]) -> Float64Array:
+    fraction: Float64Array = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return fraction
 
 
 def uniform_several(
-    seed: int, epoch: int, wanted: Sequence[tuple[str, npt.NDArray[np.int64], npt.ArrayLike]]
-) -> list[npt.NDArray[np.float64]]:
+    seed: int, epoch: int, wanted: Sequence[tuple[str, Int64Array, npt.ArrayLike]]
+) -> list[Float64Array]:
     """uniform(seed, purpose, epoch, n, slot) for each (purpose, n, slot) of `wanted`.
 
     In one pass: for the few hundred numbers of a batch the ten rounds cost by the call, not by the number.
@@ -108,7 +108,7 @@ def uniform_several(
 
 def integers(
     seed: int, purpose: str, epoch: int, n: npt.ArrayLike, below: npt.ArrayLike, slot: npt.ArrayLike = 0
-) -> npt.NDArray[np.int64]:
+) -> Int64Array:
     """A uniform integer in [0, below) for each sample number in `n`; int64.
 
     `below` is a positive scalar or an array of n's shape, less than 2**40, so that
@@ -117,12 +117,12 @@ def integers(
     return scaled(uniform(seed, purpose, epoch, n, slot), below)
 
 
-def scaled(share: npt.NDArray[np.float64], below: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def scaled(share: Float64Array, below: npt.ArrayLike) -> Int64Array:
     """Uniform numbers in [0, 1) as integers in [0, below), as `integers` makes them."""
     return (share * np.asarray(below, dtype=np.float64)).astype(np.int64)
 
 
-def permutation(seed: int, purpose: str, epoch: int, count: int) -> npt.NDArray[np.int64]:
+def permutation(seed: int, purpose: str, epoch: int, count: int) -> Int64Array:
     """A random order of 0 … count-1; int64 (count,). Sorted by 64 random bits, ties by number."""
     return np.argsort(words(seed, purpose, epoch, np.arange(count)), kind="stable")
 

@@ -49,32 +49,32 @@ def main() -> int:
         # torchrun takes every other status than 0 for a failure, which it shows at length and at once.
         return STOPPED if place is None else 0
 
-    def told_command() -> int:
+    def reporting_command() -> int:
         try:
             return command()
         except Exception as error:
             if folder is None and isinstance(error, BrokenPipeError):
                 raise  # whoever read what was printed has gone
-            told = error if isinstance(error, UserError) else explained(error)
-            if told is None and isinstance(error, BrokenPipeError):  # for `exit_status` it would be stdout's
-                told = RankError(f"a connection of this process broke ({error})", passing=True)
-            text = traceback.format_exc() if told is None else f"{name}: error: {told}"
-            echo = rank > 0 and told is not None and not isinstance(told, RankError)  # of what rank 0 says
+            known = error if isinstance(error, UserError) else explained(error)
+            if known is None and isinstance(error, BrokenPipeError):  # for `exit_status` it would be stdout's
+                known = RankError(f"a connection of this process broke ({error})", passing=True)
+            text = traceback.format_exc() if known is None else f"{name}: error: {known}"
+            echo = rank > 0 and known is not None and not isinstance(known, RankError)  # of what rank 0 says
             if folder is not None:
-                _tell_folder(folder, kind_of(told or error), text, log=not echo)
-            if isinstance(told, LostPeerError) or echo:
-                _hold_tongue()
+                _tell_folder(folder, kind_of(known or error), text, log=not echo)
+            if isinstance(known, LostPeerError) or echo:
+                _let_the_first_cause_come()
             tell_torchrun(text)
-            if told is None or told is error:
+            if known is None or known is error:
                 raise
-            raise told from error
+            raise known from error
         except KeyboardInterrupt:
             if folder is not None and rank == 0:
                 _log_end(folder, f"{name}: interrupted")
             raise
 
     try:
-        return exit_status(told_command, program=name)
+        return exit_status(reporting_command, program=name)
     finally:
         ignore()  # Python drops its handlers before it ends: a late signal would look like a failure
 
@@ -95,7 +95,7 @@ def _log_end(folder: str, text: str) -> None:
     log_end(folder, text)
 
 
-def _hold_tongue() -> None:
+def _let_the_first_cause_come() -> None:
     """Give the first cause its time; when torchrun ends this rank meanwhile, it has heard that cause."""
     flag.wait(SILENCE_S)
     if flag.raised:
@@ -110,7 +110,7 @@ def _parse(*, aloud: bool) -> Config:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             return parse()
     except SystemExit:
-        _hold_tongue()
+        _let_the_first_cause_come()
         sys.stderr.write(said.getvalue())
         raise
 

@@ -6,14 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from eval.metrics import error_rates
 from eval.report import plots
 from eval.report.page import build_report, operating_points
 from eval.trials import Trials
 from shard_tools import storage
+from shard_tools.arrays import Float64Array
 
 
 def prepare_folder(url: str) -> None:
@@ -28,7 +26,7 @@ def prepare_folder(url: str) -> None:
 
 def write_outputs(
     url: str,
-    scores: npt.NDArray[np.float64],
+    scores: Float64Array,
     trials: Trials,
     metrics: Mapping[str, Any],
     config: Mapping[str, Any],
@@ -49,7 +47,7 @@ def write_outputs(
     storage.publish_bytes(storage.join(url, "metrics.json"), text.encode())
 
 
-def scores_text(scores: npt.NDArray[np.float64], trials: Trials) -> str:
+def scores_text(scores: Float64Array, trials: Trials) -> str:
     """Lines `score path path` in the list's order, with as many digits as give the same float64 back.
 
     Parted by blanks, or by tabs where paths hold blanks.

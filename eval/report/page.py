@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 
 from eval.metrics import ErrorRates
 from eval.report import plots
 from eval.report.plots import OperatingPoint
 from eval.trials import Trials
+from shard_tools.arrays import Float64Array, Int64Array
 from shard_tools.text import redacted
 
 WORST = 20
@@ -39,9 +39,7 @@ def operating_points(rates: ErrorRates, metrics: Mapping[str, Any]) -> list[Oper
     return points
 
 
-def worst_trials(
-    scores: npt.NDArray[np.float64], trials: Trials, threshold: float, label: int
-) -> npt.NDArray[np.int64]:
+def worst_trials(scores: Float64Array, trials: Trials, threshold: float, label: int) -> Int64Array:
     """Up to WORST trials of kind `label` on the wrong side of `threshold`, the most wrong first.
 
     Label 0 gives false accepts (highest scores first), label 1 false rejects (lowest first).
@@ -52,7 +50,7 @@ def worst_trials(
 
 
 def build_report(
-    scores: npt.NDArray[np.float64],
+    scores: Float64Array,
     trials: Trials,
     rates: ErrorRates,
     metrics: Mapping[str, Any],
@@ -137,9 +135,7 @@ def _image(svg: bytes, text: str) -> str:
     return f'<img alt="{text}" src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">'
 
 
-def _table(
-    title: str, meaning: str, scores: npt.NDArray[np.float64], trials: Trials, worst: npt.NDArray[np.int64]
-) -> str:
+def _table(title: str, meaning: str, scores: Float64Array, trials: Trials, worst: Int64Array) -> str:
     digits = plots.score_digits(scores)
     rows = "\n".join(
         f"<tr><td>{scores[trial]:.{digits}f}</td><td>{html.escape(trials.names[trials.left[trial]])}</td>"

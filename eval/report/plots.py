@@ -8,6 +8,8 @@ from typing import Any
 
 import matplotlib
 
+from shard_tools.arrays import Float64Array
+
 matplotlib.use("Agg")  # before pyplot is imported by anyone: no display is needed
 
 import numpy as np
@@ -45,7 +47,7 @@ class OperatingPoint:
     false_reject: float
 
 
-def score_digits(scores: npt.NDArray[np.float64]) -> int:
+def score_digits(scores: Float64Array) -> int:
     """Decimals that tell apart a thousandth of the range of `scores`; 4 at least.
 
     Cosines of an untrained network differ in the fourth decimal only.
@@ -102,9 +104,7 @@ def det_curve(
         return _drawn(figure, kind)
 
 
-def score_histogram(
-    scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], threshold: float, kind: str
-) -> bytes:
+def score_histogram(scores: Float64Array, labels: npt.NDArray[np.int8], threshold: float, kind: str) -> bytes:
     """Densities of target and non-target scores, each of area 1, with the EER threshold as a line."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.6, 6.1))
@@ -155,7 +155,7 @@ def _limits(rates: ErrorRates, points: list[OperatingPoint]) -> tuple[float, flo
     return low, min(high, 0.995)
 
 
-def _visible(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _visible(x: Float64Array, y: Float64Array) -> npt.NDArray[np.bool_]:
     """The points of a curve that differ from the one before at 1/500 of a deviate: a plot shows no more."""
     cell = np.stack([np.round(x * 500), np.round(y * 500)])
     keep: npt.NDArray[np.bool_] = np.concatenate(([True], (np.diff(cell) != 0).any(axis=0)))

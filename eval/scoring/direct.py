@@ -10,21 +10,20 @@ from tqdm import tqdm
 
 from eval.embeddings import Embeddings
 from eval.trials import Trials
+from shard_tools.arrays import Float32Array, Float64Array, Int64Array
 
 _CHUNK_BYTES = 64 << 20  # float64 copies of both sides of a chunk of trials
 
-Sides = npt.NDArray[np.float64]  # (trials, crops, D)
+Sides = Float64Array  # (trials, crops, D)
 
 
 class _Direct(ABC):
     """Embeddings are brought to length 1 first; there is nothing to learn."""
 
-    def fit(self, embeddings: Embeddings, labels: npt.NDArray[np.int64] | None = None) -> _Direct:
+    def fit(self, embeddings: Embeddings, labels: Int64Array | None = None) -> _Direct:
         return self
 
-    def score(
-        self, embeddings: Embeddings, trials: Trials, *, progress: bool = False
-    ) -> npt.NDArray[np.float64]:
+    def score(self, embeddings: Embeddings, trials: Trials, *, progress: bool = False) -> Float64Array:
         units = self.prepare(_unit(embeddings.vectors))
         rows = embeddings.rows(trials.names)
         scores = np.empty(len(trials), np.float64)
@@ -39,41 +38,41 @@ class _Direct(ABC):
                 bar.update(len(left))
         return scores
 
-    def prepare(self, units: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
+    def prepare(self, units: Float32Array) -> npt.NDArray[np.floating]:
         """What is compared, made once of all utterances; (utterances, crops or fewer, D)."""
         return units
 
     @abstractmethod
-    def compare(self, left: Sides, right: Sides) -> npt.NDArray[np.float64]:
+    def compare(self, left: Sides, right: Sides) -> Float64Array:
         """(trials,)"""
 
 
 class Cosine(_Direct):
     """The mean of the cosines of all crops of one utterance with all crops of the other."""
 
-    def prepare(self, units: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
+    def prepare(self, units: Float32Array) -> npt.NDArray[np.floating]:
         # The mean over pairs of dot products is the dot product of the means.
         return units.mean(axis=1, keepdims=True, dtype=np.float64)
 
-    def compare(self, left: Sides, right: Sides) -> npt.NDArray[np.float64]:
-        scores: npt.NDArray[np.float64] = np.einsum("tcd,tcd->t", left, right)
+    def compare(self, left: Sides, right: Sides) -> Float64Array:
+        scores: Float64Array = np.einsum("tcd,tcd->t", left, right)
         return scores
 
 
 class Euclidean(_Direct):
     """Minus the mean distance of all crops of one utterance to all of the other, as the VoxCeleb trainer."""
 
-    def compare(self, left: Sides, right: Sides) -> npt.NDArray[np.float64]:
+    def compare(self, left: Sides, right: Sides) -> Float64Array:
         products = left @ right.transpose(0, 2, 1)  # (t, crops, crops)
         squares = (
             np.einsum("tcd,tcd->tc", left, left)[:, :, None] + np.einsum("tcd,tcd->tc", right, right)[:, None]
         )
         distances = np.sqrt(np.maximum(squares - 2.0 * products, 0.0))
-        scores: npt.NDArray[np.float64] = -distances.mean(axis=(1, 2))
+        scores: Float64Array = -distances.mean(axis=(1, 2))
         return scores
 
 
-def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _unit(vectors: Float32Array) -> Float32Array:
     """Embeddings divided by their length; an embedding of zeros stays one."""
     length = np.sqrt(np.einsum("ncd,ncd->nc", vectors, vectors, dtype=np.float64))
     return (vectors / np.maximum(length, 1e-12)[..., None]).astype(np.float32)

@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from shard_tools.arrays import Float64Array, Int16Array
 from shard_tools.audio.decoder import DECODER_ERRORS, ForwardFile, blocks, reason, require_no_more
 from shard_tools.audio.flac_header import AudioMd5, is_flac, read_stream_info
 from shard_tools.audio.info import SAMPLE_RATE, AudioError, Window, bytes_window, require_rate
@@ -33,7 +33,7 @@ _MP3_UNREAD = 4096  # a tag at the end
 class Converted:
     """samples: int16 (frames,); clipped: how many of them lay beyond full scale and were cut off at it."""
 
-    samples: npt.NDArray[np.int16]
+    samples: Int16Array
     clipped: int
 
 
@@ -144,7 +144,7 @@ def _after_tags(data: bytes) -> int:
     return at
 
 
-def _mono(file: ForwardFile, source: _Input, name: str) -> npt.NDArray[np.float64]:
+def _mono(file: ForwardFile, source: _Input, name: str) -> Float64Array:
     """The mean of the channels, float64 (frames,), full scale 1; its MD5 is checked where there is one."""
     size = len(source.data)
     mono = bytearray()  # grows in place, where a list of blocks would be copied

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from shard_tools.arrays import Int16Array, Int32Array, Int64Array, UInt32Array
 from shard_tools.audio.decoder import DECODER_ERRORS, reason
 from shard_tools.audio.info import SAMPLE_RATE, AudioError
 
@@ -29,7 +29,7 @@ class FrameTable:
     """block: samples in each frame but the last; offset: uint32, where each frame begins in the file."""
 
     block: int
-    offset: npt.NDArray[np.uint32]
+    offset: UInt32Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +51,24 @@ class FrameTables:
     offset: uint32, the tables one after the other.
     """
 
-    block: npt.NDArray[np.int32]
-    first: npt.NDArray[np.int64]
-    offset: npt.NDArray[np.uint32]
+    block: Int32Array
+    first: Int64Array
+    offset: UInt32Array
 
     @classmethod
-    def of(
-        cls, block: npt.NDArray[np.int32], offset: npt.NDArray[np.uint32], samples: npt.NDArray[np.int64]
-    ) -> FrameTables:
+    def of(cls, block: Int32Array, offset: UInt32Array, samples: Int64Array) -> FrameTables:
         """samples: int64 (N,), of each utterance."""
         lengths = table_lengths(block, samples)
         return cls(block, np.cumsum(lengths) - lengths, offset)
 
     def ranges(
         self,
-        utterance: npt.NDArray[np.int64],
-        start: npt.NDArray[np.int64],
-        count: npt.NDArray[np.int64],
-        samples: npt.NDArray[np.int64],
-        size: npt.NDArray[np.int64],
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        utterance: Int64Array,
+        start: Int64Array,
+        count: Int64Array,
+        samples: Int64Array,
+        size: Int64Array,
+    ) -> tuple[Int64Array, Int64Array]:
         """Bytes [begin, end) of the files that `piece` would read, for many; all of one without a table."""
         block = np.maximum(self.block[utterance].astype(np.int64), 1)
         tabled = self.block[utterance] > 0
@@ -102,7 +100,7 @@ class FrameTables:
         )
 
 
-def table_lengths(block: npt.NDArray[np.int32], samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def table_lengths(block: Int32Array, samples: Int64Array) -> Int64Array:
     """Frames of utterances (N,) of so many samples; 0 where `block` is 0."""
     return np.where(block > 0, -(-samples // np.maximum(block, 1)), 0)
 
@@ -176,7 +174,7 @@ def stream_head(block: int, samples: int) -> bytes:
     return b"fLaC\x80\x00\x00\x22" + sizes + packed.to_bytes(8, "big") + bytes(16)
 
 
-def decode_piece(data: bytearray, piece: Piece, start: int, count: int, name: str) -> npt.NDArray[np.int16]:
+def decode_piece(data: bytearray, piece: Piece, start: int, count: int, name: str) -> Int16Array:
     """Samples [start, start + count) of the utterance that `piece` is of; int16 (count,).
 
     data: HEAD_BYTES bytes for the head, which are overwritten, then the piece's bytes. Raises
@@ -195,7 +193,7 @@ def decode_piece(data: bytearray, piece: Piece, start: int, count: int, name: st
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             # All of it: soundfile seeks after a read, and where the frames' numbers do not begin at 0
             # libsndfile can seek to the very end alone.
-            samples: npt.NDArray[np.int16] = file.read(piece.samples, dtype="int16")
+            samples: Int16Array = file.read(piece.samples, dtype="int16")
     except DECODER_ERRORS as error:
         raise AudioError(f"{name}: damaged FLAC ({reason(error)})") from error
     if len(samples) != piece.samples:

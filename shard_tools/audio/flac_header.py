@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from shard_tools.arrays import Int32Array
 from shard_tools.audio.info import AudioError, Window, most_frames, require_rate
 
 _STREAMINFO = 42  # bytes to the end of the block that comes first
@@ -76,7 +76,7 @@ class AudioMd5:
         self._bits = bits
         self._md5: Any = hashlib.md5(usedforsecurity=False)
 
-    def add(self, samples: npt.NDArray[np.int32]) -> None:
+    def add(self, samples: Int32Array) -> None:
         """samples: int32 (n, channels), shifted to the most significant bits, as libsndfile gives them."""
         values = (samples >> (32 - self._bits)).astype("<i4")
         width = -(-self._bits // 8)

@@ -12,9 +12,9 @@ import io
 import struct
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from shard_tools.arrays import Float32Array, Int16Array
 from shard_tools.audio.decoder import DECODER_ERRORS, ForwardFile, reason, require_no_more
 from shard_tools.audio.flac_header import is_flac, read_stream_info
 from shard_tools.audio.info import (
@@ -73,7 +73,7 @@ def require_fit(info: AudioInfo, name: str) -> None:
         raise FormatError(f"{name}: {info.describe()}; needed is {SAMPLE_RATE} Hz, 1 channel, PCM_16")
 
 
-def decode(data: bytes, name: str) -> npt.NDArray[np.int16]:
+def decode(data: bytes, name: str) -> Int16Array:
     """The audio of a whole WAV or FLAC file; int16 (frames,). `name` is for messages.
 
     Raises AudioError naming what was found unless it is 16 kHz, mono, 16-bit and complete: no
@@ -94,12 +94,12 @@ def decode(data: bytes, name: str) -> npt.NDArray[np.int16]:
     return samples
 
 
-def decode_flac(data: bytes | bytearray, frames: int, name: str) -> npt.NDArray[np.int16]:
+def decode_flac(data: bytes | bytearray, frames: int, name: str) -> Int16Array:
     """All `frames` frames of a FLAC file; int16 (frames,). AudioError when not all are there."""
     try:
         with ForwardFile(data) as file:
             most = min(frames, file.frames, most_frames(len(data), file.samplerate))
-            samples: npt.NDArray[np.int16] = file.read(most, dtype="int16")
+            samples: Int16Array = file.read(most, dtype="int16")
     except DECODER_ERRORS as error:
         raise AudioError(f"{name}: truncated or damaged FLAC ({reason(error)})") from error
     if samples.shape != (frames,):
@@ -107,7 +107,7 @@ def decode_flac(data: bytes | bytearray, frames: int, name: str) -> npt.NDArray[
     return samples
 
 
-def encode(samples: npt.NDArray[np.int16], codec: Codec) -> bytes:
+def encode(samples: Int16Array, codec: Codec) -> bytes:
     """A 16 kHz mono 16-bit WAV or FLAC file of int16 samples (frames,); equal samples give equal bytes."""
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise ValueError(f"samples must be int16 (frames,), not {samples.dtype} {samples.shape}")
@@ -125,7 +125,7 @@ def encode(samples: npt.NDArray[np.int16], codec: Codec) -> bytes:
     return file.getvalue()
 
 
-def wrap(samples: npt.NDArray[np.int16], frames: int) -> npt.NDArray[np.int16]:
+def wrap(samples: Int16Array, frames: int) -> Int16Array:
     """`samples` (n,) repeated at their end to int16 (frames,); `samples` as they are if n >= frames.
 
     As the VoxCeleb trainer's loadWAV pads: numpy.pad(…, mode="wrap").
@@ -135,7 +135,7 @@ def wrap(samples: npt.NDArray[np.int16], frames: int) -> npt.NDArray[np.int16]:
     return np.resize(samples, frames)
 
 
-def to_float(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+def to_float(samples: Int16Array) -> Float32Array:
     """int16 of any shape → float32 in [-1, 1) of the same shape: divided by 32768, as libsndfile does."""
     scaled = np.empty(samples.shape, np.float32)
     # Row by row: both passes over a row find it in the processor's cache, which a batch does not fit.
@@ -144,23 +144,23 @@ def to_float(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def put_float(row: npt.NDArray[np.float32], samples: npt.NDArray[np.int16]) -> None:
+def put_float(row: Float32Array, samples: Int16Array) -> None:
     """Write to_float(samples) into `row`, float32 of the same shape."""
     np.copyto(row, samples)
     row *= _STEP
 
 
-def _md5(samples: npt.NDArray[np.int16]) -> bytes:
+def _md5(samples: Int16Array) -> bytes:
     pcm: memoryview = samples.astype("<i2", copy=False).data
     return hashlib.md5(pcm, usedforsecurity=False).digest()
 
 
-def _decode_wav(data: bytes, frames: int, pcm_offset: int, name: str) -> npt.NDArray[np.int16]:
+def _decode_wav(data: bytes, frames: int, pcm_offset: int, name: str) -> Int16Array:
     pcm = np.frombuffer(data, "<i2", frames, pcm_offset)
     try:
         with ForwardFile(data) as file:
             form = file.samplerate, file.channels, file.subtype
-            samples: npt.NDArray[np.int16] = file.read(frames + 1, dtype="int16")
+            samples: Int16Array = file.read(frames + 1, dtype="int16")
     except DECODER_ERRORS as error:
         raise FormatError(f"{name}: a WAV that libsndfile does not read ({reason(error)})") from error
     if form != (SAMPLE_RATE, 1, "PCM_16") or not np.array_equal(samples, pcm):

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import storage
+from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
 from shard_tools.audio import SAMPLE_RATE
 from shard_tools.audio.flac_frames import FrameTables
 from shard_tools.dataset import index as index_file
@@ -46,16 +47,16 @@ class Catalogue:
     shard_urls: tuple[str, ...]
     shard_sizes: tuple[int, ...]
     shard_sha256: tuple[str, ...]
-    shard: npt.NDArray[np.int32]
-    label: npt.NDArray[np.int32]
-    frames: npt.NDArray[np.int64]
+    shard: Int32Array
+    label: Int32Array
+    frames: Int64Array
     codec: npt.NDArray[np.uint8]
-    offset: npt.NDArray[np.int64]
-    size: npt.NDArray[np.int64]
-    pcm_offset: npt.NDArray[np.int64]
+    offset: Int64Array
+    size: Int64Array
+    pcm_offset: Int64Array
     key_bytes: npt.NDArray[np.uint8]
-    key_ends: npt.NDArray[np.int64]
-    block_crc32: npt.NDArray[np.uint32] | None = None
+    key_ends: Int64Array
+    block_crc32: UInt32Array | None = None
     flac: FrameTables | None = None
     _lookup: dict[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
 
@@ -83,14 +84,14 @@ class Catalogue:
             place += 1
         return None
 
-    def others(self, u: int, *, elsewhere: bool) -> npt.NDArray[np.int64]:
+    def others(self, u: int, *, elsewhere: bool) -> Int64Array:
         """All other utterances of the speaker of `u`. The first call sorts all by speaker (8 bytes each)."""
         if "by_label" not in self._lookup:
             counts = np.bincount(self.label, minlength=len(self.speakers))
             by_label, first = np.argsort(self.label, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
             self._lookup.update(by_label=by_label, first_of_label=first)
         label, first = int(self.label[u]), self._lookup["first_of_label"]
-        own: npt.NDArray[np.int64] = self._lookup["by_label"][first[label] : first[label + 1]]
+        own: Int64Array = self._lookup["by_label"][first[label] : first[label + 1]]
         return own[own != u]
 
     @property
@@ -101,7 +102,7 @@ class Catalogue:
     def has_block_crcs(self) -> bool:
         return self.block_crc32 is not None
 
-    def block_crcs(self, shard: int) -> npt.NDArray[np.uint32]:
+    def block_crcs(self, shard: int) -> UInt32Array:
         """The CRC-32 of each block of a shard; the catalogue must have been opened with block_crcs."""
         assert self.block_crc32 is not None
         return self.block_crc32[self._first_blocks[shard] : self._first_blocks[shard + 1]]
@@ -112,7 +113,7 @@ class Catalogue:
         first: list[int] = np.cumsum([0, *blocks]).tolist()
         return first
 
-    def _key_hashes(self) -> npt.NDArray[np.uint32]:
+    def _key_hashes(self) -> UInt32Array:
         blob = self.key_bytes.tobytes()
         ends = self.key_ends.tolist()
         crc32 = zlib.crc32
@@ -170,7 +171,7 @@ def open_catalogue(url: str, *, block_crcs: bool = False, flac_frames: bool = Tr
     )
 
 
-def outside_speakers(labels: npt.NDArray[np.int32], speakers: Sequence[str], name: str) -> None:
+def outside_speakers(labels: Int32Array, speakers: Sequence[str], name: str) -> None:
     """UserError when a label is of no speaker. `name` is for the message."""
     if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(speakers)):
         raise UserError(f"{name}: an index has labels outside the {len(speakers)} speakers; pack again")

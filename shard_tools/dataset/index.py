@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
 from shard_tools.audio.flac_frames import FrameTable, FrameTables
 from shard_tools.dataset.index_check import FLAC, WAV, problem_of
 from shard_tools.errors import UserError
@@ -72,19 +73,19 @@ class ShardIndex:
     """
 
     key_bytes: npt.NDArray[np.uint8]
-    key_ends: npt.NDArray[np.int64]
-    label: npt.NDArray[np.int32]
-    turn: npt.NDArray[np.int32]
-    total: npt.NDArray[np.int32]
-    next_shard: npt.NDArray[np.int32]
-    frames: npt.NDArray[np.int64]
+    key_ends: Int64Array
+    label: Int32Array
+    turn: Int32Array
+    total: Int32Array
+    next_shard: Int32Array
+    frames: Int64Array
     codec: npt.NDArray[np.uint8]
-    offset: npt.NDArray[np.int64]
-    size: npt.NDArray[np.int64]
-    pcm_offset: npt.NDArray[np.int64]
-    flac_block: npt.NDArray[np.int32]
-    flac_offset: npt.NDArray[np.uint32]
-    block_crc32: npt.NDArray[np.uint32]
+    offset: Int64Array
+    size: Int64Array
+    pcm_offset: Int64Array
+    flac_block: Int32Array
+    flac_offset: UInt32Array
+    block_crc32: UInt32Array
     block_size: int
     shard_size: int
     shard_sha256: str
@@ -104,7 +105,7 @@ class ShardIndex:
         return FrameTables.of(self.flac_block, self.flac_offset, self.frames)
 
 
-def pack_keys(keys: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def pack_keys(keys: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Int64Array]:
     """Keys as (key_bytes, key_ends)."""
     encoded = [key.encode() for key in keys]
     ends = np.cumsum([len(key) for key in encoded], dtype=np.int64)
@@ -113,7 +114,7 @@ def pack_keys(keys: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
 
 def pack_tables(
     tables: Sequence[FrameTable | None],
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint32]]:
+) -> tuple[Int32Array, UInt32Array]:
     """Tables of FLAC frames as (flac_block, flac_offset); None for what has none."""
     block = np.array([table.block if table else 0 for table in tables], np.int32)
     offsets = [table.offset for table in tables if table]

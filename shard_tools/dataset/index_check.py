@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from shard_tools.arrays import Int32Array, Int64Array
 from shard_tools.audio.flac_frames import HEAD_BYTES, table_lengths
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ TAR_BLOCK = 512
 WAV_HEADER = 44  # bytes of the shortest header of 16-bit PCM
 _FLAC_BLOCKS = 16, 65535  # samples, RFC 9639
 
-Ints = npt.NDArray[np.int64]
+Ints = Int64Array
 
 
 def problem_of(index: ShardIndex) -> str | None:
@@ -140,7 +141,7 @@ def _flac(index: ShardIndex) -> str | None:
     return None
 
 
-def _within(column: npt.NDArray[np.int32], low: int, high: int) -> npt.NDArray[np.bool_]:
+def _within(column: Int32Array, low: int, high: int) -> npt.NDArray[np.bool_]:
     inside: npt.NDArray[np.bool_] = (column >= low) & (column <= high)
     return inside
 

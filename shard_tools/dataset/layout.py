@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import philox
+from shard_tools.arrays import Int32Array, Int64Array
 
 
-def shard_rows(
-    labels: npt.NDArray[np.int64], *, utterances_per_shard: int, group: int, seed: int
-) -> list[npt.NDArray[np.int64]]:
+def shard_rows(labels: Int64Array, *, utterances_per_shard: int, group: int, seed: int) -> list[Int64Array]:
     """Split utterances with these labels (N,) into shards: for each, its rows in its order, int64.
 
     Each speaker's utterances are cut, in list order, into groups of up to `group`.
@@ -57,9 +56,9 @@ class Places:
     its speaker; its own where no other has.
     """
 
-    turn: npt.NDArray[np.int32]
-    total: npt.NDArray[np.int32]
-    next_shard: npt.NDArray[np.int32]
+    turn: Int32Array
+    total: Int32Array
+    next_shard: Int32Array
 
 
 def places(labels: npt.NDArray[np.integer], shard: npt.NDArray[np.integer]) -> Places:
@@ -80,7 +79,7 @@ def places(labels: npt.NDArray[np.integer], shard: npt.NDArray[np.integer]) -> P
     return Places(occurrence(labels, speakers).astype(np.int32), total.astype(np.int32), next_shard)
 
 
-def occurrence(values: npt.NDArray[np.integer], below: int) -> npt.NDArray[np.int64]:
+def occurrence(values: npt.NDArray[np.integer], below: int) -> Int64Array:
     """How many equal values stand before each one: [5, 3, 5, 5] → [0, 0, 1, 2]; values in [0, below)."""
     order = np.argsort(values, kind="stable")
     counts = np.bincount(values, minlength=below)

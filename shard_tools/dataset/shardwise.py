@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import storage
+from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
 from shard_tools.audio.flac_frames import FrameTables, Piece
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.catalogue import checked_index, outside_speakers, read_manifest
@@ -76,11 +77,11 @@ class ShardwiseCatalogue:
         part, row = self._locate(u)
         return part.index.key(row)
 
-    def block_crcs(self, shard: int) -> npt.NDArray[np.uint32]:
+    def block_crcs(self, shard: int) -> UInt32Array:
         """The CRC-32 of each block of a shard; empty unless they were asked for at opening."""
         return self._part(shard).index.block_crc32
 
-    def rows(self, shards: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def rows(self, shards: Int64Array) -> Int64Array:
         """The utterances of these shards, in order. Reads nothing."""
         ranges = [np.arange(self._first[shard], self._first[shard + 1]) for shard in shards]
         return np.concatenate(ranges) if ranges else np.empty(0, np.int64)
@@ -111,7 +112,7 @@ class ShardwiseCatalogue:
             if parts:
                 self._gathered = None
 
-    def others(self, u: int, *, elsewhere: bool) -> npt.NDArray[np.int64]:
+    def others(self, u: int, *, elsewhere: bool) -> Int64Array:
         """Other utterances of the speaker of `u`: in its shard, or of the next shard that has some.
 
         elsewhere: go to the next shard even if its own has others. Empty when `u` is the only one.
@@ -127,10 +128,10 @@ class ShardwiseCatalogue:
                 found = self._first[following] + np.flatnonzero(self._part(following).index.label == label)
             return found
 
-    def shards_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def shards_of(self, rows: Int64Array) -> Int64Array:
         return np.searchsorted(self._first, rows, side="right") - 1
 
-    def gather(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    def gather(self, name: str, rows: Int64Array) -> npt.NDArray[Any]:
         shards = self.shards_of(rows)
         gathered = self._gathered  # another thread may replace it; the old one stays whole
         positions = rows + gathered.base[shards] if gathered is not None else None
@@ -207,7 +208,7 @@ class GatheredColumn(Generic[Number]):
         self._name = name
 
     @overload
-    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Number]: ...
+    def __getitem__(self, rows: Int64Array) -> npt.NDArray[Number]: ...
     @overload
     def __getitem__(self, rows: int) -> Number: ...
     def __getitem__(self, rows: Any) -> Any:
@@ -223,7 +224,7 @@ class _Shards:
         self._catalogue = catalogue
 
     @overload
-    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]: ...
+    def __getitem__(self, rows: Int64Array) -> Int32Array: ...
     @overload
     def __getitem__(self, rows: int) -> np.int32: ...
     def __getitem__(self, rows: Any) -> Any:
@@ -252,5 +253,5 @@ class _Part:
 class _Gathered:
     """The held shards' columns, end to end: row u of shard s is at base[s] + u."""
 
-    base: npt.NDArray[np.int64]  # (shards,)
+    base: Int64Array  # (shards,)
     columns: dict[str, npt.NDArray[Any]]

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from shard_tools.arrays import Int64Array, UInt32Array
 from shard_tools.audio.flac_frames import Piece
 
 Number_co = TypeVar("Number_co", bound=np.generic, covariant=True)
@@ -16,7 +17,7 @@ class Column(Protocol[Number_co]):
     """A number of each utterance: indexed by int64 (B,), or by an int."""
 
     @overload
-    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]: ...
+    def __getitem__(self, rows: Int64Array) -> npt.NDArray[Any]: ...
     @overload
     def __getitem__(self, rows: int) -> Number_co: ...
 
@@ -72,9 +73,9 @@ class UtteranceTable(Protocol):
 
     def key(self, u: int) -> str: ...
 
-    def block_crcs(self, shard: int) -> npt.NDArray[np.uint32]: ...
+    def block_crcs(self, shard: int) -> UInt32Array: ...
 
-    def others(self, u: int, *, elsewhere: bool) -> npt.NDArray[np.int64]:
+    def others(self, u: int, *, elsewhere: bool) -> Int64Array:
         """Other utterances of the speaker of `u`, empty where there are none.
 
         Of all, or those that cost least to reach: then elsewhere asks for another shard's.

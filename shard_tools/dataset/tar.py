@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
+from shard_tools.arrays import UInt32Array
 from shard_tools.dataset.index import BLOCK_SIZE
 
 
@@ -49,7 +49,7 @@ class TarBuilder:
         return self._sha256.hexdigest()
 
     @property
-    def block_crc32(self) -> npt.NDArray[np.uint32]:
+    def block_crc32(self) -> UInt32Array:
         """CRC-32 of each BLOCK_SIZE bytes; complete after `finish`."""
         return np.array(self._crcs, np.uint32)
 
@@ -73,7 +73,7 @@ class Checksums:
 
     size: int
     sha256: str
-    block_crc32: npt.NDArray[np.uint32]
+    block_crc32: UInt32Array
 
 
 def checksums(path: str, report: Callable[[int], object]) -> Checksums:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from shard_tools import audio, storage
+from shard_tools.arrays import Int16Array
 from shard_tools.audio.flac_frames import HEAD_BYTES, FrameTables, decode_piece, find_frames
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset import layout
@@ -247,7 +247,7 @@ def _check_audio(data: bytes, name: str, index: ShardIndex, row: int, tables: Fr
     return problems
 
 
-def _tables_hold(data: bytes, samples: npt.NDArray[np.int16], tables: FrameTables, row: int) -> bool:
+def _tables_hold(data: bytes, samples: Int16Array, tables: FrameTables, row: int) -> bool:
     """Whether a FLAC file has the frames that the index says, and pieces of it decode to `samples`."""
     found = find_frames(data)
     if found is None or found.block != tables.block[row]:

@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from shard_tools.arrays import Int64Array
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset import layout
 from shard_tools.pack.listing import Listing
@@ -54,13 +54,13 @@ class PackPlan:
         return tuple(sorted(set(self.listing.speakers)))
 
     @cached_property
-    def labels(self) -> npt.NDArray[np.int64]:
+    def labels(self) -> Int64Array:
         """(N,), of the list's rows."""
         label_of = {speaker: label for label, speaker in enumerate(self.speakers)}
         return np.array([label_of[speaker] for speaker in self.listing.speakers], np.int64)
 
     @cached_property
-    def shards(self) -> list[npt.NDArray[np.int64]]:
+    def shards(self) -> list[Int64Array]:
         """For each shard its rows of the list, in its order."""
         options = self.options
         return layout.shard_rows(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import audio, storage
+from shard_tools.arrays import Int16Array, Int64Array
 from shard_tools.audio.flac_frames import HEAD_BYTES, Piece, decode_piece
 from shard_tools.dataset.index import FLAC
 from shard_tools.dataset.index_check import has_plain_header
@@ -68,9 +69,7 @@ class Reader:
                 raise ValueError("verifying crops needs open_catalogue(url, block_crcs=True)")
             self._checked = VerifiedSource(self.source, catalogue.shard_sizes, catalogue.block_crcs)
 
-    def crops(
-        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
-    ) -> npt.NDArray[np.int16]:
+    def crops(self, utterances: Int64Array, starts: Int64Array, frames: int) -> Int16Array:
         """Crops of `frames` frames: utterances (B,) from their frames starts (B,); int16 (B, frames).
 
         An utterance shorter than `frames` starts at 0 and is repeated at its end
@@ -82,9 +81,7 @@ class Reader:
             pass  # one piece, or none
         return crops
 
-    def rows(
-        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
-    ) -> Iterator[npt.NDArray[np.int16]]:
+    def rows(self, utterances: Int64Array, starts: Int64Array, frames: int) -> Iterator[Int16Array]:
         """The rows of `crops` one after the other, int16 (frames,), each good until the next is asked for.
 
         Shards of this machine's file system are read as the rows are asked for, a few at a time and
@@ -96,13 +93,11 @@ class Reader:
         room = np.empty((min(TOGETHER, len(utterances)), frames), np.int16)
         return chain.from_iterable(self._pieces(utterances, starts, room))
 
-    def utterance(self, u: int) -> npt.NDArray[np.int16]:
+    def utterance(self, u: int) -> Int16Array:
         """The whole of utterance `u`; int16 (frames,). Raises ReadError."""
         return self.crops(np.array([u]), np.array([0]), int(self.catalogue.frames[u]))[0]
 
-    def _pieces(
-        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], room: npt.NDArray[np.int16]
-    ) -> Iterator[npt.NDArray[np.int16]]:
+    def _pieces(self, utterances: Int64Array, starts: Int64Array, room: Int16Array) -> Iterator[Int16Array]:
         """The rows of `crops` in pieces that `room` (rows, frames) holds, each read into its first rows."""
         utterances, starts = np.asarray(utterances, np.int64), np.asarray(starts, np.int64)
         frames = room.shape[1]
@@ -128,11 +123,11 @@ class Reader:
 
     def _fill(
         self,
-        crops: npt.NDArray[np.int16],
+        crops: Int16Array,
         flac: npt.NDArray[np.bool_],
-        utterances: npt.NDArray[np.int64],
-        starts: npt.NDArray[np.int64],
-        counts: npt.NDArray[np.int64],
+        utterances: Int64Array,
+        starts: Int64Array,
+        counts: Int64Array,
     ) -> None:
         """Fill crops (rows, frames) of utterances of which some, or all, are FLAC."""
         for rows, fill in ((np.flatnonzero(~flac), self._fill_pcm), (np.flatnonzero(flac), self._fill_flac)):
@@ -147,11 +142,11 @@ class Reader:
 
     def _pcm(
         self,
-        room: npt.NDArray[np.int16],
-        utterances: npt.NDArray[np.int64],
-        starts: npt.NDArray[np.int64],
-        counts: npt.NDArray[np.int64],
-    ) -> Iterator[npt.NDArray[np.int16]]:
+        room: Int16Array,
+        utterances: Int64Array,
+        starts: Int64Array,
+        counts: Int64Array,
+    ) -> Iterator[Int16Array]:
         """`_pieces` of utterances that are all PCM."""
         catalogue, (together, frames) = self.catalogue, room.shape
         view = memoryview(room.data).cast("B")  # room is fresh, so its rows lie one after the other
@@ -177,7 +172,7 @@ class Reader:
                 room[row - first] = audio.wrap(room[row - first, : short[row]], frames)
             yield room[: last - first]
 
-    def _confirm(self, utterances: npt.NDArray[np.int64]) -> None:
+    def _confirm(self, utterances: Int64Array) -> None:
         """Compare the headers of these WAVs with the index. Checksums cover bytes, not what they mean."""
         catalogue = self.catalogue
         offset, size = catalogue.offset[utterances], catalogue.size[utterances]
@@ -206,20 +201,20 @@ class Reader:
 
     def _fill_pcm(
         self,
-        crops: npt.NDArray[np.int16],
-        utterances: npt.NDArray[np.int64],
-        starts: npt.NDArray[np.int64],
-        counts: npt.NDArray[np.int64],
+        crops: Int16Array,
+        utterances: Int64Array,
+        starts: Int64Array,
+        counts: Int64Array,
     ) -> None:
         for _ in self._pcm(crops, utterances, starts, counts):
             pass  # one piece
 
     def _fill_flac(
         self,
-        crops: npt.NDArray[np.int16],
-        utterances: npt.NDArray[np.int64],
-        starts: npt.NDArray[np.int64],
-        counts: npt.NDArray[np.int64],
+        crops: Int16Array,
+        utterances: Int64Array,
+        starts: Int64Array,
+        counts: Int64Array,
     ) -> None:
         catalogue, frames = self.catalogue, crops.shape[1]
         rows = list(zip(utterances.tolist(), starts.tolist(), counts.tolist(), strict=True))
@@ -257,9 +252,7 @@ class Reader:
                 self._fail(utterances, row, offsets[row], str(error), error)
             crops[row] = audio.wrap(samples, frames)
 
-    def _fail(
-        self, utterances: npt.NDArray[np.int64], row: int, offset: int, reason: str, cause: Exception
-    ) -> NoReturn:
+    def _fail(self, utterances: Int64Array, row: int, offset: int, reason: str, cause: Exception) -> NoReturn:
         u = int(utterances[row])
         url, key = self.catalogue.shard_urls[self.catalogue.shard[u]], self.catalogue.key(u)
         text = f"{url}: utterance {key} at byte {offset}: {reason}; check the shards with make-shards verify"

@@ -7,9 +7,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from shard_tools.arrays import UInt32Array
 from shard_tools.dataset.index import BLOCK_SIZE
 from shard_tools.read.source import Filler, RangeError
 
@@ -18,7 +16,7 @@ logger = logging.getLogger(__name__)
 # A store or a network that garbles one answer in thirty does not do so four times running.
 REREADS = 3
 
-BlockCrcs = Callable[[int], npt.NDArray[np.uint32]]
+BlockCrcs = Callable[[int], UInt32Array]
 
 
 @dataclass(slots=True)

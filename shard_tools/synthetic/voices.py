@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from shard_tools.arrays import Float32Array
 from shard_tools.audio import SAMPLE_RATE
 
 _WINDOW, _HOP = 512, 128
@@ -54,7 +55,7 @@ _FRICATIVES = np.array(
     [(6200, 900), (3600, 700), (4500, 2500), (1500, 900)], dtype=np.float32
 )  # centre, width
 
-Signal = npt.NDArray[np.float32]
+Signal = Float32Array
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
@@ -66,7 +67,7 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
 class Voice:
     """What stays the same whenever one speaker speaks."""
 
-    formant_scale: npt.NDArray[np.float32]  # (8,): vocal-tract length times each formant's own deviation
+    formant_scale: Float32Array  # (8,): vocal-tract length times each formant's own deviation
     pitch: float  # Hz, median
     pitch_range: float  # standard deviation of log pitch
     tilt: float  # dB per octave above 500 Hz, negative
@@ -88,7 +89,7 @@ def draw_voice(random: np.random.Generator) -> Voice:
     )
 
 
-def _smooth(tracks: npt.NDArray[np.floating], width: int) -> npt.NDArray[np.float32]:
+def _smooth(tracks: npt.NDArray[np.floating], width: int) -> Float32Array:
     """Moving average with a Hann window of `width` frames along axis 0, ends repeated; same shape."""
     kernel = np.hanning(width + 2)[1:-1]
     half = width // 2

@@ -162,7 +162,7 @@ def _follow(
     folder: RunFolder, job: Job | None, arguments: argparse.Namespace, follower: Follower, look: _Look
 ) -> int:
     """Show what is added until the job is over. Returns 0 when it is done, 1 when it ended otherwise."""
-    told, asked = look.cause, time.monotonic()
+    reported, asked = look.cause, time.monotonic()
     files: dict[Path, int | None] = {}
     while True:
         files |= _files(folder, job, arguments.node)
@@ -183,7 +183,7 @@ def _follow(
         before, look = look, _look(folder, job)
         if look.state != before.state and not look.over:
             print(shown(f"-- {look.state}{f': {look.note}' if look.note else ''}"))
-    if look.cause is not None and look.cause != told:
+    if look.cause is not None and look.cause != reported:
         print("\n" + _set_off(look.cause))
     name = shown_path(folder.path)
     print(f"-- {name}: {look.state or 'over'}; {_summary(look.row)}next: {next_commands(look.row)[-1]}")

@@ -216,7 +216,7 @@ def _submit(
     name = resources.name or folder.path.name
     tasks = [launch.job(resources) for launch in todo]
     summary = CommandJob(program(python_of(resources), "slurm", "sweep", "--summary", str(folder.path)))
-    small = options.of_a_trifle(resources)
+    small = options.smallest(resources)
     small_name = f"{name}-summary"
     if arguments.dry_run:
         training = sbatch_file(tasks, folder.jobs_path, asked, name=name, parallel=arguments.parallel)

@@ -24,14 +24,14 @@ def run_command(command: Sequence[str], place: Place) -> int:
     signals.listen()
     ending = functools.partial(end_with_parent, os.getpid())
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=ending)
-    told = False
+    forwarded = False
     while True:
         try:
             status = process.wait(0.25)
             break
         except subprocess.TimeoutExpired:
-            if signals.number is not None and not told:
-                told = True
+            if signals.number is not None and not forwarded:
+                forwarded = True
                 process.terminate()
     if -status in STOP_SIGNALS:
         time.sleep(1)  # SLURM signals us and the command one after the other

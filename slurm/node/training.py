@@ -254,7 +254,7 @@ def _after_failure(place: Place, folder: RunFolder, own: Failure | None) -> int:
     # Another node may still be writing down what it knows: its loss is noticed here first.
     _until(lambda: own is not None or bool(_first_causes(place, folder)), ACCOUNT_S)
     failures = _first_causes(place, folder) or ([own] if own else folder.failures(place.attempt))
-    why = told(failures[0]) if failures else "lost another node, which left no word"
+    why = described(failures[0]) if failures else "lost another node, which left no word"
     if all(failure.kind == "peer" for failure in failures) and folder.saved_step() == 0:
         why += "; if it is so at every start, name the network that joins the nodes with --interface"
     if any(failure.kind == "mistake" for failure in failures) or not place.on_slurm:
@@ -283,7 +283,7 @@ def _first_causes(place: Place, folder: RunFolder) -> list[Failure]:
     return [failure for failure in folder.failures(place.attempt) if failure.kind != "peer"]
 
 
-def told(failure: Failure) -> str:
+def described(failure: Failure) -> str:
     """The failure with its rank and node."""
     rank = "" if failure.rank is None else f"rank {failure.rank} on "
     text = failure.message.strip()

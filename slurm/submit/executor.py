@@ -130,7 +130,7 @@ def _executor(
             "sbatch and srun are not in PATH here: log in where SLURM's commands are installed, or give "
             "--cluster local to run on this machine"
         )
-    extra = {"slurm_python": _deaf_at_first(python_of(resources))} if cluster == "slurm" else {}
+    extra = {"slurm_python": _ignoring_signals_at_first(python_of(resources))} if cluster == "slurm" else {}
     try:
         executor = submitit.AutoExecutor(folder, cluster=cluster, **extra)
     except OSError as error:
@@ -219,11 +219,11 @@ def _clean_environment() -> Iterator[None]:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if "error" in line.lower() or "fatal" in line.lower()]
-    return (told or lines or ["no reason given"])[-1]
+    errors = [line for line in lines if "error" in line.lower() or "fatal" in line.lower()]
+    return (errors or lines or ["no reason given"])[-1]
 
 
-def _deaf_at_first(python: str) -> str:
+def _ignoring_signals_at_first(python: str) -> str:
     """A signal while Python starts must not end the task before it can put its job back into the queue.
 
     submitit puts "-u -m MODULE …" behind it.

@@ -264,7 +264,7 @@ def of_one_task(resources: Resources, *, gpus: int = 0, cpus: int = 4) -> Resour
     )
 
 
-def of_a_trifle(resources: Resources) -> Resources:
+def smallest(resources: Resources) -> Resources:
     """For seconds of work on one CPU, in the same partition and for the same account."""
     memory = None if resources.mem is None else min(resources.mem, 2.0)
     small = replace(resources, cpus_per_task=1, mem=memory, time=10, signal_delay=60)

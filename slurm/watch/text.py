@@ -235,7 +235,7 @@ def next_commands(row: Row) -> list[str]:
         by_hand = f"-m torch.distributed.run --standalone --nproc-per-node {row.world} {by_hand}"
     again = f"python -m slurm resume {name}" if train else f"python {by_hand}"
     logs = f"python -m slurm logs {name}"
-    told = [] if not row.jobs else [logs]
+    show_logs = [] if not row.jobs else [logs]
     return {
         "pending": [f"python -m slurm logs -f {name}", f"python -m slurm cancel {name}"],
         "running": [f"python -m slurm logs -f {name}" if row.jobs else f"tail -f {name}/log.txt"]
@@ -244,10 +244,10 @@ def next_commands(row: Row) -> list[str]:
         "stopped": [f"{again}      # goes on from step {row.saved_step or 0}"],
         "done": [f"tensorboard --logdir {name}"] if row.step is not None else [logs],
         "failed": [
-            *told,
+            *show_logs,
             f"{again}      # when the cause is mended; goes on from step {row.saved_step or 0}",
         ],
-        "lost": [*told, f"{again}      # goes on from step {row.saved_step or 0}"],
+        "lost": [*show_logs, f"{again}      # goes on from step {row.saved_step or 0}"],
         "unknown": [f"python -m slurm status {name}      # where SLURM's commands are"]
         if row.jobs
         else [again],

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from shard_tools.arrays import Float32Array, Int16Array, Int64Array
 from train.augment.draw import ADDITIVE, KINDS, Draws, Recipe, draw
 from train.augment.mix import add_at_snr
 from train.augment.recordings import Recordings
@@ -20,7 +18,7 @@ class Prepared:
 
     draws: Draws
     # By kind: (frames,) of each clip, see Recordings.one_by_one.
-    sounds: dict[str, Iterator[npt.NDArray[np.int16]]]
+    sounds: dict[str, Iterator[Int16Array]]
 
 
 class Augmenter:
@@ -42,10 +40,10 @@ class Augmenter:
             None if rooms is None else Reverberator(rooms.taps, frames, int(rooms.frames.max()), cache_bytes)
         )
 
-    def draw(self, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
+    def draw(self, epoch: int, n: Int64Array) -> Draws:
         return draw(self.recipe, self._seed, epoch, n)
 
-    def prepare(self, epoch: int, n: npt.NDArray[np.int64]) -> Prepared:
+    def prepare(self, epoch: int, n: Int64Array) -> Prepared:
         """Draw for the samples n (rows,) and read what the draws ask for and would have to be waited for."""
         draws = self.draw(epoch, n)
         sounds = {
@@ -55,7 +53,7 @@ class Augmenter:
         }
         return Prepared(draws, sounds)
 
-    def apply(self, audio: npt.NDArray[np.float32], prepared: Prepared) -> None:
+    def apply(self, audio: Float32Array, prepared: Prepared) -> None:
         """Augment `audio` float32 (rows, frames) in place."""
         rooms = prepared.draws.clips["reverberation"]
         if self._reverberator is not None:
@@ -64,7 +62,7 @@ class Augmenter:
             clips = prepared.draws.clips[kind]
             add_at_snr(audio, clips.row, sounds, clips.snr)
 
-    def __call__(self, audio: npt.NDArray[np.float32], epoch: int, n: npt.NDArray[np.int64]) -> Draws:
+    def __call__(self, audio: Float32Array, epoch: int, n: Int64Array) -> Draws:
         """prepare and apply at once; returns what was drawn."""
         prepared = self.prepare(epoch, n)
         self.apply(audio, prepared)

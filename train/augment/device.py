@@ -13,9 +13,9 @@ from collections import OrderedDict
 from typing import Any, Literal, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from shard_tools.arrays import Float32Array, Int16Array, Int64Array
 from shard_tools.audio import to_float
 from shard_tools.dataset.layout import occurrence
 from train.augment.draw import ADDITIVE, Draws, Recipe, draw
@@ -63,7 +63,7 @@ class Preparer:
         self.__dict__.update(state)
         self._reading = threading.Lock()
 
-    def draw(self, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
+    def draw(self, epoch: int, n: Int64Array) -> Draws:
         return draw(self.recipe, self._seed, epoch, n)
 
     def most_bytes(self, rows: int) -> int:
@@ -73,7 +73,7 @@ class Preparer:
         width = 1 if self._responses is None else self._responses.width
         return rows * (8 + 2 * width + 4) + rows * clips * (8 + 2 * self._frames + 4) + 8 * clips
 
-    def prepare(self, epoch: int, n: npt.NDArray[np.int64]) -> Prepared:
+    def prepare(self, epoch: int, n: Int64Array) -> Prepared:
         """Draw what the samples n (rows,) get, and read it. May be called from several threads."""
         draws = self.draw(epoch, n)
         rooms = draws.clips["reverberation"]
@@ -102,9 +102,7 @@ class Preparer:
             turns=torch.from_numpy(np.bincount(turn).astype(np.int64)),
         )
 
-    def _rooms(
-        self, responses: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
+    def _rooms(self, responses: Int64Array) -> tuple[Int16Array, Float32Array]:
         if self._responses is None:
             return np.empty((0, 1), np.int16), np.empty(0, np.float32)
         return self._responses.of(responses)
@@ -121,10 +119,10 @@ class Responses:
         self._rooms = rooms
         self.width = min(int(rooms.frames.max()), frames)
         self._cache_bytes = cache_bytes
-        self._kept: OrderedDict[int, tuple[npt.NDArray[np.int16], float]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[Int16Array, float]] = OrderedDict()
         self._held = 0
 
-    def of(self, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32]]:
+    def of(self, numbers: Int64Array) -> tuple[Int16Array, Float32Array]:
         """Taps int16 (W, taps), filled up with zeros, and what to scale them by, float32 (W,)."""
         taps = np.zeros((len(numbers), self.width), np.int16)
         scale = np.empty(len(numbers), np.float32)
@@ -133,7 +131,7 @@ class Responses:
             taps[row, : len(response)] = response
         return taps, scale
 
-    def _one(self, number: int) -> tuple[npt.NDArray[np.int16], float]:
+    def _one(self, number: int) -> tuple[Int16Array, float]:
         found = self._kept.get(number)
         if found is not None:
             self._kept.move_to_end(number)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import philox
+from shard_tools.arrays import Float64Array, Int64Array
 
 KINDS = ("none", "reverberation", "music", "babble", "noise", "chained")
 ADDITIVE = ("music", "babble", "noise")
@@ -34,17 +35,17 @@ class Recipe:
     clips: dict[str, tuple[int, int]]
     recordings: dict[str, int]
 
-    def probabilities(self) -> npt.NDArray[np.float64]:
+    def probabilities(self) -> Float64Array:
         """Probability of each of KINDS, float64 (6,)."""
         return _normalised([self.weights.get(kind, 0.0) for kind in KINDS])
 
-    def added_when_chained(self) -> npt.NDArray[np.float64]:
+    def added_when_chained(self) -> Float64Array:
         """Probability of each of ADDITIVE in a chained row, float64 (3,)."""
         weights = [self.weights.get(kind, 0.0) for kind in ADDITIVE]
         return _normalised(weights if any(weights) else [float(kind in self.recordings) for kind in ADDITIVE])
 
 
-def _normalised(weights: list[float]) -> npt.NDArray[np.float64]:
+def _normalised(weights: list[float]) -> Float64Array:
     total = sum(weights)
     return np.array(weights, dtype=np.float64) / (total if total else 1.0)
 
@@ -53,10 +54,10 @@ def _normalised(weights: list[float]) -> npt.NDArray[np.float64]:
 class Clips:
     """The recordings that one kind uses in a batch, one row each."""
 
-    row: npt.NDArray[np.int64]  # row of the batch that it treats, ascending
-    recording: npt.NDArray[np.int64]  # number within the source
-    position: npt.NDArray[np.float64]  # where its crop starts, as a fraction of the room there is, [0, 1)
-    snr: npt.NDArray[np.float64]  # dB; 0 for reverberation
+    row: Int64Array  # row of the batch that it treats, ascending
+    recording: Int64Array  # number within the source
+    position: Float64Array  # where its crop starts, as a fraction of the room there is, [0, 1)
+    snr: Float64Array  # dB; 0 for reverberation
 
 
 _NO_CLIPS = Clips(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
@@ -66,11 +67,11 @@ _NO_CLIPS = Clips(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.
 class Draws:
     """The treatments of a batch."""
 
-    kind: npt.NDArray[np.int64]  # (rows,) index into KINDS
+    kind: Int64Array  # (rows,) index into KINDS
     clips: dict[str, Clips]  # by source; a chained row has reverberation and one of the others
 
 
-def draw(recipe: Recipe, seed: int, epoch: int, n: npt.NDArray[np.int64]) -> Draws:
+def draw(recipe: Recipe, seed: int, epoch: int, n: Int64Array) -> Draws:
     """The treatments of the samples `n` (rows,) of an epoch; no row depends on another."""
     kind_share, added_share = philox.uniform_several(
         seed, epoch, [("augment kind", n, 0), ("chained kind", n, 0)]
@@ -91,16 +92,14 @@ def draw(recipe: Recipe, seed: int, epoch: int, n: npt.NDArray[np.int64]) -> Dra
     return Draws(kind, clips)
 
 
-def _choose(probabilities: npt.NDArray[np.float64], share: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _choose(probabilities: Float64Array, share: Float64Array) -> Int64Array:
     """The choice that each uniform number in [0, 1) falls on."""
     edges = np.cumsum(probabilities)
     edges[edges == edges[-1]] = 1.0  # rounding must not leave a gap above
     return np.searchsorted(edges, share, side="right")
 
 
-def _wanted(
-    recipe: Recipe, kind: str, n: npt.NDArray[np.int64]
-) -> list[tuple[str, npt.NDArray[np.int64], npt.ArrayLike]]:
+def _wanted(recipe: Recipe, kind: str, n: Int64Array) -> list[tuple[str, Int64Array, npt.ArrayLike]]:
     """The uniform numbers that `_clips` takes for a kind's samples n: four arrays, by purpose."""
     slots = np.arange(recipe.clips.get(kind, (1, 1))[1])
     each = n[:, None]
@@ -112,9 +111,7 @@ def _wanted(
     ]
 
 
-def _clips(
-    recipe: Recipe, kind: str, rows: npt.NDArray[np.int64], shares: Iterator[npt.NDArray[np.float64]]
-) -> Clips:
+def _clips(recipe: Recipe, kind: str, rows: Int64Array, shares: Iterator[Float64Array]) -> Clips:
     """The clips of a kind's rows, made of the next four of the shares that `_wanted` asked for."""
     count_share, recording_share, position, snr_share = (next(shares) for _ in range(4))
     low, high = recipe.clips.get(kind, (1, 1))
@@ -131,7 +128,7 @@ def _clips(
     )
 
 
-def _distinct(available: int, share: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _distinct(available: int, share: Float64Array) -> Int64Array:
     """Different numbers below `available` in the slots of each sample; share, int64: (samples, slots).
 
     The i-th is drawn among the available - i that are left, and stepped over the earlier ones.

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
+
+from shard_tools.arrays import Float32Array, Float64Array, Int16Array, Int64Array
 
 # The VoxCeleb trainer's floor under a clip's mean power, for samples in [-1, 1):
 # digital silence then gets noise of a finite level, and silent noise is not blown up.
@@ -15,7 +16,7 @@ POWER_FLOOR = 1e-4
 _SCALE = 2.0**-15  # int16 to [-1, 1)
 
 
-def mean_power(row: npt.NDArray[np.float32]) -> float:
+def mean_power(row: Float32Array) -> float:
     """Mean square of a row (frames,) plus POWER_FLOOR.
 
     einsum, and not a BLAS dot product, whose sum depends on how many threads it is given.
@@ -24,10 +25,10 @@ def mean_power(row: npt.NDArray[np.float32]) -> float:
 
 
 def add_at_snr(
-    audio: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int64],
-    clips: Iterable[npt.NDArray[np.int16]],
-    snr: npt.NDArray[np.float64],
+    audio: Float32Array,
+    rows: Int64Array,
+    clips: Iterable[Int16Array],
+    snr: Float64Array,
 ) -> None:
     """Add clip i to `audio[rows[i]]`, in place, `snr[i]` dB below the power that the row had on entry.
 

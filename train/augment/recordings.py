@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from shard_tools.arrays import Float32Array, Int16Array, Int64Array
 from shard_tools.audio import to_float
 from train.augment.draw import Clips
 
@@ -16,15 +16,11 @@ from train.augment.draw import Clips
 class CropReader(Protocol):
     """What is needed of shard_tools.read.reader.Reader."""
 
-    def crops(
-        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
-    ) -> npt.NDArray[np.int16]: ...
+    def crops(self, utterances: Int64Array, starts: Int64Array, frames: int) -> Int16Array: ...
 
-    def rows(
-        self, utterances: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int
-    ) -> Iterator[npt.NDArray[np.int16]]: ...
+    def rows(self, utterances: Int64Array, starts: Int64Array, frames: int) -> Iterator[Int16Array]: ...
 
-    def utterance(self, u: int) -> npt.NDArray[np.int16]: ...
+    def utterance(self, u: int) -> Int16Array: ...
 
 
 class Recordings:
@@ -34,9 +30,7 @@ class Recordings:
     reads at a time.
     """
 
-    def __init__(
-        self, reader: CropReader, rows: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]
-    ) -> None:
+    def __init__(self, reader: CropReader, rows: Int64Array, frames: Int64Array) -> None:
         self.reader = reader
         self.rows = rows
         self.frames = frames
@@ -45,25 +39,25 @@ class Recordings:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def crops(self, clips: Clips, frames: int) -> npt.NDArray[np.int16]:
+    def crops(self, clips: Clips, frames: int) -> Int16Array:
         """The clips' audio, int16 (clips, frames); recordings shorter than that repeat from their start."""
         with self._reading:
             return self.reader.crops(self.rows[clips.recording], self._starts(clips, frames), frames)
 
-    def one_by_one(self, clips: Clips, frames: int) -> Iterator[npt.NDArray[np.int16]]:
+    def one_by_one(self, clips: Clips, frames: int) -> Iterator[Int16Array]:
         """The rows of `crops`, each good until the next; from local storage they are read only then."""
         with self._reading:
             return self.reader.rows(self.rows[clips.recording], self._starts(clips, frames), frames)
 
-    def _starts(self, clips: Clips, frames: int) -> npt.NDArray[np.int64]:
+    def _starts(self, clips: Clips, frames: int) -> Int64Array:
         room = np.maximum(self.frames[clips.recording] - frames, 0)
         return (clips.position * (room + 1)).astype(np.int64)
 
-    def recording(self, number: int) -> npt.NDArray[np.int16]:
+    def recording(self, number: int) -> Int16Array:
         with self._reading:
             return self.reader.utterance(int(self.rows[number]))
 
-    def taps(self, number: int) -> npt.NDArray[np.float32]:
+    def taps(self, number: int) -> Float32Array:
         """The whole of one recording, float32, as an impulse response."""
         return to_float(self.recording(number))
 

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from shard_tools.arrays import Float32Array, Int64Array
+
 # Rows that are transformed together, always so many. pocketfft works on four rows at once in the lanes of a
 # SIMD register, in little more time than on one; where fewer are left, the lanes besides theirs do not count.
 TOGETHER = 4
@@ -24,7 +26,7 @@ def fft_length(frames: int) -> int:
     return three_quarters if three_quarters >= frames else power
 
 
-def unit_energy(response: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def unit_energy(response: Float32Array) -> Float32Array:
     """The impulse response (taps,) scaled to a sum of squares of 1; a silent one is returned as it is."""
     energy = float(np.square(response, dtype=np.float64).sum())
     return response if energy == 0.0 else (response / np.sqrt(energy)).astype(np.float32)
@@ -39,7 +41,7 @@ class Reverberator:
     """
 
     def __init__(
-        self, load: Callable[[int], npt.NDArray[np.float32]], frames: int, longest: int, cache_bytes: int
+        self, load: Callable[[int], Float32Array], frames: int, longest: int, cache_bytes: int
     ) -> None:
         self._load = load
         self._frames = frames
@@ -48,9 +50,7 @@ class Reverberator:
         self._spectra: OrderedDict[int, npt.NDArray[np.complex64]] = OrderedDict()
         self._held = 0
 
-    def __call__(
-        self, audio: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], responses: npt.NDArray[np.int64]
-    ) -> None:
+    def __call__(self, audio: Float32Array, rows: Int64Array, responses: Int64Array) -> None:
         """Convolve `audio[rows[i]]` with response `responses[i]`, in place; audio: float32 (B, frames)."""
         padded = np.zeros((TOGETHER, self._points), np.float32)
         for first in range(0, len(rows), TOGETHER):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 from scipy import signal
 
+from shard_tools.arrays import Float32Array, Int32Array, Int64Array
 from shard_tools.errors import UserError
 
 _LARGEST_TERM = 100  # of the fraction: 0.9 = 9/10; the filter's length grows with it
@@ -48,19 +48,19 @@ class Speeds:
         given = (Fraction(speed).limit_denominator(_LARGEST_TERM) for speed in speeds)
         return cls((Fraction(1), *given), utterances, speakers)
 
-    def labels(self, label: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    def labels(self, label: Int32Array) -> Int32Array:
         """Labels of catalogue utterances (m,) at every speed, (m * speeds,): speed after speed."""
         return np.concatenate([label + np.int32(k * self.speakers) for k in range(len(self.factors))])
 
-    def frames(self, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def frames(self, frames: Int64Array) -> Int64Array:
         """Audio frames of utterances (m,) as heard at every speed, (m * speeds,)."""
         return np.concatenate([frames * f.denominator // f.numerator for f in self.factors])
 
-    def numbers(self, utterance: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def numbers(self, utterance: Int64Array) -> Int64Array:
         """The plan's numbers of catalogue utterances (m,) at every speed, (m * speeds,)."""
         return np.concatenate([utterance + k * self.utterances for k in range(len(self.factors))])
 
-    def split(self, utterance: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def split(self, utterance: Int64Array) -> tuple[Int64Array, Int64Array]:
         """The speed's number and the catalogue's utterance of the plan's utterances (m,)."""
         speed, original = np.divmod(utterance, self.utterances)
         return speed, original
@@ -71,7 +71,7 @@ def frames_needed(frames: int, speed: Fraction) -> int:
     return -(-frames * speed.numerator // speed.denominator)
 
 
-def change_speed(audio: npt.NDArray[np.float32], speed: Fraction, frames: int) -> npt.NDArray[np.float32]:
+def change_speed(audio: Float32Array, speed: Fraction, frames: int) -> Float32Array:
     """Play crops at `speed` times their speed, by polyphase resampling.
 
     audio: float32 (rows, frames_needed(frames, speed)) → float32 (rows, frames).

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from models.parts.frontend import crop_length
 from shard_tools import storage
+from shard_tools.arrays import Int64Array
 from shard_tools.cache.cache import CachedShard, ShardCache
 from shard_tools.cache.source import CachedSource
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
@@ -100,7 +100,7 @@ class _AtEverySpeed:
         self._catalogue = catalogue
         self._speeds = speeds
 
-    def window(self, lanes: Sequence[npt.NDArray[np.int64]]) -> WindowUtterances:
+    def window(self, lanes: Sequence[Int64Array]) -> WindowUtterances:
         catalogue, speeds = self._catalogue, self._speeds
         catalogue.hold(np.concatenate(lanes).tolist())
         each = [catalogue.rows(shards) for shards in lanes]

@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from shard_tools import philox
+from shard_tools.arrays import Float32Array
 from shard_tools.audio import put_float, to_float
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader, ReadError
@@ -26,7 +26,7 @@ class Loaded:
     """A batch as it was read, with substitutes for what could not be."""
 
     batch: Batch
-    audio: npt.NDArray[np.float32]  # (rows, frames)
+    audio: Float32Array  # (rows, frames)
     substituted: int  # rows
 
 
@@ -64,7 +64,7 @@ class CropLoader:
                 logger.warning("substituting another utterance of the speaker: %s", error)
                 batch = self._substitute(batch, error.row, attempts[error.row])
 
-    def _read(self, batch: Batch) -> npt.NDArray[np.float32]:
+    def _read(self, batch: Batch) -> Float32Array:
         speed, utterance = self.speeds.split(batch.utterance)
         audio = np.empty((len(utterance), self._frames), dtype=np.float32)
         if len(self.speeds.factors) == 1:

@@ -181,11 +181,11 @@ def _hand_over(stream: Stream, steps: Sequence[int], room: Room, connection: Con
 
 
 def _failed(error: Exception) -> _Failed:
-    told = error if isinstance(error, UserError) else explained(error)
-    if told is None:
+    known = error if isinstance(error, UserError) else explained(error)
+    if known is None:
         return _Failed(traceback.format_exc(), None)
-    passing = told.passing if isinstance(told, RankError) else is_passing(told)
-    return _Failed(str(told), passing)
+    passing = known.passing if isinstance(known, RankError) else is_passing(known)
+    return _Failed(str(known), passing)
 
 
 def keep_freed_memory() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from shard_tools import philox
+from shard_tools.arrays import Int64Array
 from train.plan import (
     Account,
     Anchor,
@@ -26,7 +26,7 @@ from train.plan.base import check_enough_shards, check_lanes
 class WindowTable(Protocol):
     """Who knows what lies in shards. Looking may read indexes, and raise what storage raises."""
 
-    def window(self, lanes: Sequence[npt.NDArray[np.int64]]) -> WindowUtterances:
+    def window(self, lanes: Sequence[Int64Array]) -> WindowUtterances:
         """The utterances of the shards of each lane."""
 
 
@@ -117,7 +117,7 @@ class WindowedBatches:
         start = philox.integers(spec.seed, "crop start", at.epoch, n, room + 1)
         return Batch(step, at.epoch, n, window.utterance[row], window.label[row].astype(np.int64), start)
 
-    def shards(self, at: Anchor, rank: int, world: int) -> npt.NDArray[np.int64]:
+    def shards(self, at: Anchor, rank: int, world: int) -> Int64Array:
         """The shards that a rank's lanes read in a window, in no particular order."""
         lanes = self.windows.of(at.epoch, at.window)
         each = len(lanes) // world

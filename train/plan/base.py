@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from shard_tools.arrays import Int64Array
 from shard_tools.errors import UserError
 from shard_tools.text import counted
 
@@ -78,10 +76,10 @@ class Batch:
 
     step: int
     epoch: int
-    n: npt.NDArray[np.int64]  # (rows,) sample number within the epoch: keys every random draw of the sample
-    utterance: npt.NDArray[np.int64]  # (rows,) row of the catalogue
-    label: npt.NDArray[np.int64]  # (rows,)
-    start: npt.NDArray[np.int64]  # (rows,) first audio frame of the crop; 0 where the utterance is shorter
+    n: Int64Array  # (rows,) sample number within the epoch: keys every random draw of the sample
+    utterance: Int64Array  # (rows,) row of the catalogue
+    label: Int64Array  # (rows,)
+    start: Int64Array  # (rows,) first audio frame of the crop; 0 where the utterance is shorter
 
     def part(self, rank: int, world: int) -> Batch:
         """The consecutive rows that belong to one rank of `world`, which must divide the batch."""
@@ -137,5 +135,5 @@ class BatchPlan(Protocol):
     def following(self, at: Anchor) -> Anchor:
         """The window after `at`."""
 
-    def shards(self, at: Anchor, rank: int, world: int) -> npt.NDArray[np.int64]:
+    def shards(self, at: Anchor, rank: int, world: int) -> Int64Array:
         """The shards that a rank's part of a window's batches lies in."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from shard_tools import philox
+from shard_tools.arrays import Int32Array, Int64Array
 from shard_tools.dataset.layout import occurrence
 from train.plan.base import Account, Anchor, Batch, BatchSpec, PlanError, check_shared
 from train.plan.groups import MAX_SPEAKERS, SpeakerUtterances, groups_per_speaker, shuffle_within_speakers
@@ -28,9 +28,7 @@ class EpochPlan:
     Raises PlanError when there are not enough speakers with enough utterances for one batch.
     """
 
-    def __init__(
-        self, labels: npt.NDArray[np.int32], frames: npt.NDArray[np.int64], speakers: int, spec: BatchSpec
-    ) -> None:
+    def __init__(self, labels: Int32Array, frames: Int64Array, speakers: int, spec: BatchSpec) -> None:
         if speakers > MAX_SPEAKERS:
             raise PlanError(f"the manifest has {speakers} speakers; a plan serves at most {MAX_SPEAKERS}")
         self.spec = spec
@@ -61,7 +59,7 @@ class EpochPlan:
                 spec.speakers,
                 spec.seed,
             )
-        self._epoch: tuple[int, npt.NDArray[np.int64]] | None = None
+        self._epoch: tuple[int, Int64Array] | None = None
 
     def check_world(self, world: int) -> None:
         """Raise PlanError unless each of `world` ranks gets the same number of whole speakers."""
@@ -99,14 +97,14 @@ class EpochPlan:
         start = philox.integers(spec.seed, "crop start", epoch, n, room + 1)
         return Batch(step, epoch, n, utterance, self._labels[utterance].astype(np.int64), start)
 
-    def _utterances(self, epoch: int) -> npt.NDArray[np.int64]:
+    def _utterances(self, epoch: int) -> Int64Array:
         """The utterances of every batch of an epoch, (batches, P*K); the epoch in use is kept."""
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = None  # the old one goes before the new one is built: half the memory
             self._epoch = (epoch, self._plan_epoch(epoch))
         return self._epoch[1]
 
-    def _plan_epoch(self, epoch: int) -> npt.NDArray[np.int64]:
+    def _plan_epoch(self, epoch: int) -> Int64Array:
         spec = self.spec
         groups = self._groups if self._rollover is None else self._rollover.groups(epoch)
         bits = philox.raw(spec.seed, "group time", epoch, int(groups.sum()))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import philox
+from shard_tools.arrays import Int64Array
 
 # A sort key holds a speaker in its upper 24 bits and randomness in its lower 40.
 _RANDOM_BITS = np.uint64(40)
@@ -18,13 +19,11 @@ MAX_SPEAKERS = 1 << 24
 class SpeakerUtterances:
     """Utterances sorted by speaker: row `first[s] + i` of `order` is the i-th of speaker s in this epoch."""
 
-    order: npt.NDArray[np.int64]  # (utterances,)
-    first: npt.NDArray[np.int64]  # (speakers,)
+    order: Int64Array  # (utterances,)
+    first: Int64Array  # (speakers,)
 
 
-def groups_per_speaker(
-    counts: npt.NDArray[np.int64], size: int, at_most: int | None
-) -> npt.NDArray[np.int64]:
+def groups_per_speaker(counts: Int64Array, size: int, at_most: int | None) -> Int64Array:
     """How many whole groups of `size` utterances each speaker offers an epoch; int64 (speakers,).
 
     `at_most` caps a speaker's utterances in an epoch (the VoxCeleb trainer's max_seg_per_spk).
@@ -35,7 +34,7 @@ def groups_per_speaker(
 
 def shuffle_within_speakers(
     labels: npt.NDArray[np.integer],
-    counts: npt.NDArray[np.int64],
+    counts: Int64Array,
     seed: int,
     epoch: int,
     part: int = 0,

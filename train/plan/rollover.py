@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import philox
+from shard_tools.arrays import Int64Array
 from train.plan.groups import shuffle_within_speakers
 
 
@@ -32,8 +33,8 @@ class Rollover:
     def __init__(
         self,
         labels: npt.NDArray[np.integer],
-        counts: npt.NDArray[np.int64],
-        groups: npt.NDArray[np.int64],
+        counts: Int64Array,
+        groups: Int64Array,
         size: int,
         batches: int,
         share: int,
@@ -54,16 +55,16 @@ class Rollover:
         self._turn = np.empty_like(turn)
         self._turn[own.order] = turn
 
-    def groups_before(self, epoch: int) -> npt.NDArray[np.int64]:
+    def groups_before(self, epoch: int) -> Int64Array:
         """Groups that each speaker gives to all epochs before this one; int64 (speakers,)."""
         rounds, turns = divmod(epoch * self._out, self._all)
         return (epoch - rounds) * self._able - self._order.among_first(turns)
 
-    def groups(self, epoch: int) -> npt.NDArray[np.int64]:
+    def groups(self, epoch: int) -> Int64Array:
         """Groups that each speaker gives to this epoch; int64 (speakers,)."""
         return self.groups_before(epoch + 1) - self.groups_before(epoch)
 
-    def utterances(self, epoch: int) -> npt.NDArray[np.int64]:
+    def utterances(self, epoch: int) -> Int64Array:
         """The utterances of this epoch, ascending: `size` for each group; int64."""
         begin = self.groups_before(epoch) * self._size % np.maximum(self._counts, 1)
         taken = self.groups(epoch) * self._size
@@ -84,7 +85,7 @@ class EvenOrder:
     of equals comes first depends on the seed.
     """
 
-    def __init__(self, turns: npt.NDArray[np.int64], seed: int) -> None:
+    def __init__(self, turns: Int64Array, seed: int) -> None:
         width = 1 << (len(turns) - 1).bit_length()
         self._speaker = np.lexsort((philox.raw(seed, "order left out", 0, len(turns)), turns))
         leaves = np.zeros(width, dtype=np.int64)
@@ -93,7 +94,7 @@ class EvenOrder:
         while len(self._levels[-1]) > 1:
             self._levels.append(self._levels[-1].reshape(-1, 2).sum(axis=1))
 
-    def among_first(self, m: int) -> npt.NDArray[np.int64]:
+    def among_first(self, m: int) -> Int64Array:
         """How many of the first m turns are each speaker's; int64 (speakers,); m up to sum(turns)."""
         part = np.array([m], dtype=np.int64)
         for parent, child in zip(self._levels[:0:-1], self._levels[-2::-1], strict=True):

@@ -19,13 +19,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from shard_tools.arrays import Int32Array, Int64Array
+
 _SPEAKER_BITS = np.uint64(24)
 _SPEAKER_MASK = np.uint64((1 << 24) - 1)
 _LATEST = np.uint64((1 << 40) - 1)
 _NEVER = _LATEST << _SPEAKER_BITS
 
 
-def batches_that_fit(groups: npt.NDArray[np.int64], speakers_per_batch: int) -> int:
+def batches_that_fit(groups: Int64Array, speakers_per_batch: int) -> int:
     """The largest T with sum(min(groups, T)) >= speakers_per_batch * T; groups: int64 (speakers,).
 
     sum(min(groups, T)) - P*T is concave in T and 0 at 0, so bisection finds it.
@@ -40,15 +42,13 @@ def batches_that_fit(groups: npt.NDArray[np.int64], speakers_per_batch: int) -> 
     return low
 
 
-def most_batches(groups: npt.NDArray[np.int64], share: int) -> int:
+def most_batches(groups: Int64Array, share: int) -> int:
     """No more batches than this can be filled: each lane's groups must suffice, and all lanes' together."""
     each = [batches_that_fit(lane, share) for lane in groups]
     return min(*each, batches_that_fit(groups.sum(axis=0), share * len(groups)))
 
 
-def spread(
-    groups: npt.NDArray[np.int64], share: int, bits: npt.NDArray[np.uint64], turn: int = 0
-) -> npt.NDArray[np.int32]:
+def spread(groups: Int64Array, share: int, bits: npt.NDArray[np.uint64], turn: int = 0) -> Int32Array:
     """The speakers of every batch, lane by lane; int32 (batches, lanes, share), all different within a batch.
 
     groups: int64 (lanes, speakers), how many groups each lane offers of each speaker, below 2**24
@@ -92,9 +92,7 @@ def spread(
     return rows.astype(np.int32)
 
 
-def _in_time(
-    groups: npt.NDArray[np.int64], bits: npt.NDArray[np.uint64]
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+def _in_time(groups: Int64Array, bits: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], Int64Array]:
     """The groups' 40-bit times, ascending within each (lane, speaker), and where each such run begins.
 
     The last element of the times is _LATEST: index -1 means "no group".

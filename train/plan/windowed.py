@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_tools import philox
+from shard_tools.arrays import Int32Array, Int64Array
 from shard_tools.dataset.layout import occurrence
 from train.plan.base import Account, BatchSpec
 from train.plan.groups import groups_per_speaker, shuffle_within_speakers
@@ -22,21 +23,21 @@ class WindowUtterances:
     turn: which of its speaker's utterances it is, from 0, and total: how many the speaker has in all.
     """
 
-    number: npt.NDArray[np.int64]
-    label: npt.NDArray[np.int32]
-    length: npt.NDArray[np.int64]
-    lane: npt.NDArray[np.int64]
-    turn: npt.NDArray[np.int64]
-    total: npt.NDArray[np.int64]
+    number: Int64Array
+    label: Int32Array
+    length: Int64Array
+    lane: Int64Array
+    turn: Int64Array
+    total: Int64Array
 
 
 @dataclass(frozen=True, eq=False)
 class PlannedWindow:
     """A window's batches, lane after lane in each; (batches, P*K)."""
 
-    utterance: npt.NDArray[np.int64]
-    label: npt.NDArray[np.int32]
-    length: npt.NDArray[np.int64]
+    utterance: Int64Array
+    label: Int32Array
+    length: Int64Array
     account: Account
 
     def __len__(self) -> int:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from shard_tools import philox
+from shard_tools.arrays import Int64Array
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Windows:
         rounds = -(-self.shards // self.lanes)
         return -(-rounds // self.width)
 
-    def of(self, epoch: int, window: int) -> list[npt.NDArray[np.int64]]:
+    def of(self, epoch: int, window: int) -> list[Int64Array]:
         """The shards of each lane in a window of an epoch; every shard is in one window of one lane."""
         order = philox.permutation(self.seed, "shard order", epoch, self.shards)
         first = window * self.width

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtri
 
 from shard_tools import philox
+from shard_tools.arrays import Float64Array, Int32Array, Int64Array
 from shard_tools.audio import SAMPLE_RATE
 from shard_tools.audio.flac_frames import FrameTables
 from shard_tools.dataset.catalogue import open_catalogue
@@ -35,19 +35,19 @@ class Dataset:
 
     name: str
     speakers: int
-    label: npt.NDArray[np.int32]
-    frames: npt.NDArray[np.int64]
-    shard: npt.NDArray[np.int32]
-    begin: npt.NDArray[np.int64]
-    length: npt.NDArray[np.int64]
-    shard_bytes: npt.NDArray[np.int64]
+    label: Int32Array
+    frames: Int64Array
+    shard: Int32Array
+    begin: Int64Array
+    length: Int64Array
+    shard_bytes: Int64Array
     flac: FrameTables | None = None
-    _turns: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False)
+    _turns: dict[str, Int64Array] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.label)
 
-    def window(self, lanes: Sequence[npt.NDArray[np.int64]]) -> WindowUtterances:
+    def window(self, lanes: Sequence[Int64Array]) -> WindowUtterances:
         """As a WindowTable."""
         if not self._turns:
             self._turns["turn"] = occurrence(self.label, self.speakers)
@@ -64,7 +64,7 @@ class Dataset:
             total=self._turns["total"][label],
         )
 
-    def _rows(self, shards: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _rows(self, shards: Int64Array) -> Int64Array:
         first, last = (np.searchsorted(self.shard, shards, side=side) for side in ("left", "right"))
         ranges = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
         return np.concatenate([np.empty(0, np.int64), *ranges])
@@ -123,9 +123,7 @@ def synthetic(
     )
 
 
-def pcm_layout(
-    frames: npt.NDArray[np.int64], shard: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def pcm_layout(frames: Int64Array, shard: Int64Array) -> tuple[Int64Array, Int64Array]:
     """Where make-shards puts the PCM of WAVs of so many frames (N,), and the bytes of each shard.
 
     shard: (N,), ascending, none left out.
@@ -139,7 +137,7 @@ def pcm_layout(
     return ends - sample - before[shard] + _BLOCK + _HEADER, -(-used // _RECORD) * _RECORD
 
 
-def _normal(seed: int, purpose: str, count: int) -> npt.NDArray[np.float64]:
+def _normal(seed: int, purpose: str, count: int) -> Float64Array:
     bits = philox.raw(seed, purpose, 0, count) >> np.uint64(11)
-    drawn: npt.NDArray[np.float64] = ndtri((bits.astype(np.float64) + 0.5) * 2.0**-53)
+    drawn: Float64Array = ndtri((bits.astype(np.float64) + 0.5) * 2.0**-53)
     return drawn

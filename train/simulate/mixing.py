@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
 from shard_tools import philox
+from shard_tools.arrays import Int32Array, Int64Array
 
 BLOCK = 1000  # samples among which distinct speakers are counted
 _SPEAKERS_COUNTED = 2000  # all pairs of more would take long
@@ -31,9 +31,9 @@ class Mixing:
 
 
 def mixing(
-    utterance: npt.NDArray[np.int64],
-    label: npt.NDArray[np.int64],
-    shard: npt.NDArray[np.int32],
+    utterance: Int64Array,
+    label: Int64Array,
+    shard: Int32Array,
     utterances_per_speaker: int,
 ) -> Mixing:
     """Of an epoch. utterance, label: (batches, P*K); shard: (N,), where each row of the catalogue lies."""
@@ -45,7 +45,7 @@ def mixing(
     )
 
 
-def apart(order: npt.NDArray[np.int64], shard: npt.NDArray[np.int32]) -> float:
+def apart(order: Int64Array, shard: Int32Array) -> float:
     """order: (samples,), the epoch's utterances as they come. Pairs with one left out do not count."""
     place = np.full(len(shard), -1, np.int64)
     place[order] = np.arange(len(order))
@@ -57,7 +57,7 @@ def apart(order: npt.NDArray[np.int64], shard: npt.NDArray[np.int32]) -> float:
     return float(3 * distance / (len(order) + 1))
 
 
-def speakers_in_block(label: npt.NDArray[np.int64]) -> float:
+def speakers_in_block(label: Int64Array) -> float:
     """label: (samples,) in the epoch's order; an epoch shorter than a block counts as one."""
     blocks = max(len(label) // BLOCK, 1)
     label = label[: blocks * BLOCK]
@@ -65,7 +65,7 @@ def speakers_in_block(label: npt.NDArray[np.int64]) -> float:
     return len(np.unique(block * (int(label.max()) + 1) + label)) / blocks
 
 
-def other_meetings(speakers: npt.NDArray[np.int64]) -> float | None:
+def other_meetings(speakers: Int64Array) -> float | None:
     """speakers: (batches, P), distinct in each row. Of many speakers, 2,000 at random are looked at."""
     present = np.unique(speakers)
     if len(present) > _SPEAKERS_COUNTED:

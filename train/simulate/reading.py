@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from shard_tools.arrays import Int64Array
 from shard_tools.dataset.index import BLOCK_SIZE
 from shard_tools.read.ranged import spans
 from shard_tools.storage import DOWNLOAD_PART
@@ -59,9 +59,9 @@ class Impossible:
 
 @dataclass(frozen=True)
 class _Epoch:
-    utterance: npt.NDArray[np.int64]  # (batches, P*K)
-    label: npt.NDArray[np.int64]  # (batches, P*K)
-    start: npt.NDArray[np.int64]  # (batches, P*K)
+    utterance: Int64Array  # (batches, P*K)
+    label: Int64Array  # (batches, P*K)
+    start: Int64Array  # (batches, P*K)
 
 
 def ranged(dataset: Dataset, job: Job) -> Reading:
@@ -104,11 +104,11 @@ def cached(dataset: Dataset, job: Job, lanes: int, width: int) -> Reading | Impo
 
 def crop_ranges(
     dataset: Dataset,
-    utterance: npt.NDArray[np.int64],
-    start: npt.NDArray[np.int64],
+    utterance: Int64Array,
+    start: Int64Array,
     crop: int,
     verify: bool,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+) -> tuple[Int64Array, Int64Array]:
     """First byte of each crop in its shard, and the one after its last, both of the shape of `utterance`.
 
     That is the crop's PCM, or its FLAC frames, or the whole member where their places are not known.
@@ -128,9 +128,7 @@ def crop_ranges(
     return begin, end
 
 
-def brought(
-    dataset: Dataset, windows: Windows, nodes: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def brought(dataset: Dataset, windows: Windows, nodes: int) -> tuple[Int64Array, Int64Array]:
     """Bytes of the shards that each node brings in the first epoch, and requests; int64 (nodes,) each."""
     each = windows.lanes // nodes
     fetched, requests = np.zeros(nodes, np.int64), np.zeros(nodes, np.int64)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from shard_tools.arrays import Int64Array
 from train.data.windowed import WindowedBatches
 from train.plan import BatchSpec, Windows, WindowUtterances
 
@@ -34,7 +34,7 @@ class OnDemand:
             s for s in range(int(0.618 * speakers) + 1, 2 * speakers + 1) if math.gcd(s, speakers) == 1
         )
 
-    def window(self, lanes: Sequence[npt.NDArray[np.int64]]) -> WindowUtterances:
+    def window(self, lanes: Sequence[Int64Array]) -> WindowUtterances:
         """As a WindowTable."""
         for shard in np.concatenate(lanes).tolist():
             self.asked[shard] = self.asked.get(shard, 0) + 1

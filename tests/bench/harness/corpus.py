@@ -20,6 +20,7 @@ import scipy.fft
 import soundfile
 
 import shard_tools
+from shard_tools.arrays import Float32Array
 from shard_tools.pack.packing import PackOptions, pack
 
 RATE = 16000
@@ -148,7 +149,7 @@ def _rooms(corpus: Corpus) -> None:
         _write(corpus.rooms / "room" / f"{number:05d}.wav", 0.3 * rng.standard_normal(RATE) * decay)
 
 
-def speech_shaped(rng: np.random.Generator, frames: int) -> npt.NDArray[np.float32]:
+def speech_shaped(rng: np.random.Generator, frames: int) -> Float32Array:
     """Noise with speech's long-term spectrum (flat to 500 Hz, then -9 dB an octave) and 4 Hz syllables."""
     spectrum = scipy.fft.rfft(rng.standard_normal(frames, dtype=np.float32))
     gains, syllables = _shape(frames)
@@ -158,7 +159,7 @@ def speech_shaped(rng: np.random.Generator, frames: int) -> npt.NDArray[np.float
 
 
 @cache
-def _shape(frames: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _shape(frames: int) -> tuple[Float32Array, Float32Array]:
     frequency = np.fft.rfftfreq(frames, 1 / RATE)
     gains = np.maximum(frequency / 500, 1) ** -1.5 * (frequency > 60)
     syllables = 0.55 + 0.45 * np.sin(2 * np.pi * 4 * np.arange(frames) / RATE)

@@ -60,10 +60,10 @@ def test_kinds(error: Exception, kind: str) -> None:
     ],
 )
 def test_explained(error: Exception, kind: str, words: str) -> None:
-    told = explained(error)
-    assert told is not None
-    assert words in str(told)
-    assert kind_of(told) == kind
+    explanation = explained(error)
+    assert explanation is not None
+    assert words in str(explanation)
+    assert kind_of(explanation) == kind
 
 
 @pytest.mark.parametrize("error", [ValueError("of ours"), BrokenPipeError("of stdout"), EOFError()])

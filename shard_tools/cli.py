@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from shard_tools import help_texts
 from shard_tools.audio import SAMPLE_RATE
 from shard_tools.dataset.info import as_text, describe
 from shard_tools.dataset.keys import speaker_problem
@@ -29,115 +30,6 @@ _MOST_TOGETHER = 10**9  # utterances of a shard or a group: all of any corpus
 
 _URL = "a path, s3://bucket/prefix (endpoint and credentials from AWS's environment), or what fsspec opens"
 
-_EXAMPLES = """\
-Examples:
-  make-shards pack voxceleb2/wav s3://bucket/vox2 --list lists/train_list.txt --workers 16
-  make-shards info s3://bucket/vox2
-  make-shards verify s3://bucket/vox2 --workers 16
-  make-shards index s3://bucket/their-tars
-"""
-
-_PACK = """\
-Pack the audio below folder ROOT into WebDataset shards at URL, each with an index, and a manifest.json,
-which is published last. Accepted is 16 kHz, mono, 16-bit WAV or FLAC; --convert makes other audio so.
-The same list and options give the same bytes, whatever --workers. A pack that was interrupted is
-finished by running the same command again: shards that are whole are kept.
-
---convert takes whatever libsndfile decodes, at 4 to 768 kHz, and reads streams that do not say how long
-they are to their end. Samples beyond full scale are cut off there, counted and said. Refused, with it or
-without, are files that are cut short, whose header contradicts itself, whose FLAC header has not the MD5 or
-the length of the audio, or whose float samples have another scale than 1.
-
-With --part I/N it makes one of N parts of the same shards and no manifest; each part reads its own
-files alone. Parts may run at the same time, on any machines that reach ROOT and URL; give all of them
-the same list and options, and afterwards run make-shards merge. With --list no part has to walk ROOT.
-"""
-
-_PACK_EXAMPLES = """\
-Examples:
-  # every .wav and .flac below voxceleb2/wav (hidden ones apart); the speaker is the first folder
-  make-shards pack voxceleb2/wav shards/vox2 --workers 8
-
-  # what a list names: lines of "speaker relative/path.wav"
-  make-shards pack voxceleb2/wav s3://bucket/vox2 --list lists/train_list.txt --workers 8
-
-  # noise, music or impulse responses: the speaker is the category; half the bytes as FLAC
-  make-shards pack musan shards/musan --format flac
-
-  # a flat folder of noise: all of one category
-  make-shards pack noise shards/noise --speaker noise
-
-  # 8 kHz telephone speech, stereo, 24 bits: made to fit
-  make-shards pack calls shards/calls --convert
-
-  # as a SLURM array of 16 tasks, and the merging when all have succeeded
-  job=$(sbatch --parsable --array=1-16 --cpus-per-task=8 --wrap 'make-shards pack voxceleb2/wav \\
-      s3://bucket/vox2 --list lists/train_list.txt --part $SLURM_ARRAY_TASK_ID/16 --workers 8')
-  sbatch --dependency=afterok:$job --wrap 'make-shards merge s3://bucket/vox2'
-"""
-
-_MERGE = """\
-Make one dataset of the shards that make-shards pack --part I/N left at URL: check that no part is
-missing, publish manifest.json, and remove the parts' records. All files are then those that one pack
-without --part would have made, to the byte. The shards are not read again. Where parts are missing, or
-were packed from another list or with other options, the message names them and the command that packs
-them. Files that parts refused are listed; the exit status is then 1, as for pack.
-"""
-
-_MERGE_EXAMPLES = """\
-Examples:
-  make-shards pack voxceleb2/wav shards/vox2 --part 1/2      # on one machine
-  make-shards pack voxceleb2/wav shards/vox2 --part 2/2      # on another
-  make-shards merge shards/vox2
-"""
-
-_INDEX = """\
-Index WebDataset tars that someone else made: write an index beside each .tar directly below URL, and a
-manifest.json. Samples are KEY.wav or KEY.flac (16 kHz, mono, 16-bit). The tars are not touched. What
-cannot be indexed is listed, and then nothing is written: audio of another kind, links and sparse members
-instead of audio, two samples of one key, a tar that cannot be read from its first header to the blocks
-that end it. Members that are no audio (README, ._*, .DS_Store, .txt …) are passed over, and counted.
-
-The speaker is "speaker" in KEY.json (a text or a whole number), or the text of KEY.spk, or else the first
-folder of KEY. Where these disagree, or the speaker seems to stand elsewhere, the sample is refused, and
---speaker-from HOW tells:
-  folder          the first folder of the key
-  json:FIELD      a field of KEY.json; a.b is field b of object a
-  member:EXT      the text of KEY.EXT, as in member:spk or member:cls
-  key:PATTERN     the group of a regular expression that is searched in the key
-  name:NAME       all are of this one, as in a tar of noise
-A key is a member's name without its extension; a leading "./", "/" or "../" is no part of it, and other
-dots in its last part become "_".
-"""
-
-_VERIFY = """\
-Read everything that the manifest at URL promises: SHA-256 of every shard and index, CRC-32 of every
-block, and every utterance: it lies where its index says, decodes, and agrees with its JSON. Whatever is
-wrong is listed, one a line, and the exit status is then 1.
-"""
-
-_INFO_EXAMPLES = """\
-Examples:
-  make-shards info shards/vox2
-  make-shards info s3://bucket/vox2 --json
-"""
-
-_VERIFY_EXAMPLES = """\
-Examples:
-  make-shards verify s3://bucket/vox2 --workers 16
-"""
-
-_INDEX_EXAMPLES = """\
-Examples:
-  make-shards index s3://bucket/their-tars
-
-  # KEY.json holds {"meta": {"speaker_id": 17}}
-  make-shards index their-tars --speaker-from json:meta.speaker_id
-
-  # keys such as train/id00012/video/00001
-  make-shards index their-tars --speaker-from 'key:^train/([^/]+)/'
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `make-shards`; returns the exit status."""
@@ -154,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Pack speech into WebDataset shards with an index, and look after them.",
-        epilog=_EXAMPLES,
+        epilog=help_texts.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
@@ -166,7 +58,13 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     defaults = PackOptions()
-    sub = add("pack", _pack, help="pack audio into shards", description=_PACK, epilog=_PACK_EXAMPLES)
+    sub = add(
+        "pack",
+        _pack,
+        help="pack audio into shards",
+        description=help_texts.PACK,
+        epilog=help_texts.PACK_EXAMPLES,
+    )
     sub.add_argument("root", metavar="ROOT", type=local_path, help="folder below which the audio lies")
     sub.add_argument("url", metavar="URL", type=place, help=f"where the shards go: {_URL}")
     whose = sub.add_mutually_exclusive_group()
@@ -224,13 +122,13 @@ def _parser() -> argparse.ArgumentParser:
         "merge",
         _merge,
         help="finish a pack that was made in parts",
-        description=_MERGE,
-        epilog=_MERGE_EXAMPLES,
+        description=help_texts.MERGE,
+        epilog=help_texts.MERGE_EXAMPLES,
     )
     sub.add_argument("url", metavar="URL", type=place, help=f"where the parts were packed to: {_URL}")
 
     about = "Describe the dataset at URL: how many, how long, how packed."
-    sub = add("info", _info, help="describe shards", description=about, epilog=_INFO_EXAMPLES)
+    sub = add("info", _info, help="describe shards", description=about, epilog=help_texts.INFO_EXAMPLES)
     sub.add_argument("url", metavar="URL", type=place, help=_URL)
     sub.add_argument("--json", action="store_true", help="print JSON")
 
@@ -238,14 +136,18 @@ def _parser() -> argparse.ArgumentParser:
         "verify",
         _verify,
         help="check every checksum and every utterance",
-        description=_VERIFY,
-        epilog=_VERIFY_EXAMPLES,
+        description=help_texts.VERIFY,
+        epilog=help_texts.VERIFY_EXAMPLES,
     )
     sub.add_argument("url", metavar="URL", type=place, help=_URL)
     _add_workers(sub)
 
     sub = add(
-        "index", _index, help="index tars that someone else made", description=_INDEX, epilog=_INDEX_EXAMPLES
+        "index",
+        _index,
+        help="index tars that someone else made",
+        description=help_texts.INDEX,
+        epilog=help_texts.INDEX_EXAMPLES,
     )
     sub.add_argument("url", metavar="URL", type=place, help=f"the folder of the tars: {_URL}")
     sub.add_argument(

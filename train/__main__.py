@@ -9,10 +9,10 @@ import sys
 import traceback
 
 from shard_tools.errors import UserError, exit_status
+from shard_tools.run_records import STOPPED, FailureKind
 from train.config.parsing import parse
 from train.config.sections import Config
 from train.life.failure import (
-    Kind,
     LostPeerError,
     RankError,
     explained,
@@ -21,7 +21,7 @@ from train.life.failure import (
     tell_torchrun,
 )
 from train.life.launched import launched
-from train.life.signals import STOPPED, flag, ignore
+from train.life.signals import flag, ignore
 
 # A mistake in the configuration strikes every rank, and the death of one strikes all others. Those
 # hold their tongues so long that torchrun, which ends all ranks when one fails, leaves them no time
@@ -79,7 +79,7 @@ def main() -> int:
         ignore()  # Python drops its handlers before it ends: a late signal would look like a failure
 
 
-def _tell_folder(folder: str, kind: Kind, text: str, *, log: bool) -> None:
+def _tell_folder(folder: str, kind: FailureKind, text: str, *, log: bool) -> None:
     """Leave the failure in the run's folder and its log, unless the folder itself has gone."""
     from train.life.log import folder_is_gone
 

@@ -17,18 +17,17 @@ from models.registry import ModelError, build_network
 from shard_tools import storage
 from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
+from shard_tools.run_records import LOCK, STATE
 from train.augment.augmenter import describe
 from train.config.kept import as_yaml
 from train.config.sections import Config
 from train.data.assemble import build_plan, build_stream, configure_storage, open_training_data
 from train.life.checkpoint import CheckpointFolder
 from train.life.distributed import Process, from_lead, process_group
-from train.life.lock import NAME as LOCK
 from train.life.lock import hold
 from train.life.log import METRICS, RunLog, folder_is_gone, folder_was_made, start_logging
 from train.life.resume import changes, check_resumable, check_whole, restore
 from train.life.signals import flag
-from train.life.state import NAME as STATE
 from train.life.state import write_state
 from train.losses import build_loss
 from train.objectives import Objective, Supervised

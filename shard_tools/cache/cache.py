@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from shard_tools import storage
+from shard_tools.cache.answers import Busy, Claim, Full, Present
 from shard_tools.cache.download import Downloader
-from shard_tools.cache.folder import Busy, CachedShard, CacheError, CacheFolder, Claim, Full, Present
+from shard_tools.cache.folder import CacheFolder
 from shard_tools.cache.locks import LockFile, forget_after_fork
 from shard_tools.cache.prefetch import Prefetcher
+from shard_tools.cache.shard import CachedShard, CacheError
 
 __all__ = ["CacheError", "CachedShard", "ShardCache"]
 

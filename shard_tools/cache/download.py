@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable
 
 from shard_tools import storage
-from shard_tools.cache.folder import CachedShard, CacheError, CacheFolder, Claim, ShardError
+from shard_tools.cache.answers import Claim
+from shard_tools.cache.folder import CacheFolder
 from shard_tools.cache.locks import LockFile
+from shard_tools.cache.shard import CachedShard, CacheError, ShardError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 

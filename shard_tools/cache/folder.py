@@ -16,91 +16,20 @@ import contextlib
 import errno
 import os
 import random
-import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from shard_tools.cache.answers import Busy, Claim, Full, Later, Present
+from shard_tools.cache.contents import choose, look, open_if_there, unlink
 from shard_tools.cache.locks import EXCLUSIVE, SHARED, LockFile
-from shard_tools.errors import UserError
+from shard_tools.cache.shard import CachedShard, CacheError, is_sound, seal
 from shard_tools.read.source import most_open_files
 
-_NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})(?:\.(?P<kind>shard|wanted)|-(?P<size>\d+)\.part)")
 # Looking for room costs some 20 µs a shard, and every process of a node may be waiting for it. So one
 # look in vain counts for all, until somebody lets go of something or, since a killed process does
 # that silently, for so long.
 _HOLD_LOOKS_AGAIN_S, _PREFETCH_LOOKS_AGAIN_S = 0.5, 2.0
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-class CacheError(UserError):
-    """The cache cannot give a shard; the text says which, why, and what to change."""
-
-
-class ShardError(CacheError):
-    """What storage gives for a shard is not what the manifest says: another shard may still be had."""
-
-
-@dataclass(frozen=True)
-class CachedShard:
-    """A shard as its manifest describes it: absolute url, bytes, SHA-256 in lower-case hex."""
-
-    url: str
-    size: int
-    sha256: str
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise CacheError(f"{self.url}: {self.sha256!r} is not a SHA-256 in lower-case hex; pack again")
-
-
-@dataclass(frozen=True)
-class Present:
-    """The shard lies there, whole; `file` holds it."""
-
-    file: LockFile
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The shard is the caller's to download into `file`, which must be published or abandoned."""
-
-    file: LockFile
-
-
-@dataclass(frozen=True)
-class Busy:
-    """Someone else is downloading it; `progress` changes as long as that gets on."""
-
-    progress: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Full:
-    """There is no room. Bytes: held by jobs, reserved by downloads, free on the disk.
-
-    disk: the disk is what is too small, not the capacity; hopeless: nothing is held
-    or under way whose end could make room.
-    """
-
-    held: int
-    arriving: int
-    free: int
-    disk: bool
-    hopeless: bool
-
-
-@dataclass(frozen=True)
-class Later:
-    """There was no room a moment ago, and nothing was let go of since."""
-
-
-@dataclass(frozen=True)
-class _Contents:
-    shards: list[tuple[int, str, int]]  # last use in ns, path, bytes
-    wanted: set[str]  # SHA-256s that a living process has announced
-    arriving: int  # bytes reserved by downloads
-    arrived: int  # bytes of them that are on the disk
 
 
 class CacheFolder:
@@ -131,7 +60,7 @@ class CacheFolder:
             present = self._open_whole(shard)
             if present is not None:
                 return Present(present)
-            busy = _open_if_there(part, os.O_RDWR)
+            busy = open_if_there(part, os.O_RDWR)
             if busy is not None:
                 with contextlib.closing(busy):
                     if not busy.lock(EXCLUSIVE):
@@ -151,7 +80,7 @@ class CacheFolder:
     def publish(self, claim: Claim, shard: CachedShard) -> LockFile:
         """Make a complete download visible; from then on its file holds the shard."""
         with self._locked():
-            os.utime(claim.file.fd, ns=(time.time_ns(), _seal(shard)))  # after the last write
+            os.utime(claim.file.fd, ns=(time.time_ns(), seal(shard)))  # after the last write
             os.replace(claim.file.path, self.path(shard))
             claim.file.lock(SHARED)
             return claim.file
@@ -186,7 +115,7 @@ class CacheFolder:
             found = os.stat(self.path(shard))
         except OSError:
             return False
-        return found.st_ino == os.fstat(file.fd).st_ino and _is_sound(found, shard)
+        return found.st_ino == os.fstat(file.fd).st_ino and is_sound(found, shard)
 
     def want(self, shard: CachedShard) -> LockFile:
         """Announce that this process will need the shard, until the file returned is let go of."""
@@ -198,13 +127,13 @@ class CacheFolder:
     def clean(self) -> None:
         """Remove what processes left that have died."""
         with self._locked():
-            self._look()
+            look(self.folder)
 
     def evict(self, needed: int, *, ahead: bool) -> int:
         """Remove `needed` bytes of shards, or as many as may be removed; returns the bytes removed."""
         with self._locked():
-            chosen, _ = self._choose(self._look(), needed, ahead)
-            return _unlink(chosen)
+            chosen, _ = choose(look(self.folder), needed, ahead)
+            return unlink(chosen)
 
     def free_on_disk(self) -> int:
         """Bytes that may still be written to the folder's disk."""
@@ -270,10 +199,10 @@ class CacheFolder:
 
     def _open_whole(self, shard: CachedShard) -> LockFile | None:
         """The shard's file, held; None when it is not there. A file that someone changed is removed."""
-        file = _open_if_there(self.path(shard), os.O_RDONLY)
+        file = open_if_there(self.path(shard), os.O_RDONLY)
         if file is None:
             return None
-        if _is_sound(os.fstat(file.fd), shard) and file.lock(SHARED):
+        if is_sound(os.fstat(file.fd), shard) and file.lock(SHARED):
             self.touch(file)
             return file
         file.close()
@@ -282,7 +211,7 @@ class CacheFolder:
 
     def _make_room(self, shard: CachedShard, ahead: bool) -> Full | None:
         """Remove what nobody holds, least recently used first, until the shard fits; else change nothing."""
-        contents = self._look()
+        contents = look(self.folder)
         free = self.free_on_disk()
         used = contents.arriving + sum(size for _, _, size in contents.shards)
         too_much = used + shard.size - self.capacity
@@ -290,9 +219,9 @@ class CacheFolder:
         needed = max(too_much, too_little)
         if needed <= 0:
             return None
-        chosen, held = self._choose(contents, needed, ahead)
+        chosen, held = choose(contents, needed, ahead)
         if sum(size for _, size in chosen) >= needed:
-            _unlink(chosen)
+            unlink(chosen)
             return None
         for file, _ in chosen:
             file.close()
@@ -303,82 +232,6 @@ class CacheFolder:
             disk=too_little > too_much,
             hopeless=held == 0 and contents.arriving == 0,
         )
-
-    def _choose(
-        self, contents: _Contents, needed: int, ahead: bool
-    ) -> tuple[list[tuple[LockFile, int]], int]:
-        """Shards to remove, locked, with their bytes; and the bytes of those that are held.
-
-        Least recently used first; those that a process has announced come last, or not at all.
-        """
-        chosen: list[tuple[LockFile, int]] = []
-        held = 0
-        announced = []
-        for entry in sorted(contents.shards):
-            if needed <= 0:
-                return chosen, held
-            if os.path.basename(entry[1]).removesuffix(".shard") in contents.wanted:
-                announced.append(entry)
-                continue
-            file = _open_if_there(entry[1], os.O_RDWR)
-            if file is None:
-                continue
-            if file.lock(EXCLUSIVE):
-                chosen.append((file, entry[2]))
-                needed -= entry[2]
-            else:
-                file.close()
-                held += entry[2]
-        for _, path, size in announced:
-            file = None if ahead or needed <= 0 else _open_if_there(path, os.O_RDWR)
-            if file is not None and file.lock(EXCLUSIVE):
-                chosen.append((file, size))
-                needed -= size
-            else:
-                held += size
-        return chosen, held
-
-    def _look(self) -> _Contents:
-        """What lies in the folder, after removing downloads and marks of processes that have died."""
-        shards: list[tuple[int, str, int]] = []
-        wanted = set()
-        arriving = arrived = 0
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                match = _NAME.fullmatch(entry.name)
-                if match is None:
-                    continue
-                if match["kind"] == "shard":
-                    status = entry.stat()
-                    shards.append((status.st_atime_ns, entry.path, status.st_size))
-                    continue
-                file = _open_if_there(entry.path, os.O_RDWR)
-                if file is None:
-                    continue
-                with contextlib.closing(file):
-                    if file.lock(EXCLUSIVE):
-                        os.unlink(entry.path)
-                    elif match["kind"] == "wanted":
-                        wanted.add(match["sha256"])
-                    else:
-                        size = os.fstat(file.fd).st_size
-                        arriving += max(int(match["size"]), size)
-                        arrived += size
-        return _Contents(shards, wanted, arriving, arrived)
-
-
-def _open_if_there(path: str, flags: int) -> LockFile | None:
-    try:
-        return LockFile(path, flags)
-    except FileNotFoundError:
-        return None
-
-
-def _unlink(chosen: list[tuple[LockFile, int]]) -> int:
-    for file, _ in chosen:
-        os.unlink(file.path)
-        file.close()
-    return sum(size for _, size in chosen)
 
 
 def _sought_in_vain(lock: LockFile, ahead: bool) -> bool:
@@ -393,15 +246,3 @@ def _note_in_vain(lock: LockFile, ahead: bool) -> None:
     now = time.time_ns()
     with contextlib.suppress(PermissionError):
         os.utime(lock.fd, ns=(os.fstat(lock.fd).st_atime_ns if ahead else now, now))
-
-
-def _seal(shard: CachedShard) -> int:
-    """The time of modification, in ns, of a whole shard: any later write to the file breaks it.
-
-    Whole seconds, which every file system keeps.
-    """
-    return int(shard.sha256[:7], 16) * 10**9
-
-
-def _is_sound(found: os.stat_result, shard: CachedShard) -> bool:
-    return found.st_size == shard.size and found.st_mtime_ns == _seal(shard)

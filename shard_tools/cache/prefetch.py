@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Sequence
 
+from shard_tools.cache.answers import Claim, Full, Later, Present
 from shard_tools.cache.download import Downloader, Stopped
-from shard_tools.cache.folder import CachedShard, CacheFolder, Claim, Full, Later, Present
+from shard_tools.cache.folder import CacheFolder
 from shard_tools.cache.locks import LockFile
+from shard_tools.cache.shard import CachedShard
 from shard_tools.errors import UserError
 
 logger = logging.getLogger(__name__)

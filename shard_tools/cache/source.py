@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from shard_tools.cache.cache import CachedShard, CacheError, ShardCache
-from shard_tools.cache.folder import ShardError
 from shard_tools.cache.locks import forget_after_fork
+from shard_tools.cache.shard import ShardError
 from shard_tools.read.source import LocalSource, RangeError
 from shard_tools.storage import StorageError
 

@@ -6,9 +6,11 @@ import re
 import signal
 from dataclasses import dataclass
 
+from shard_tools.run_records import FailureKind
+
 # What Python, torch and NCCL print where no rank could speak for itself, and what it means to a user.
 # kind mistake: starting again cannot help.
-_PATTERNS = (
+_PATTERNS: tuple[tuple[str, FailureKind, str], ...] = (
     (
         r"^(?:.*\| )?(?:\[\w+\]:)?(?:train(?:\[rank \d+\])?: )?(error: .+)$",
         "mistake",
@@ -45,7 +47,7 @@ _GIVEN_UP = signal.SIGABRT  # how torch and NCCL end a rank, after they have sai
 
 @dataclass(frozen=True)
 class Cause:
-    kind: str  # mistake or crash
+    kind: FailureKind  # mistake or crash
     rank: int | None
     text: str
 

@@ -15,33 +15,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from slurm.errors import SlurmError
+from shard_tools.run_records import ATTEMPT_VARIABLE, NODE_VARIABLE, Failure
 from slurm.node import diagnosis, rendezvous
 from slurm.node.network import interface_towards, interfaces
+from slurm.node.outcome import after_failure, after_leaving, first_causes, give_up, say, start_again
 from slurm.node.place import Place
 from slurm.node.ranks import Ranks
 from slurm.node.signals import Signals
 from slurm.programs import SAFE
 from slurm.records import scheduler
-from slurm.records.run_folder import Attempt, Failure, Outcome, RunFolder
+from slurm.records.run_folder import Attempt, RunFolder
 
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: start it again
 _POLL_S = 0.25
 _LOOK_S = 2.0  # between two looks into the run folder for failures of other nodes
 _RESEND_S = 2.0  # between two signals to the ranks
 LEAVING_S = 20.0  # from another node's failure to the end of our ranks
 ENDING_S = 45.0  # from a failure here; torchrun gives the other ranks 30 s
-DECISION_S = 30.0  # for the nodes before this one to decide what becomes of the job
-# For the node that decides to have its will with SLURM, which then ends this task: one that left earlier
-# would end the job.
-STAY_S = 3 * scheduler.PATIENCE_S + scheduler.ANSWER_S + scheduler.ENDING_S
-RECORD_S = 60.0  # for word of another node to be seen here
-ACCOUNT_S = 15.0  # for another node to write down why it failed
-GRACE_S = 600.0  # for SLURM to end a job that it preempts
 MARGIN_S = 15.0  # before the time limit
 
 
@@ -75,21 +67,21 @@ def run_node(training: Training, place: Place) -> int:
     if place.leads:
         refused = _begin(training, place, folder)
         if refused:
-            return _give_up(place, folder, refused)
+            return give_up(place, folder, refused)
     lacking = _lacking_interface(training.interface)
     if lacking:
         failure = Failure(time.time(), "mistake", None, place.name, place.attempt, lacking)
         folder.add_failure(failure)
-        return _after_failure(place, folder, failure)
+        return after_failure(place, folder, failure)
     address = scheduler.node_address(place.nodes[0]) if len(place.nodes) > 1 else "localhost"
     endpoint = f"{address}:{rendezvous.port_of(place.job, place.restart)}"
     ranks = Ranks(_command(training, place, endpoint), _environment(training, place))
     end = _wait(ranks, training, place, folder, signals)
     if end is End.LEFT:
-        return _after_leaving(place, folder, taken=signals.number == signal.SIGTERM)
+        return after_leaving(place, folder, taken=signals.number == signal.SIGTERM)
     if end is End.LIMIT:
-        return _start_again(place, folder, "stopped", "the ranks had not left before the time limit")
-    return _after_failure(place, folder, _note_failure(ranks, end, training, place, folder, endpoint))
+        return start_again(place, folder, "stopped", "the ranks had not left before the time limit")
+    return after_failure(place, folder, _note_failure(ranks, end, training, place, folder, endpoint))
 
 
 def _lacking_interface(name: str | None) -> str | None:
@@ -118,8 +110,8 @@ def _command(training: Training, place: Place, endpoint: str) -> list[str]:
 def _environment(training: Training, place: Place) -> dict[str, str]:
     return {
         **_network(training.interface, place),
-        "VOXSHARD_ATTEMPT": place.attempt,
-        "VOXSHARD_NODE": place.name,
+        ATTEMPT_VARIABLE: place.attempt,
+        NODE_VARIABLE: place.name,
         "PYTHONUNBUFFERED": "1",
         **SAFE,
     }
@@ -174,21 +166,21 @@ def _wait(ranks: Ranks, training: Training, place: Place, folder: RunFolder, sig
         if signals.number is not None and now - asked > _RESEND_S:
             ranks.ask_to_stop()
             if not asked:
-                _say(place, f"{signals.number.name}: the ranks save after their step, and leave")
+                say(place, f"{signals.number.name}: the ranks save after their step, and leave")
                 deadline = now + _patience(training, place, signals)
             asked = now
         if now > deadline:
-            _say(place, "the time limit is near, and the ranks have not left: ending them")
+            say(place, "the time limit is near, and the ranks have not left: ending them")
             ranks.kill()
             return End.LIMIT
         if now - looked > _LOOK_S:
             looked = now
-            for failure in _first_causes(place, folder):
+            for failure in first_causes(place, folder):
                 failed_at.setdefault(failure.host == place.name, now)
         for own, limit, end in ((True, ENDING_S, End.FAILED), (False, LEAVING_S, End.PEER)):
             if own in failed_at and now - failed_at[own] > limit:
                 whose = "this node" if own else "another node"
-                _say(place, f"{whose} failed {limit:.0f} s ago, and ranks here still wait: ending them")
+                say(place, f"{whose} failed {limit:.0f} s ago, and ranks here still wait: ending them")
                 ranks.kill()
                 return end
     return End.FAILED if status else End.LEFT
@@ -224,114 +216,3 @@ def _note_failure(
     failure = Failure(time.time(), found.kind, found.rank, place.name, place.attempt, found.text)
     folder.add_failure(failure)
     return failure
-
-
-def _after_leaving(place: Place, folder: RunFolder, *, taken: bool) -> int:
-    """All ranks of this node left content: the training is done, or was stopped."""
-
-    # Rank 0 may be on another node, and its last word take its time on a shared file system.
-    _until(lambda: _last_word(place, folder) is not None, RECORD_S)
-    if _last_word(place, folder) == "done":
-        return _done(place, folder)
-    if place.leads:
-        return _start_again(place, folder, "stopped", "stopped by a signal", taken=taken)
-    time.sleep(STAY_S)
-    return STOPPED
-
-
-def _after_failure(place: Place, folder: RunFolder, own: Failure | None) -> int:
-    """own: this node's, which the folder may be unable to hold."""
-    if _last_word(place, folder) == "done":
-        _say(place, "the training is done; what failed after that is in the log")
-        return _done(place, folder)
-    if not place.leads:
-        # Ending this task would end the job before the first node has decided what becomes of it; and
-        # if it is the first node that was lost, the next one has to decide.
-        decided = _until(lambda: _decided(place, folder), DECISION_S * place.node)
-        if decided:
-            time.sleep(STAY_S)
-            return 1
-    # Another node may still be writing down what it knows: its loss is noticed here first.
-    _until(lambda: own is not None or bool(_first_causes(place, folder)), ACCOUNT_S)
-    failures = _first_causes(place, folder) or ([own] if own else folder.failures(place.attempt))
-    why = described(failures[0]) if failures else "lost another node, which left no word"
-    if all(failure.kind == "peer" for failure in failures) and folder.saved_step() == 0:
-        why += "; if it is so at every start, name the network that joins the nodes with --interface"
-    if any(failure.kind == "mistake" for failure in failures) or not place.on_slurm:
-        return _give_up(place, folder, why)
-    return _start_again(place, folder, "failed", why)
-
-
-def _last_word(place: Place, folder: RunFolder) -> str | None:
-    """Rank 0's: done or stopped, said by all ranks together after their last step; None before."""
-    state = folder.state()
-    word = str(state.get("state"))
-    return word if state.get("attempt") == place.attempt and word in ("done", "stopped") else None
-
-
-def _done(place: Place, folder: RunFolder) -> int:
-    if place.leads:
-        _note_end(place, folder, "done")
-    return 0
-
-
-def _decided(place: Place, folder: RunFolder) -> bool:
-    return any(each.attempt == place.attempt and each.ended is not None for each in folder.attempts())
-
-
-def _first_causes(place: Place, folder: RunFolder) -> list[Failure]:
-    return [failure for failure in folder.failures(place.attempt) if failure.kind != "peer"]
-
-
-def described(failure: Failure) -> str:
-    """The failure with its rank and node."""
-    rank = "" if failure.rank is None else f"rank {failure.rank} on "
-    text = failure.message.strip()
-    return text if failure.host in text else f"{rank}{failure.host}: {text}"
-
-
-def _start_again(place: Place, folder: RunFolder, outcome: Outcome, why: str, *, taken: bool = False) -> int:
-    """Put the job back into the queue; SLURM then ends this task. taken: by SIGTERM, as in preemption."""
-    _note_end(place, folder, outcome, why)
-    step = folder.saved_step()
-    again = f"to go on from step {step}: python -m slurm resume {folder.path}"
-    if not place.on_slurm:
-        _say(place, f"{why}; {again}")
-        return STOPPED
-    try:
-        _say(place, f"{why}; requeueing job {place.shown}, which goes on from step {step}")
-        scheduler.put_back(place.shown)
-    except SlurmError as error:
-        if not taken or isinstance(error, scheduler.NotRequeued):
-            _say(place, f"{error}; {again}")
-        else:
-            _say(place, f"{error}: where it was preempted or requeued it comes back by itself")
-            time.sleep(GRACE_S)  # SLURM requeues a preempted job by itself, if its tasks are there at the end
-    return STOPPED
-
-
-def _give_up(place: Place, folder: RunFolder, why: str) -> int:
-    _say(place, f"failed: {why}")
-    _note_end(place, folder, "failed", why)
-    return 1
-
-
-def _note_end(place: Place, folder: RunFolder, outcome: Outcome, why: str | None = None) -> None:
-    """A record that cannot be written must not change what becomes of the job."""
-    try:
-        folder.end_attempt(place.attempt, outcome, why)
-    except SlurmError as error:
-        _say(place, str(error))
-
-
-def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(_POLL_S)
-    return True
-
-
-def _say(place: Place, text: str) -> None:
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} node {place.name}: {text}", file=sys.stderr, flush=True)

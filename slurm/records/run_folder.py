@@ -10,6 +10,7 @@ RUN/state.json, metrics.jsonl, log.txt, config.yaml, lock: the training's own
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -18,16 +19,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from shard_tools.records import RecordError, at_least, convert, decode, within
+from shard_tools.records import RecordError, at_least, convert, decode
+from shard_tools.run_records import FAILURES, LOCK, STATE, Failure, State, Time, Whole, write_failure
 from slurm.errors import SlurmError
+from slurm.records.lines import lines_with
 
-_CHUNK = 1 << 20  # bytes
 _KEPT_FAILURES = 50  # files; those of many starts would pile up
 
 Kind = TypeVar("Kind")
-# Seconds since 1970, up to the year 3000: what a clock can show.
-Time = Annotated[float, within(0, 32_503_680_000)]
-Whole = Annotated[int, within(0, 2**53)]
 
 
 @dataclass(frozen=True)
@@ -80,39 +79,10 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """What a rank (or, with rank None, a node's launcher) left behind.
-
-    kind: mistake (starting again cannot help), crash, or peer (another rank was lost first).
-    """
-
-    time: Time
-    kind: str
-    rank: int | None
-    host: str
-    attempt: str | None
-    message: str
-
-
-@dataclass(frozen=True)
 class _Lock:
     """What is of interest here of the training's lock."""
 
     since: Time
-
-
-@dataclass(frozen=True)
-class _State:
-    """state.json, as the training writes it."""
-
-    state: str | None = None
-    saved_step: Whole | None = None
-    last_step: Whole | None = None
-    world: Whole | None = None
-    attempt: str | None = None
-    host: str | None = None
-    pid: int | None = None
-    time: Time | None = None
 
 
 class RunFolder:
@@ -128,10 +98,10 @@ class RunFolder:
     def state(self) -> dict[str, Any]:
         """state.json: state, saved_step, last_step, world, host, time; {} before the first start."""
         try:
-            data = (self.path / "state.json").read_bytes()
+            data = (self.path / STATE).read_bytes()
         except OSError:
             return {}
-        found = self._decoded(data, _State, "state.json")
+        found = self._decoded(data, State, STATE)
         return {} if found is None else {name: v for name, v in asdict(found).items() if v is not None}
 
     def saved_step(self) -> int:
@@ -143,30 +113,30 @@ class RunFolder:
         What failed before was mended, or may have been.
         """
         try:
-            data = (self.path / "lock").read_bytes()
+            data = (self.path / LOCK).read_bytes()
         except OSError:
             return 0.0
-        found = self._decoded(data, _Lock, "lock")
+        found = self._decoded(data, _Lock, LOCK)
         return found.since if found is not None else 0.0
 
     def metrics(self, group: str, last_bytes: int | None = None) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl of a group (train, validation), oldest first; of the file's end alone
         where `last_bytes` says how much of it to read.
         """
-        found = _lines_with(self.path / "metrics.jsonl", f'"{group}"'.encode(), last_bytes)
+        found = lines_with(self.path / "metrics.jsonl", f'"{group}"'.encode(), last_bytes)
         return [line for line in found if line.get("group") == group]
 
     def beat(self) -> float | None:
         """When the training gave its last sign of life: its lock, renewed every 10 s; None without."""
         try:
-            return (self.path / "lock").stat().st_mtime
+            return (self.path / LOCK).stat().st_mtime
         except OSError:
             return None
 
     def failures(self, attempt: str | None = None) -> list[Failure]:
         """Of one attempt or of all: first causes before ranks that only lost another, then by time."""
         found = []
-        for path in (self.path / "failures").glob("*.json"):
+        for path in (self.path / FAILURES).glob("*.json"):
             if attempt is not None and not path.name.startswith(f"{attempt}-"):
                 continue
             try:
@@ -215,23 +185,16 @@ class RunFolder:
 
     def add_failure(self, failure: Failure) -> None:
         """Does nothing where the folder cannot be written, which may be the very failure."""
-        folder = self.path / "failures"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            name = folder / f"{failure.attempt or 'hand'}-{failure.time:.3f}-{failure.host}.json"
-            draft = name.with_name(name.name + ".new")
-            draft.write_text(json.dumps(asdict(failure)) + "\n")
-            draft.replace(name)
-            _drop_old(folder)
-        except OSError:
-            return
+        write_failure(self.path, failure)
+        with contextlib.suppress(OSError):
+            _drop_old(self.path / FAILURES)
 
     def make(self) -> None:
         """Raises SlurmError where the folder cannot be made or written."""
         try:
             self.jobs_path.mkdir(parents=True, exist_ok=True)
             # Now, as a node that asked for it in vain might not see it for half a minute on NFS.
-            (self.path / "failures").mkdir(exist_ok=True)
+            (self.path / FAILURES).mkdir(exist_ok=True)
             probe = self.jobs_path / f".probe-{os.getpid()}"
             probe.write_bytes(b"")
             probe.unlink()
@@ -285,48 +248,3 @@ def _drop_old(folder: Path) -> None:
     found = sorted((path.stat().st_mtime, path) for path in folder.glob("*.json"))
     for _, path in found[:-_KEPT_FAILURES]:
         path.unlink(missing_ok=True)
-
-
-def _lines_with(path: Path, part: bytes, last_bytes: int | None) -> list[dict[str, Any]]:
-    """Those with `part` in them. Only these are decoded: a long run's file has hundreds of thousands."""
-    found: list[dict[str, Any]] = []
-    try:
-        with open(path, "rb") as file:
-            if last_bytes is not None and (begin := file.seek(0, os.SEEK_END) - last_bytes) > 0:
-                file.seek(begin - 1)
-                file.readline()  # the rest of a line that began before
-            else:
-                file.seek(0)
-            rest = b""
-            while chunk := file.read(_CHUNK):
-                text = rest + chunk
-                end = text.rfind(b"\n") + 1
-                found += _objects(_those_with(part, text, end))
-                rest = text[end:]
-            return found + _objects(_those_with(part, rest, len(rest)))
-    except OSError:
-        return found
-
-
-def _those_with(part: bytes, text: bytes, end: int) -> bytes:
-    """The lines of text[:end] with `part` in them."""
-    kept = []
-    at = text.find(part, 0, end)
-    while at >= 0:
-        begin, newline = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at, end)
-        after = end if newline < 0 else newline + 1
-        kept.append(text[begin:after])
-        at = text.find(part, after, end)
-    return b"".join(kept)
-
-
-def _objects(text: bytes) -> list[dict[str, Any]]:
-    found = []
-    for line in text.split(b"\n"):
-        try:
-            value = json.loads(line)  # NaN too, which a loss may be
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found

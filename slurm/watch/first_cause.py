@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurm.records.run_folder import Attempt, Failure, Job, RunFolder
+from shard_tools.run_records import Failure
+from slurm.records.run_folder import Attempt, Job, RunFolder
 
 _END = 1 << 16  # bytes of a log's end to look through
 _TOGETHER_S = 60.0  # ranks of a start without SLURM fail within so long of each other

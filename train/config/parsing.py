@@ -7,28 +7,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
-from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.places import expand
 from shard_tools.text import shown
 from shard_tools.version import add_version
 from shard_tools.yaml_file import check_yaml_file, check_yaml_value
-from train.augment.draw import ADDITIVE, KINDS, SOURCES
-from train.augment.sections import AugmentConfig
-from train.augment.speed import check_speeds
-from train.config.bounds import check_values, cut, is_text
+from train.augment.draw import SOURCES
+from train.config.bounds import cut, is_text
 from train.config.check import check_for_ranks
 from train.config.components import complete, described
 from train.config.kept import as_yaml
+from train.config.refusals import check, order
 from train.config.renamed import modern, modern_word
 from train.config.sections import Config
-from train.optim import build_schedule
-from train.progress import Progress
 
 _EXAMPLES = """examples:
   torchrun --standalone --nproc-per-node 2 -m train --config configs/demo.yaml
@@ -53,11 +49,6 @@ def _sections(of: type, prefix: str = "") -> list[str]:
 
 
 SECTIONS = _sections(Config)
-
-MOST_CROP_FRAMES_OF_AN_UTTERANCE = 100_000  # 1,000 s of audio, 32 MB, some dozens of which are in memory
-MOST_FRAMES_OF_A_BATCH = 100_000_000  # 64 GB over all processes
-MOST_BATCHES_AHEAD = 4096  # of each process
-HIGHEST_RATE = 1e6
 
 
 def parser() -> ArgumentParser:
@@ -156,7 +147,7 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
     config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
     complete(config)
     check(config)
-    config.data.order = _order(config)
+    config.data.order = order(config)
     if ranks is not None:
         check_for_ranks(config, ranks)
         raise SystemExit(0)
@@ -225,108 +216,3 @@ def _expand_places(parsed: Namespace) -> None:
             parsed[key] = expand(place)
         except UserError as error:
             raise UserError(f"{key} is {error}") from error
-
-
-def _order(config: Config) -> Literal["epoch", "windows"]:
-    if config.data.order == "auto":
-        return "windows" if config.data.access == "cached" else "epoch"
-    return config.data.order
-
-
-def check(config: Config) -> None:
-    """Raise UserError naming the first key whose value no run can use."""
-    check_values(config)
-    if storage.local_path(config.run.folder) != config.run.folder:
-        raise UserError(
-            f"run.folder is {config.run.folder}; it must be a path of a file system, for the run's log and "
-            f"lock: only its checkpoints can lie elsewhere (checkpoint.url {config.run.folder}/checkpoints)"
-        )
-    if config.data.access == "cached" and config.data.cache.folder is None:
-        raise UserError("data.access is cached: give data.cache.folder a folder on the node's own disk")
-    if config.data.verify == "shards" and config.data.access != "cached":
-        raise UserError(
-            "data.verify is shards, which needs data.access cached: crops that are read where the shards lie "
-            "are verified by data.verify crops"
-        )
-    if config.batch.leftover == "rollover" and _order(config) == "windows":
-        auto = ", which means windows for data.access cached" if config.data.order == "auto" else ""
-        raise UserError(
-            f"batch.leftover is rollover, and data.order is {config.data.order}{auto}: windows hold other "
-            "shards together each epoch, so that what one leaves out cannot come first in the next; set "
-            "batch.leftover drop, or data.order epoch"
-        )
-    _check_products(config)
-    _check_schedule(config)
-    if (config.train.steps is None) == (config.train.epochs is None):
-        raise UserError(
-            f"train.steps is {config.train.steps} and train.epochs is {config.train.epochs}: give exactly one"
-        )
-    if (config.validation.trials is None) != (config.validation.data is None):
-        missing = "data" if config.validation.data is None else "trials"
-        raise UserError(f"validation needs both trials and data: validation.{missing} is not set")
-    _check_augment(config.augment)
-
-
-def _check_products(config: Config) -> None:
-    """What is harmless alone, and together more than a machine holds."""
-    data, batch, validation = config.data, config.batch, config.validation
-    rows = batch.speakers * batch.utterances_per_speaker
-    for what, product, most in (
-        (
-            f"validation.crops {validation.crops} of validation.crop_frames {validation.crop_frames} are "
-            "{} feature frames of each utterance",
-            validation.crops * validation.crop_frames,
-            MOST_CROP_FRAMES_OF_AN_UTTERANCE,
-        ),
-        (
-            f"batch.speakers {batch.speakers} x batch.utterances_per_speaker {batch.utterances_per_speaker} "
-            f"crops of data.crop_frames {data.crop_frames} are {{}} feature frames in a global batch",
-            rows * data.crop_frames,
-            MOST_FRAMES_OF_A_BATCH,
-        ),
-        (
-            f"data.workers {data.workers} with data.prefetch {data.prefetch} each prepare {{}} batches ahead",
-            data.workers * data.prefetch,
-            MOST_BATCHES_AHEAD,
-        ),
-    ):
-        if product > most:
-            raise UserError(f"{what.format(product)}; at most {most} can be: lower one of them")
-
-
-def _check_schedule(config: Config) -> None:
-    """A rate that grows, as a search for the best one has it, must not grow beyond all bounds."""
-    steps, epochs = (config.train.steps or 1) - 1, (config.train.epochs or 1) - 1
-    end = Progress(max(steps, 0), max(epochs, 0), float(max(epochs, 0)), steps + 1)
-    try:
-        factor = build_schedule(config.schedule.name, config.schedule.options)(end)
-        beyond = factor > 1 and config.optim.lr * factor > HIGHEST_RATE
-    except OverflowError:
-        beyond = True
-    if beyond:
-        raise UserError(
-            f"schedule.options {config.schedule.options} take the learning rate {config.optim.lr} beyond "
-            f"{HIGHEST_RATE:g} by the run's end; let it grow less, or less often"
-        )
-
-
-def _check_augment(augment: AugmentConfig) -> None:
-    for kind in KINDS:
-        low, high = getattr(getattr(augment, kind), "snr", (0.0, 0.0))
-        if low > high:
-            raise UserError(f"augment.{kind}.snr is [{low}, {high}]; the lower bound comes first")
-    low, high = augment.babble.clips
-    if low > high:
-        raise UserError(f"augment.babble.clips is [{low}, {high}]; the lower count comes first")
-    given = {source for source in SOURCES if getattr(augment, source).url is not None}
-    if augment.chained.weight > 0 and ("reverberation" not in given or not given & set(ADDITIVE)):
-        raise UserError(
-            f"augment.chained.weight is {augment.chained.weight}, which needs augment.reverberation.url and "
-            "the url of music, babble or noise"
-        )
-    if not any(getattr(augment, kind).weight > 0 for kind in ("none", "chained", *given)):
-        raise UserError(
-            "augment leaves nothing to choose: give augment.none.weight or the weight of a section "
-            "that has a url a value above 0"
-        )
-    check_speeds(augment.speed)

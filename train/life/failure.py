@@ -7,18 +7,13 @@ import errno
 import json
 import os
 import resource
-import socket
 import sys
 import time
-from typing import Literal
 
 from shard_tools.errors import UserError
+from shard_tools.run_records import Failure, FailureKind, attempt_name, node_name, write_failure
 from shard_tools.storage.errors import is_passing
 from shard_tools.text import shown
-
-# mistake: the user can mend it, and starting again cannot; crash: anything else of this rank's own,
-# which may be over at the next start; peer: another rank was lost, which alone can say why.
-Kind = Literal["mistake", "crash", "peer"]
 
 
 class RankError(UserError):
@@ -36,7 +31,7 @@ class LostPeerError(UserError):
     """A collective failed because another rank went away."""
 
 
-def kind_of(error: BaseException) -> Kind:
+def kind_of(error: BaseException) -> FailureKind:
     """What the failure of this rank means to whoever may start the run again."""
     if isinstance(error, LostPeerError):
         return "peer"
@@ -57,34 +52,12 @@ def tell_torchrun(text: str) -> None:
             json.dump({"message": shown(text), "timestamp": int(time.time())}, file)
 
 
-def node_name() -> str:
-    """VOXSHARD_NODE in the environment is the cluster's name for this node."""
-    return os.environ.get("VOXSHARD_NODE") or socket.gethostname()
-
-
-def tell_run_folder(folder: str, kind: Kind, text: str) -> None:
-    """Leave the failure in FOLDER/failures, a file for each rank and time, for those who look later.
-
-    Does nothing where the folder cannot be written, which may be the very failure. VOXSHARD_ATTEMPT
-    in the environment is the launcher's name for this start.
-    """
+def tell_run_folder(folder: str, kind: FailureKind, text: str) -> None:
+    """Leave the failure of this rank in the run's folder, for those who look later."""
     rank = int(os.environ.get("RANK", 0))
-    now = time.time()
-    record = {
-        "time": round(now, 3),
-        "kind": kind,
-        "rank": rank,
-        "host": node_name(),
-        "attempt": os.environ.get("VOXSHARD_ATTEMPT"),
-        "message": shown(text),
-    }
-    path = os.path.join(folder, "failures")
-    with contextlib.suppress(OSError):
-        os.makedirs(path, exist_ok=True)
-        name = os.path.join(path, f"{record['attempt'] or 'hand'}-{now:.3f}-rank{rank}.json")
-        with open(name + ".new", "w", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        os.replace(name + ".new", name)
+    write_failure(
+        folder, Failure(round(time.time(), 3), kind, rank, node_name(), attempt_name(), shown(text))
+    )
 
 
 def explained(error: Exception) -> UserError | None:

@@ -28,12 +28,11 @@ from typing import Annotated, NoReturn
 from shard_tools import records, storage
 from shard_tools.errors import UserError
 from shard_tools.records import at_least
+from shard_tools.run_records import BEAT_S, LOCK
 from train.life.owner import Owner, is_earlier_attempt, lives
 
 logger = logging.getLogger("train")
 
-NAME = "lock"
-BEAT_S = 10.0
 STILL_S = 4 * BEAT_S  # so long without a beat is dead
 
 
@@ -57,7 +56,7 @@ def hold(folder: str, beat: float = BEAT_S, still: float = STILL_S) -> Iterator[
     beat: seconds between two signs of life; still: seconds without one after which an owner whose
     process cannot be looked for counts as dead.
     """
-    path = Path(folder, NAME)
+    path = Path(folder, LOCK)
     owner = Owner.this()
     with _one_at_a_time(folder, 2 * still):
         _take(path, owner, beat, still)
@@ -185,7 +184,7 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
 
 def _remove(path: Path, content: bytes) -> None:
     """Remove a stale lock, unless another process was quicker and holds the folder by now."""
-    aside = path.with_name(f".{NAME}.{uuid.uuid4().hex}")
+    aside = path.with_name(f".{LOCK}.{uuid.uuid4().hex}")
     try:
         os.rename(path, aside)
     except FileNotFoundError:

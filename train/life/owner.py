@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 from shard_tools.records import within
+from shard_tools.run_records import attempt_name
 
 _LONGEST_TIME = 2.0**37  # seconds since 1970 that a calendar can show
 
@@ -92,7 +93,7 @@ def _job() -> str | None:
 
 
 def _attempt() -> str | None:
-    named = os.environ.get("VOXSHARD_ATTEMPT")
+    named = attempt_name()
     if named or "SLURM_JOB_ID" not in os.environ:
         return named
     return f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"

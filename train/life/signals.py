@@ -14,7 +14,6 @@ import time
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: the exit status of a run that is to be started again
 
 # A rank may be sent one SIGINT twice, by a cluster and by torchrun, which passes on what it was sent.
 SAME_S = 2.0

@@ -229,7 +229,7 @@ def test_chunks_do_not_split_a_validation(run: FakeRun, monkeypatch: pytest.Monk
     run.trained(range(10, 60, 10))
     run.validated(step50=5.0, step60=4.0)
     for size in (1, 7, 64, 300):
-        monkeypatch.setattr("slurm.records.run_folder._CHUNK", size)
+        monkeypatch.setattr("slurm.records.lines._CHUNK", size)
         assert [line["eer"] for line in RunFolder(run.path).metrics("validation")] == [5.0, 4.0]
 
 

@@ -13,9 +13,10 @@ from fake_slurm import FakeSlurm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shard_tools.run_records import Failure
 from slurm.__main__ import main
 from slurm.errors import SlurmError
-from slurm.records.run_folder import Attempt, Failure, RunFolder
+from slurm.records.run_folder import Attempt, RunFolder
 from slurm.submit import train_config
 from slurm.sweep.folder import SweepFolder
 from slurm.sweep.grid import combinations, parse_vary, run_name

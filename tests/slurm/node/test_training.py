@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from project import REPO
 
+from shard_tools.run_records import STOPPED
 from slurm.errors import SlurmError
-from slurm.node import training
+from slurm.node import outcome, training
 from slurm.node.place import Place
 from slurm.node.rendezvous import port_of, torchrun
-from slurm.node.training import STOPPED, Training, run_node
+from slurm.node.training import Training, run_node
 from slurm.records import scheduler
 from slurm.records.run_folder import Attempt, RunFolder
 
@@ -24,7 +25,7 @@ SLURM = REPO / "slurm"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DECISION_S", "ACCOUNT_S", "RECORD_S", "STAY_S", "GRACE_S"):
-        monkeypatch.setattr(training, name, 0.5)
+        monkeypatch.setattr(outcome, name, 0.5)
     monkeypatch.setattr(training.Signals, "listen", lambda self: None)
 
 
@@ -123,7 +124,10 @@ def test_the_signals_are_left_to_the_ranks() -> None:
 
 
 # Of shard_tools only what knows nothing of shards, and loads quickly.
-LEAVES = {f"shard_tools.{name}" for name in ("errors", "places", "records", "text", "version", "yaml_file")}
+LEAVES = {
+    f"shard_tools.{name}"
+    for name in ("errors", "places", "records", "run_records", "text", "version", "yaml_file")
+}
 
 
 def test_slurm_imports_none_of_the_other_packages() -> None:

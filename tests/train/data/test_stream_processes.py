@@ -19,7 +19,7 @@ from project import REPO
 from eval.checkpoint.file import read_checkpoint
 from shard_tools import storage
 from shard_tools.pack.packing import PackOptions, pack
-from train.life.signals import STOPPED
+from shard_tools.run_records import STOPPED
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,9 @@ import pytest
 from processes import wait_until
 
 from shard_tools.errors import UserError
+from shard_tools.run_records import LOCK
 from train.life import lock
-from train.life.lock import NAME, Owner, hold
+from train.life.lock import Owner, hold
 
 QUICK = {"beat": 0.1, "still": 0.6}
 HOLDS = (
@@ -30,7 +31,7 @@ HOLDS = (
 def write(folder: Path, owner: Owner, beats: int = 0) -> None:
     draft = folder / "draft"
     draft.write_text(json.dumps({**asdict(owner), "beats": beats}))
-    draft.replace(folder / NAME)
+    draft.replace(folder / LOCK)
 
 
 def said_once_another_holds(folder: Path, process: subprocess.Popen[str]) -> str:
@@ -48,15 +49,15 @@ def owner(**changed) -> Owner:
 
 
 def holder_of(folder: Path) -> str:
-    return json.loads((folder / NAME).read_text())["token"]
+    return json.loads((folder / LOCK).read_text())["token"]
 
 
 def test_held_while_inside_and_gone_after(tmp_path: Path) -> None:
     with hold(str(tmp_path), **QUICK):
-        first = json.loads((tmp_path / NAME).read_text())
+        first = json.loads((tmp_path / LOCK).read_text())
         assert first["pid"] == os.getpid()
         time.sleep(0.4)
-        assert json.loads((tmp_path / NAME).read_text())["beats"] > first["beats"]
+        assert json.loads((tmp_path / LOCK).read_text())["beats"] > first["beats"]
     assert os.listdir(tmp_path) == []
 
 
@@ -167,7 +168,7 @@ NONSENSE = [
 
 @pytest.mark.parametrize("content", NONSENSE)
 def test_a_lock_that_makes_no_sense_and_stands_still_is_replaced(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / NAME).write_bytes(content)
+    (tmp_path / LOCK).write_bytes(content)
     with hold(str(tmp_path), beat=0.1, still=0.2):
         assert holder_of(tmp_path)
 
@@ -175,13 +176,13 @@ def test_a_lock_that_makes_no_sense_and_stands_still_is_replaced(tmp_path: Path,
 def test_a_lock_that_makes_no_sense_ends_no_run(tmp_path: Path) -> None:
     with hold(str(tmp_path), **QUICK):
         own = holder_of(tmp_path)
-        (tmp_path / NAME).write_text("{")
-        wait_until(lambda: (tmp_path / NAME).read_text() != "{", 20, "the next beat")
+        (tmp_path / LOCK).write_text("{")
+        wait_until(lambda: (tmp_path / LOCK).read_text() != "{", 20, "the next beat")
         assert holder_of(tmp_path) == own
 
 
 def test_a_lock_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
+    (tmp_path / LOCK).mkdir()
     with pytest.raises(UserError, match="lock cannot be read"), hold(str(tmp_path), **QUICK):
         pass
 
@@ -205,7 +206,7 @@ def test_process_1_of_a_container_is_respected_and_can_end_itself(tmp_path: Path
         assert first.stdout is not None
         if first.stdout.readline() != "in\n":
             pytest.skip(first.communicate()[1])
-        assert json.loads((tmp_path / NAME).read_text())["pid"] == 1
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == 1
         second = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert "in use by another run (process 1 on" in second.stderr
         assert first.poll() is None
@@ -268,5 +269,5 @@ def test_a_file_system_that_is_away_for_a_while_stops_no_beats(
     with hold(str(tmp_path), **QUICK):
         monkeypatch.setattr(lock, "_read", away)
         time.sleep(1.0)
-        assert json.loads((tmp_path / NAME).read_text())["beats"] > 0
+        assert json.loads((tmp_path / LOCK).read_text())["beats"] > 0
     assert failures

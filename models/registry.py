@@ -7,15 +7,25 @@ from typing import Any
 
 from torch import nn
 
+from models.networks.ecapa_tdnn import ECAPATDNN
+from models.networks.rawnet3 import RawNet3
+from models.networks.resnet import ResNet
 from models.networks.resnetse34l import ResNetSE34L
+from models.networks.resnetse34v2 import ResNetSE34V2
 from models.networks.tdnn import TDNN
+from models.networks.vggvox import VGGVox
 from models.options import ModelError, check_name, complete_options, describe_options
 
 __all__ = ["ModelError", "build_network", "describe_networks", "network_names", "network_options"]
 
 _NETWORKS: dict[str, type[nn.Module]] = {
+    "ecapa_tdnn": ECAPATDNN,
+    "rawnet3": RawNet3,
+    "resnet": ResNet,
     "resnetse34l": ResNetSE34L,
+    "resnetse34v2": ResNetSE34V2,
     "tdnn": TDNN,
+    "vggvox": VGGVox,
 }
 
 

@@ -14,17 +14,14 @@ from project import REPO
 from shard_tools import storage
 from shard_tools.storage import StoragePolicy
 
-# Files that take as long as the other ones on SLURM do.
-_HALF_OF_SLURM = ("test_slurm_survival", "test_slurm_sbatch", "test_slurm_chains", "test_cluster")
-
 REAL_AUDIO = REPO.parent / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first: a broken function is known before minutes of whole runs.
 
-    Then those on SLURM, which spend three quarters of their time waiting for it: in two halves that share a
-    SLURM each and what they compare with, beside a third process that runs the others.
+    Then those on SLURM, which spend much time waiting for it, a file of them in one process, which
+    shares its SLURM and what it compares with.
     """
 
     def turn(item: pytest.Item) -> int:
@@ -35,8 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)
     for item in items:
         if turn(item) == 1:
-            half = "half of SLURM" if item.path.stem in _HALF_OF_SLURM else "other half of SLURM"
-            item.add_marker(pytest.mark.xdist_group(half))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

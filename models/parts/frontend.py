@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 import torchaudio
@@ -21,9 +23,39 @@ def crop_length(feature_frames: int) -> int:
     return feature_frames * HOP + WINDOW - HOP
 
 
+_PREEMPHASIS = 0.97
+_WINDOWS = {"hamming": torch.hamming_window, "hann": torch.hann_window}
 _FFT = 512
 _FLOOR = 1e-6
 """Added to the mel energies before the logarithm, as in the VoxCeleb trainer."""
+
+
+def check_audio(audio: torch.Tensor, least: int) -> None:
+    """Raise ModelError unless `audio` is (B, samples) with at least so many samples."""
+    if audio.dim() != 2:
+        raise ModelError(f"audio of shape {tuple(audio.shape)}: a network takes (batch, frames)")
+    if audio.shape[1] < least:
+        what = "one window of" if least == WINDOW else "the least that this network takes,"
+        raise ModelError(
+            f"audio of {audio.shape[1]} frames is shorter than {what} {least} frames"
+            f" ({1000 * least / SAMPLE_RATE:.4g} ms at {SAMPLE_RATE} Hz); use longer audio"
+        )
+
+
+class PreEmphasis(nn.Module):
+    """Each sample less 0.97 of the one before; the first has the second before it, as by reflection."""
+
+    factor: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A buffer, so that a network of float64 has the float32 number that its weights were trained with.
+        self.register_buffer("factor", torch.tensor(_PREEMPHASIS), persistent=False)
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        """(B, samples) → the same shape."""
+        before = torch.cat((audio[:, 1:2], audio[:, :-1]), dim=1)
+        return audio - self.factor * before
 
 
 class MelFrontEnd(nn.Module):
@@ -39,22 +71,34 @@ class MelFrontEnd(nn.Module):
     unit_variance: also divide each band by its standard deviation over the
     utterance (instance normalisation without weights), as the VoxCeleb trainer.
 
-    Nothing in it learns, and it always works in float32 without gradients, also
-    under autocast: the energies span more decades than half precision resolves.
+    window: "hamming" or "hann". preemphasis: subtract 0.97 of the sample before from each sample first.
+
+    Nothing in it learns, and it always works in float32 (float64 in a network of
+    float64) without gradients, also under autocast: the energies span more
+    decades than half precision resolves.
     """
 
     window: torch.Tensor
     bands: torch.Tensor
 
-    def __init__(self, n_mels: int, *, log_input: bool = True, unit_variance: bool = True) -> None:
+    def __init__(
+        self,
+        n_mels: int,
+        *,
+        log_input: bool = True,
+        unit_variance: bool = True,
+        window: Literal["hamming", "hann"] = "hamming",
+        preemphasis: bool = False,
+    ) -> None:
         super().__init__()
+        self.preemphasis = PreEmphasis() if preemphasis else nn.Identity()
         self.log_input = log_input
         self.unit_variance = unit_variance
         bands = torchaudio.functional.melscale_fbanks(
             _FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm=None, mel_scale="htk"
         )
         # Constants: a checkpoint need not hold them.
-        self.register_buffer("window", torch.hamming_window(WINDOW), persistent=False)
+        self.register_buffer("window", _WINDOWS[window](WINDOW), persistent=False)
         self.register_buffer("bands", bands, persistent=False)
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
@@ -62,15 +106,10 @@ class MelFrontEnd(nn.Module):
 
         Raises ModelError when the audio is not (B, frames) or shorter than one window.
         """
-        if audio.dim() != 2:
-            raise ModelError(f"audio of shape {tuple(audio.shape)}: a network takes (batch, frames)")
-        if audio.shape[1] < WINDOW:
-            raise ModelError(
-                f"audio of {audio.shape[1]} frames is shorter than one window of {WINDOW} frames "
-                f"({1000 * WINDOW // SAMPLE_RATE} ms at {SAMPLE_RATE} Hz); use longer audio"
-            )
+        check_audio(audio, WINDOW)
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
-            spectrum = torch.stft(audio.float(), _FFT, HOP, WINDOW, self.window, return_complex=True)
+            audio = self.preemphasis(audio.to(self.window.dtype))
+            spectrum = torch.stft(audio, _FFT, HOP, WINDOW, self.window, return_complex=True)
             # Not |spectrum|²: its square root and extra copies cost more than the Fourier transform on a CPU.
             power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
             features = (power.transpose(1, 2) @ self.bands).transpose(1, 2) + _FLOOR

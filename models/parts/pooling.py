@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from models.parts.precision import wide
+
 _LEAST_VARIANCE = 1e-5
 """Under the square root of a standard deviation, so that its slope stays finite."""
 
@@ -26,7 +28,7 @@ class _FrameAttention(nn.Module):
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(B, T, channels) → (B, T, 1) float32."""
         scores = torch.tanh(self.hidden(frames)) @ self.attention
-        return scores.float().softmax(dim=1)
+        return wide(scores).softmax(dim=1)
 
 
 class SelfAttentivePooling(nn.Module):
@@ -54,9 +56,38 @@ class AttentiveStatisticsPooling(nn.Module):
         """(B, T, channels) → (B, 2 * channels) float32: means, then standard deviations."""
         weights = self.weigh(frames)
         # A variance as the difference of two squares cancels: only float32 keeps its digits.
-        frames = frames.float()
+        frames = wide(frames)
         mean = (frames * weights).sum(dim=1)
         variance = (frames.square() * weights).sum(dim=1) - mean.square()
+        return torch.cat((mean, variance.clamp(min=_LEAST_VARIANCE).sqrt()), dim=1)
+
+
+class ChannelAttentivePooling(nn.Module):
+    """A weight for each channel and frame: the weighted mean over time, and the standard deviation besides.
+
+    The scores are a bottleneck's: convolution of one frame, ReLU, batch normalisation, convolution
+    (ResNetSE34V2 of the VoxCeleb trainer, Heo et al., "Clova baseline system for the VoxCeleb Speaker
+    Recognition Challenge 2020").
+
+    hidden: channels of the bottleneck. deviation: whether standard deviations follow the means.
+    """
+
+    def __init__(self, channels: int, *, hidden: int = 128, deviation: bool) -> None:
+        super().__init__()
+        self.deviation = deviation
+        self.output_size = channels * (1 + deviation)
+        self.scores = nn.Sequential(
+            nn.Conv1d(channels, hidden, 1), nn.ReLU(), nn.BatchNorm1d(hidden), nn.Conv1d(hidden, channels, 1)
+        )
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, channels, T) → (B, output_size) float32: means, then standard deviations."""
+        weights = wide(self.scores(frames)).softmax(dim=2)
+        frames = wide(frames)
+        mean = (frames * weights).sum(dim=2)
+        if not self.deviation:
+            return mean
+        variance = (frames.square() * weights).sum(dim=2) - mean.square()
         return torch.cat((mean, variance.clamp(min=_LEAST_VARIANCE).sqrt()), dim=1)
 
 
@@ -69,7 +100,7 @@ class StatisticsPooling(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(B, T, channels) → (B, 2 * channels) float32: means, then standard deviations."""
-        frames = frames.float()
+        frames = wide(frames)
         mean = frames.mean(dim=1, keepdim=True)
         variance = (frames - mean).square().mean(dim=1)
         return torch.cat((mean.squeeze(1), variance.clamp(min=_LEAST_VARIANCE).sqrt()), dim=1)

@@ -1,0 +1,61 @@
+"""Kaldi's filter-bank features, for a whole batch at once and on any device."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchaudio.compliance.kaldi import get_mel_banks
+
+from models.parts.frontend import HOP, SAMPLE_RATE, WINDOW, check_audio
+
+_FFT = 512
+_LOWEST_HZ = 20.0
+_PREEMPHASIS = 0.97
+_FULL_SCALE = 32768.0
+"""Kaldi counts samples as 16-bit integers."""
+
+
+class KaldiFrontEnd(nn.Module):
+    """Log-mel features as Kaldi's `compute-fbank-feats` makes them, less each band's mean over the utterance.
+
+    Hamming windows of 25 ms every 10 ms, only whole ones; from each its mean is
+    taken, then pre-emphasis; 512-point FFT; bands from 20 Hz to 8 kHz; no dither.
+    Equal to `torchaudio.compliance.kaldi.fbank`, and so to the features of wespeaker
+    and 3D-Speaker when they extract embeddings.
+
+    n_mels: number of bands. unit_variance: also divide each band by its standard
+    deviation over the utterance.
+
+    Nothing in it learns, and it always works in float32 (float64 in a network of
+    float64) without gradients, also under autocast.
+    """
+
+    window: torch.Tensor
+    bands: torch.Tensor
+
+    def __init__(self, n_mels: int, *, unit_variance: bool = False) -> None:
+        super().__init__()
+        self.unit_variance = unit_variance
+        bands, _ = get_mel_banks(n_mels, _FFT, SAMPLE_RATE, _LOWEST_HZ, 0.0, 100.0, -500.0, 1.0)
+        # Constants: a checkpoint need not hold them.
+        self.register_buffer("window", torch.hamming_window(WINDOW, periodic=False), persistent=False)
+        self.register_buffer("bands", F.pad(bands, (0, 1)).T.contiguous(), persistent=False)
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        """audio (B, samples) in [-1, 1) → float32 (B, n_mels, 1 + (samples - 400) // 160).
+
+        Raises ModelError when the audio is not (B, samples) or shorter than one window.
+        """
+        check_audio(audio, WINDOW)
+        with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
+            frames = (audio.to(self.window.dtype) * _FULL_SCALE).unfold(1, WINDOW, HOP)  # (B, T, 400)
+            frames = frames - frames.mean(dim=2, keepdim=True)
+            before = torch.cat((frames[..., :1], frames[..., :-1]), dim=2)
+            spectrum = torch.fft.rfft((frames - _PREEMPHASIS * before) * self.window, _FFT)
+            power = spectrum.real.square() + spectrum.imag.square()
+            least = torch.finfo(torch.float32).eps
+            features = (power @ self.bands).clamp(min=least).log().transpose(1, 2)
+            if self.unit_variance:
+                return F.instance_norm(features)
+            return features - features.mean(dim=2, keepdim=True)

@@ -1,0 +1,104 @@
+"""Networks that are compared with another implementation: which, with what options, on what input.
+
+Inputs and weights are formulas (golden_recipe.py); the outputs lie in networks.npz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from golden_recipe import draw, fill
+from torch import nn
+
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vggvox_sap": ("vggvox", {"pooling": "sap", "embedding_size": 24}),
+    "vggvox_tap": ("vggvox", {"pooling": "tap", "embedding_size": 24}),
+    "vggvox_max": ("vggvox", {"pooling": "max", "embedding_size": 24, "log_input": False}),
+    "v2_sap": ("resnetse34v2", {"n_mels": 40, "pooling": "sap", "channels": 8, "embedding_size": 24}),
+    "v2_asp": ("resnetse34v2", {"n_mels": 64, "pooling": "asp", "channels": 8, "embedding_size": 24}),
+    "v2_asp_80": ("resnetse34v2", {"n_mels": 80, "pooling": "asp", "channels": 8, "embedding_size": 24}),
+    "rawnet3": ("rawnet3", {"channels": 64, "embedding_size": 24}),
+    "rawnet3_other": (
+        "rawnet3",
+        {
+            "channels": 32,
+            "pooling": "asp",
+            "context": False,
+            "summed": False,
+            "log_sinc": False,
+            "norm_sinc": "none",
+            "sinc_stride": 16,
+            "embedding_norm": True,
+            "embedding_size": 24,
+        },
+    ),
+    "rawnet3_mean_std": ("rawnet3", {"channels": 32, "norm_sinc": "mean_std", "embedding_size": 24}),
+    "ecapa": ("ecapa_tdnn", {"channels": 64, "embedding_size": 24}),
+    "ecapa_plain": (
+        "ecapa_tdnn",
+        {"channels": 32, "n_mels": 40, "context": False, "embedding_norm": True, "embedding_size": 24},
+    ),
+    "resnet18": ("resnet", {"depth": 18, "channels": 8, "second_layer": True, "embedding_size": 24}),
+    "resnet34": ("resnet", {"depth": 34, "channels": 8, "n_mels": 40, "embedding_size": 24}),
+    "resnet50": ("resnet", {"depth": 50, "channels": 4, "embedding_size": 24}),
+}
+"""Golden networks: name → (network, options)."""
+
+EVALUATED_ONLY = ("rawnet3_mean_std",)
+"""Whose originals cannot be trained: they change in place what today's torch needs for the gradient."""
+
+FROM_FEATURES = ("ecapa_tdnn", "resnet")
+"""Whose originals take features and not audio."""
+
+AUDIO = {"eval": (2, 24241), "train": (4, 2400)}
+FEATURES = {"eval": (2, 151), "train": (4, 21)}
+"""Sizes of the inputs: (utterances, samples or feature frames).
+
+A training step takes short ones, as in golden_recipe.py: fewer activations lie near a kink.
+VGGVox needs more.
+"""
+
+_VGGVOX_TRAIN = (4, 9921)
+_ELEMENTS = 16
+"""Elements of each parameter's gradient that are compared one by one."""
+
+
+def network_input(network: str, options: dict[str, Any], use: str) -> torch.Tensor:
+    """float64 audio (B, samples), or features (B, n_mels, T)."""
+    if network in FROM_FEATURES:
+        utterances, frames = FEATURES[use]
+        return 2 * draw(f"features {use}", utterances, options.get("n_mels", 80), frames).double()
+    utterances, samples = _VGGVOX_TRAIN if (network, use) == ("vggvox", "train") else AUDIO[use]
+    loudness = draw(f"loudness {use}", utterances, samples // 800 + 1, low=0.02, high=0.5)
+    noise = draw(f"waveform {use}", utterances, samples)
+    return (noise * loudness.repeat_interleave(800, dim=1)[:, :samples]).double()
+
+
+def fill_learnt(state: Iterable[tuple[str, torch.Tensor]]) -> list[list[int]]:
+    """As `fill`, for what a network learns: counters, constants and the edges of sinc filters stay."""
+    kept = ("num_batches_tracked", "low_hz", "band_hz", "low_hz_", "band_hz_")
+    return fill((name, values) for name, values in state if not name.endswith(kept))
+
+
+def step(
+    network: nn.Module, given: torch.Tensor, forward: Any, names: Iterable[str]
+) -> dict[str, torch.Tensor]:
+    """Embeddings and gradient of a training step; of each parameter's gradient the norm and some elements."""
+    network.train()
+    network.zero_grad()
+    embeddings = forward(given)
+    (embeddings * draw("direction", *embeddings.shape)).sum().backward()
+    parameters = dict(network.named_parameters())
+    gradients = [g for name in names if (g := parameters[name].grad) is not None]
+    sampled = [
+        gradient.reshape(-1)[(draw(f"elements {n}", _ELEMENTS, low=0.0, high=1.0) * gradient.numel()).long()]
+        for n, gradient in enumerate(gradients)
+    ]
+    return {
+        "embeddings": embeddings.detach(),
+        "gradient": torch.cat([gradient.flatten() for gradient in gradients]),
+        "gradient_norms": torch.stack([gradient.norm() for gradient in gradients]),
+        "gradients": torch.stack(sampled),
+    }

@@ -1,0 +1,113 @@
+"""Networks compute what the originals compute with the same weights: outputs, gradients, precision."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from golden_recipe import FOLDER
+from network_recipe import (
+    EVALUATED_ONLY,
+    FROM_FEATURES,
+    NETWORKS,
+    fill_learnt,
+    network_input,
+    step,
+)
+from torch import nn
+
+from models.registry import build_network
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(FOLDER / "networks.npz") as file:
+        return dict(file)
+
+
+def distance(found: torch.Tensor, wanted: np.ndarray) -> float:
+    """Norm of the difference over the norm of what is wanted."""
+    difference = found.detach().double().numpy() - wanted
+    return float(np.linalg.norm(difference) / np.linalg.norm(wanted))
+
+
+def filled(name: str, dtype: torch.dtype) -> tuple[nn.Module, list[list[int]]]:
+    network = build_network(*NETWORKS[name])
+    shapes = fill_learnt(network.state_dict().items())
+    return network.to(dtype), shapes
+
+
+def forward(name: str, network: nn.Module):
+    return network.embed if NETWORKS[name][0] in FROM_FEATURES else network
+
+
+def evaluated(name: str, network: nn.Module, dtype: torch.dtype) -> torch.Tensor:
+    network.eval()
+    with torch.no_grad():
+        return forward(name, network)(network_input(*NETWORKS[name], "eval").to(dtype))
+
+
+def trained(name: str, network: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    given = network_input(*NETWORKS[name], "train").to(dtype)
+    return step(network, given, forward(name, network), dict(network.named_parameters()))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_in_float64_outputs_are_the_originals(name: str, golden: dict[str, np.ndarray]) -> None:
+    network, shapes = filled(name, torch.float64)
+    assert shapes == json.loads(str(golden[f"{name}/shapes"]))
+    assert distance(evaluated(name, network, torch.float64), golden[f"{name}/eval"]) <= 1e-9
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in EVALUATED_ONLY])
+def test_in_float64_a_training_step_is_the_originals(name: str, golden: dict[str, np.ndarray]) -> None:
+    network, _ = filled(name, torch.float64)
+    found = trained(name, network, torch.float64)
+    for key in ("embeddings", "gradient_norms", "gradients"):
+        assert distance(found[key], golden[f"{name}/{key}"]) <= 1e-9, key
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_in_float32_it_is_as_near_to_float64_as_the_original(
+    name: str, golden: dict[str, np.ndarray]
+) -> None:
+    """Outputs within 1e-5, or the original's own distance; a training step within twice that one's."""
+    network, _ = filled(name, torch.float32)
+    own = float(golden[f"{name}/float32/eval"])
+    assert distance(evaluated(name, network, torch.float32), golden[f"{name}/eval"]) <= max(1e-5, own)
+    if name in EVALUATED_ONLY:
+        return
+    exact = trained(name, filled(name, torch.float64)[0], torch.float64)
+    found = trained(name, network, torch.float32)
+    for key in ("embeddings", "gradient"):
+        assert distance(found[key], exact[key].numpy()) <= 2 * float(golden[f"{name}/float32/{key}"]), key
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_golden_outputs_can_tell_a_different_network(name: str, golden: dict[str, np.ndarray]) -> None:
+    network, _ = filled(name, torch.float64)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.view(-1)[0] += 0.01
+    assert distance(evaluated(name, network, torch.float64), golden[f"{name}/eval"]) > 1e-7
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "count"),
+    [
+        ("vggvox", {"embedding_size": 512}, 4_032_448),
+        ("vggvox", {"pooling": "tap", "embedding_size": 512}, 3_769_280),
+        ("resnetse34v2", {}, 8_028_492),
+        ("resnetse34v2", {"n_mels": 40, "pooling": "sap"}, 6_389_324),
+        ("rawnet3", {}, 16_279_298),
+        ("ecapa_tdnn", {}, 6_190_720),
+        ("ecapa_tdnn", {"channels": 1024}, 14_657_088),
+        ("resnet", {}, 6_634_336),
+        ("resnet", {"depth": 293}, 28_626_016),
+    ],
+)
+def test_full_size_has_as_many_weights(network: str, options: dict[str, object], count: int) -> None:
+    made = build_network(network, options)
+    assert sum(parameter.numel() for parameter in made.parameters()) == count

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from eval.utterances import Utterances
 from models.parts.frontend import crop_length
+from models.registry import ModelError, check_crop, least_samples
 from shard_tools import audio
 from shard_tools.ahead import ahead
 from shard_tools.arrays import Float32Array, Int16Array
@@ -20,15 +21,16 @@ from shard_tools.errors import UserError
 SHORTEST = 1600  # frames; a network is not asked to look at less than 0.1 s
 
 
-def cut(samples: Int16Array, crops: int, frames: int) -> Int16Array:
+def cut(samples: Int16Array, crops: int, frames: int, shortest: int = SHORTEST) -> Int16Array:
     """`crops` crops of `frames` frames, int16 (crops, frames), from the start to the end of an utterance.
 
     As the VoxCeleb trainer's loader in evaluation: starts are spaced evenly and
     truncated; an utterance that is not longer than the crop is repeated until it is
-    one frame longer. With `crops` 0 the utterance is left whole, (1, its frames).
+    one frame longer. With `crops` 0 the utterance is left whole, (1, its frames),
+    but repeated until it has `shortest` of them.
     """
     if crops == 0:
-        return audio.wrap(samples, max(len(samples), SHORTEST))[None]
+        return audio.wrap(samples, max(len(samples), shortest))[None]
     if len(samples) <= frames:
         samples = audio.wrap(samples, frames + 1)
     starts = np.linspace(0, len(samples) - frames, num=crops).astype(np.int64)
@@ -60,10 +62,16 @@ def embed(
     part = list(names[rank::world])
     frames = crop_length(crop_feature_frames)
     pieces = max(crops, 1)
+    shortest = max(SHORTEST, least_samples(network))
+    if crops > 0:
+        try:
+            check_crop(network, "the crops' length in feature frames", crop_feature_frames)
+        except ModelError as error:
+            raise UserError(str(error)) from None
     out: Float32Array | None = None
 
     def load(name: str) -> Int16Array:
-        return cut(source.load(name), crops, frames)
+        return cut(source.load(name), crops, frames, shortest)
 
     bar = tqdm(
         total=len(part),

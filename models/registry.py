@@ -15,8 +15,17 @@ from models.networks.resnetse34v2 import ResNetSE34V2
 from models.networks.tdnn import TDNN
 from models.networks.vggvox import VGGVox
 from models.options import ModelError, check_name, complete_options, describe_options
+from models.parts.frontend import HOP, WINDOW, crop_length
 
-__all__ = ["ModelError", "build_network", "describe_networks", "network_names", "network_options"]
+__all__ = [
+    "ModelError",
+    "build_network",
+    "check_crop",
+    "describe_networks",
+    "least_samples",
+    "network_names",
+    "network_options",
+]
 
 _NETWORKS: dict[str, type[nn.Module]] = {
     "ecapa_tdnn": ECAPATDNN,
@@ -61,3 +70,19 @@ def build_network(name: str, options: Mapping[str, Any]) -> nn.Module:
     """
     checked = network_options(name, options)
     return _NETWORKS[name](**checked)
+
+
+def least_samples(network: nn.Module) -> int:
+    """Samples of the shortest audio that `network` takes."""
+    return int(getattr(network, "least_samples", WINDOW))
+
+
+def check_crop(network: nn.Module, key: str, feature_frames: int) -> None:
+    """Raise ModelError when crops of so many feature frames, as the option `key` says, are too short."""
+    samples, least = crop_length(feature_frames), least_samples(network)
+    if samples < least:
+        enough = feature_frames - (samples - least) // HOP
+        raise ModelError(
+            f"{key} is {feature_frames}: crops of {samples} samples, and {type(network).__name__} takes"
+            f" {least} or more; give {enough} or more"
+        )

@@ -19,6 +19,7 @@ from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.run_records import LOCK, STATE
 from train.augment.augmenter import describe
+from train.config.crops import check_crops
 from train.config.kept import as_yaml
 from train.config.sections import Config
 from train.data.assemble import build_plan, build_stream, configure_storage, open_training_data
@@ -158,6 +159,10 @@ def _build_objective(config: Config, speakers: int) -> Supervised:
         network = build_network(config.model.name, config.model.options)
     except ModelError as error:
         raise UserError(f"model: {error}") from None
+    try:
+        check_crops(network, config)
+    except ModelError as error:
+        raise UserError(str(error)) from None
     size: int = network.embedding_size  # type: ignore[assignment]
     try:
         loss = build_loss(

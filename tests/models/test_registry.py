@@ -20,7 +20,7 @@ def test_every_network_builds_and_says_its_size(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet", {}, "unknown network 'resnet'; there are: resnetse34l, tdnn"),
+        ("resnett", {}, "unknown network 'resnett'; there are: ecapa_tdnn, rawnet3, resnet, resnetse34l"),
         (
             "resnetse34l",
             {"nmels": 40},

@@ -93,10 +93,12 @@ def _check_validation(config: Config) -> None:
 def _check_network_and_loss(config: Config) -> None:
     from models.options import ModelError
     from models.registry import build_network
+    from train.config.crops import check_crops
     from train.losses import build_loss
 
     try:
         network = build_network(config.model.name, config.model.options)
+        check_crops(network, config)
         build_loss(
             config.loss.name,
             config.loss.options,

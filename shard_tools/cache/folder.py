@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 
 from shard_tools.cache.answers import Busy, Claim, Full, Later, Present
-from shard_tools.cache.contents import choose, look, open_if_there, unlink
+from shard_tools.cache.eviction import choose, look, open_if_there, unlink
 from shard_tools.cache.locks import EXCLUSIVE, SHARED, LockFile
 from shard_tools.cache.shard import CachedShard, CacheError, is_sound, seal
 from shard_tools.read.source import most_open_files

@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import nn
 
+from models.networks.campplus import CAMPlusPlus
 from models.networks.ecapa_tdnn import ECAPATDNN
 from models.networks.rawnet3 import RawNet3
 from models.networks.resnet import ResNet
 from models.networks.resnetse34l import ResNetSE34L
 from models.networks.resnetse34v2 import ResNetSE34V2
+from models.networks.simam_resnet import SimAMResNet
 from models.networks.tdnn import TDNN
 from models.networks.vggvox import VGGVox
 from models.options import ModelError, check_name, complete_options, describe_options
@@ -28,11 +30,13 @@ __all__ = [
 ]
 
 _NETWORKS: dict[str, type[nn.Module]] = {
+    "campplus": CAMPlusPlus,
     "ecapa_tdnn": ECAPATDNN,
     "rawnet3": RawNet3,
     "resnet": ResNet,
     "resnetse34l": ResNetSE34L,
     "resnetse34v2": ResNetSE34V2,
+    "simam_resnet": SimAMResNet,
     "tdnn": TDNN,
     "vggvox": VGGVox,
 }

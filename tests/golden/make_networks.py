@@ -129,6 +129,19 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
             emb_bn=options.get("embedding_norm", False),
         )
         return module, from_features(module)
+    if network == "campplus":
+        module = importlib.import_module("wespeaker.models.campplus").CAMPPlus(
+            feat_dim=options.get("n_mels", 80),
+            embed_dim=size,
+            growth_rate=options["growth"],
+            init_channels=options["channels"],
+        )
+        return module, from_features(module)
+    if network == "simam_resnet":
+        source = importlib.import_module("wespeaker.models.samresnet")
+        made = source.SimAM_ResNet100_ASP if options.get("depth") == 100 else source.SimAM_ResNet34_ASP
+        module = made(options["channels"], size, options.get("n_mels", 80))
+        return module, from_features(module)
     source = importlib.import_module("wespeaker.models.resnet")
     blocks = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}[options["depth"]]
     module = source.ResNet(
@@ -143,7 +156,11 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
 
 
 def from_features(module: nn.Module) -> Forward:
-    return lambda features: module(features.transpose(1, 2))[-1]
+    def forward(features: torch.Tensor) -> torch.Tensor:
+        found = module(features.transpose(1, 2))
+        return found[-1] if isinstance(found, tuple) else found
+
+    return forward
 
 
 if __name__ == "__main__":

@@ -40,6 +40,9 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
         "ecapa_tdnn",
         {"channels": 32, "n_mels": 40, "context": False, "embedding_norm": True, "embedding_size": 24},
     ),
+    "campplus": ("campplus", {"channels": 32, "growth": 8, "embedding_size": 24}),
+    "simam34": ("simam_resnet", {"channels": 8, "n_mels": 40, "embedding_size": 24}),
+    "simam100": ("simam_resnet", {"depth": 100, "channels": 4, "embedding_size": 24}),
     "resnet18": ("resnet", {"depth": 18, "channels": 8, "second_layer": True, "embedding_size": 24}),
     "resnet34": ("resnet", {"depth": 34, "channels": 8, "n_mels": 40, "embedding_size": 24}),
     "resnet50": ("resnet", {"depth": 50, "channels": 4, "embedding_size": 24}),
@@ -49,7 +52,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 EVALUATED_ONLY = ("rawnet3_mean_std",)
 """Whose originals cannot be trained: they change in place what today's torch needs for the gradient."""
 
-FROM_FEATURES = ("ecapa_tdnn", "resnet")
+FROM_FEATURES = ("campplus", "ecapa_tdnn", "resnet", "simam_resnet")
 """Whose originals take features and not audio."""
 
 AUDIO = {"eval": (2, 24241), "train": (4, 2400)}

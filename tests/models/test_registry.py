@@ -20,7 +20,11 @@ def test_every_network_builds_and_says_its_size(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnett", {}, "unknown network 'resnett'; there are: ecapa_tdnn, rawnet3, resnet, resnetse34l"),
+        (
+            "resnett",
+            {},
+            "unknown network 'resnett'; there are: campplus, ecapa_tdnn, rawnet3, resnet",
+        ),
         (
             "resnetse34l",
             {"nmels": 40},

@@ -10,6 +10,8 @@ import torch
 from models.registry import build_network, least_samples, network_names
 
 SMALL = {
+    "campplus": {"channels": 16, "growth": 4},
+    "simam_resnet": {"channels": 4},
     "ecapa_tdnn": {"channels": 32},
     "rawnet3": {"channels": 32},
     "resnet": {"channels": 4},

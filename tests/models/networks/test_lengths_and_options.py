@@ -9,6 +9,8 @@ from models.options import ModelError
 from models.registry import build_network, check_crop, least_samples, network_names
 
 SMALL = {
+    "campplus": {"channels": 16, "growth": 4},
+    "simam_resnet": {"channels": 4},
     "ecapa_tdnn": {"channels": 16},
     "rawnet3": {"channels": 16},
     "resnet": {"channels": 4},
@@ -68,7 +70,7 @@ def test_weights_follow_the_seed(name: str) -> None:
 
 def test_the_least_is_the_least() -> None:
     """One feature frame less, and what is pooled has none, or no variance."""
-    for name in ("vggvox", "rawnet3", "resnet", "ecapa_tdnn"):
+    for name in ("vggvox", "rawnet3", "resnet", "ecapa_tdnn", "campplus"):
         network = small(name)
         least = least_samples(network)
         network.least_samples = 1  # type: ignore[assignment]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# As many processes as CPUs run tests: with threads besides, torch's wait for each other four fifths of the time.
+# As many processes as CPUs run tests: threads besides would wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 from fault_proxy import FaultProxy

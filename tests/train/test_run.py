@@ -184,7 +184,7 @@ def test_a_validated_run_leaves_what_was_promised(corpus, tmp_path):
         (3, {}, "batch.speakers 8 cannot be shared by 3 processes: set it to 6 or 9"),
         (1, {"batch__speakers": "17"}, "batch.speakers asks for 17 speakers"),
         (2, {"loss__options": '{"margn": 0.2}'}, "margn"),
-        (1, {"model__name": "resnet"}, "resnetse34l"),
+        (1, {"model__name": "resnetse"}, "resnetse34l"),
         (1, {"data__url": "/nowhere"}, "/nowhere/manifest.json"),
         (1, {"run__folder": "/proc/here"}, "run.folder /proc/here cannot be written"),
         (1, {"optim__lr": "1e30"}, "lower optim.lr"),

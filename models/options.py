@@ -77,7 +77,14 @@ def complete_options(owner: str, factory: Callable[..., Any], options: Mapping[s
 def describe_options(factory: Callable[..., Any]) -> list[str]:
     """A line for each option of `factory`: its name, what it may be, and its default."""
     defaults, hints = _defaults(factory), _annotations(factory)
-    return [f"{name}: {_kind(hint)} (default {defaults[name]})" for name, hint in hints.items()]
+    return [f"{name}: {_kind(hint)} (default {_written(defaults[name])})" for name, hint in hints.items()]
+
+
+def _written(value: Any) -> str:
+    """A default as it would be written in YAML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if value != "" else '""'
 
 
 def _kind(annotation: Any) -> str:

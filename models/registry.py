@@ -9,7 +9,10 @@ from torch import nn
 
 from models.networks.campplus import CAMPlusPlus
 from models.networks.ecapa_tdnn import ECAPATDNN
+from models.networks.eres2netv2 import ERes2NetV2
 from models.networks.rawnet3 import RawNet3
+from models.networks.redimnet import ReDimNet
+from models.networks.redimnet2 import ReDimNet2
 from models.networks.resnet import ResNet
 from models.networks.resnetse34l import ResNetSE34L
 from models.networks.resnetse34v2 import ResNetSE34V2
@@ -25,6 +28,7 @@ __all__ = [
     "check_crop",
     "describe_networks",
     "least_samples",
+    "network_class",
     "network_names",
     "network_options",
 ]
@@ -32,7 +36,10 @@ __all__ = [
 _NETWORKS: dict[str, type[nn.Module]] = {
     "campplus": CAMPlusPlus,
     "ecapa_tdnn": ECAPATDNN,
+    "eres2netv2": ERes2NetV2,
     "rawnet3": RawNet3,
+    "redimnet": ReDimNet,
+    "redimnet2": ReDimNet2,
     "resnet": ResNet,
     "resnetse34l": ResNetSE34L,
     "resnetse34v2": ResNetSE34V2,
@@ -45,6 +52,12 @@ _NETWORKS: dict[str, type[nn.Module]] = {
 def network_names() -> list[str]:
     """The names that `build_network` knows, sorted."""
     return sorted(_NETWORKS)
+
+
+def network_class(name: str) -> type[nn.Module]:
+    """The class of the network `name`, whose docstring says what it is. Raises ModelError."""
+    check_name("network", name, _NETWORKS)
+    return _NETWORKS[name]
 
 
 def network_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

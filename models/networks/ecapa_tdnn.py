@@ -10,14 +10,13 @@ from torch import nn
 from models.options import ModelError, Within
 from models.parts.fbank import KaldiFrontEnd
 from models.parts.frontend import HOP, WINDOW, check_audio
-from models.parts.precision import wide
+from models.parts.pooling import ContextPooling
 
 _SCALE = 8
 _FRAMES = 1536
 """Channels that are pooled over time."""
 
 _BOTTLENECK = 128
-_LEAST_VARIANCE = 1e-7
 
 
 class ECAPATDNN(nn.Module):
@@ -54,9 +53,9 @@ class ECAPATDNN(nn.Module):
         self.layer1 = _Layer(n_mels, channels, kernel=5)
         self.blocks = nn.ModuleList(_Block(channels, dilation) for dilation in (2, 3, 4))
         self.merge = nn.Conv1d(3 * channels, _FRAMES, 1)
-        self.pooling = _ContextPooling(_FRAMES, context=context)
-        self.bn_pooled = nn.BatchNorm1d(2 * _FRAMES)
-        self.fc = nn.Linear(2 * _FRAMES, embedding_size)
+        self.pooling = ContextPooling(_FRAMES, context=context)
+        self.bn_pooled = nn.BatchNorm1d(self.pooling.output_size)
+        self.fc = nn.Linear(self.pooling.output_size, embedding_size)
         self.bn_embedding = nn.BatchNorm1d(embedding_size) if embedding_norm else nn.Identity()
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
@@ -126,25 +125,3 @@ class _Block(nn.Module):
         out = self.layer2(self.res2(self.layer1(frames)))
         gates = torch.sigmoid(self.excite(torch.relu(self.squeeze(out.mean(dim=2)))))
         return frames + out * gates.unsqueeze(2)
-
-
-class _ContextPooling(nn.Module):
-    """Weighted mean and standard deviation over time: a tanh bottleneck weighs each channel and frame."""
-
-    def __init__(self, channels: int, *, context: bool) -> None:
-        super().__init__()
-        self.context = context
-        self.hidden = nn.Conv1d(channels * (3 if context else 1), _BOTTLENECK, 1)
-        self.scores = nn.Conv1d(_BOTTLENECK, channels, 1)
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, channels, T) → (B, 2 * channels) float32."""
-        seen, whole = frames, wide(frames)
-        if self.context:
-            mean = whole.mean(dim=2, keepdim=True)
-            deviation = (whole.var(dim=2, keepdim=True) + _LEAST_VARIANCE).sqrt()
-            seen = torch.cat((frames, mean.expand_as(frames), deviation.expand_as(frames)), dim=1)
-        weights = wide(self.scores(torch.tanh(self.hidden(seen)))).softmax(dim=2)
-        mean = (whole * weights).sum(dim=2)
-        variance = (whole.square() * weights).sum(dim=2) - mean.square()
-        return torch.cat((mean, variance.clamp(min=_LEAST_VARIANCE).sqrt()), dim=1)

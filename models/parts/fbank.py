@@ -7,10 +7,12 @@ import torch.nn.functional as F
 from torch import nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
-from models.parts.frontend import HOP, SAMPLE_RATE, WINDOW, check_audio
+from models.options import ModelError
+from models.parts.frontend import HOP, SAMPLE_RATE, WINDOW, check_audio, check_bands
 
 _FFT = 512
 _LOWEST_HZ = 20.0
+_FEWEST_BANDS = 4
 _PREEMPHASIS = 0.97
 _FULL_SCALE = 32768.0
 """Kaldi counts samples as 16-bit integers."""
@@ -37,7 +39,10 @@ class KaldiFrontEnd(nn.Module):
     def __init__(self, n_mels: int, *, unit_variance: bool = False) -> None:
         super().__init__()
         self.unit_variance = unit_variance
+        if n_mels < _FEWEST_BANDS:
+            raise ModelError(f"n_mels is {n_mels}: Kaldi's features have {_FEWEST_BANDS} bands at least")
         bands, _ = get_mel_banks(n_mels, _FFT, SAMPLE_RATE, _LOWEST_HZ, 0.0, 100.0, -500.0, 1.0)
+        check_bands(bands.T, n_mels)
         # Constants: a checkpoint need not hold them.
         self.register_buffer("window", torch.hamming_window(WINDOW, periodic=False), persistent=False)
         self.register_buffer("bands", F.pad(bands, (0, 1)).T.contiguous(), persistent=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
@@ -26,6 +27,9 @@ def crop_length(feature_frames: int) -> int:
 _PREEMPHASIS = 0.97
 _WINDOWS = {"hamming": torch.hamming_window, "hann": torch.hann_window}
 _FFT = 512
+_SAFE_BANDS = 114
+"""Mel bands of which none is empty, wherever a front-end begins and ends."""
+
 _FLOOR = 1e-6
 """Added to the mel energies before the logarithm, as in the VoxCeleb trainer."""
 
@@ -39,6 +43,16 @@ def check_audio(audio: torch.Tensor, least: int) -> None:
         raise ModelError(
             f"audio of {audio.shape[1]} frames is shorter than {what} {least} frames"
             f" ({1000 * least / SAMPLE_RATE:.4g} ms at {SAMPLE_RATE} Hz); use longer audio"
+        )
+
+
+def check_bands(bands: torch.Tensor, n_mels: int) -> None:
+    """Raise ModelError when one of the mel filters `bands`, (lines of the spectrum, n_mels), is empty."""
+    empty = int((bands.amax(dim=0) <= 0).sum())
+    if empty:
+        raise ModelError(
+            f"n_mels is {n_mels}: {empty} of the bands would be empty, narrower than the"
+            f" {SAMPLE_RATE / _FFT:g} Hz between two lines of a spectrum; give {_SAFE_BANDS} or fewer"
         )
 
 
@@ -61,17 +75,17 @@ class PreEmphasis(nn.Module):
 class MelFrontEnd(nn.Module):
     """Mel spectrogram, logarithm, and normalisation of each band over the utterance.
 
-    Hamming windows of 25 ms every 10 ms, 512-point FFT, `n_mels` HTK-scale bands
-    from 0 to 8 kHz, as in the VoxCeleb trainer (Chung et al., "In defence of metric
-    learning for speaker recognition", 2020). Equal to torchaudio's MelSpectrogram,
-    which `torch.compile` cannot trace whole. Subtracting each band's mean over the
-    utterance takes away its level and the colour of its channel.
+    Windows of 25 ms every 10 ms, 512-point FFT, `n_mels` HTK-scale bands, as in the VoxCeleb
+    trainer (Chung et al., "In defence of metric learning for speaker recognition", 2020).
+    Equal to torchaudio's MelSpectrogram, which `torch.compile` cannot trace whole. Subtracting
+    each band's mean over the utterance takes away its level and the colour of its channel.
 
     n_mels: number of bands. log_input: take the natural logarithm.
     unit_variance: also divide each band by its standard deviation over the
     utterance (instance normalisation without weights), as the VoxCeleb trainer.
 
     window: "hamming" or "hann". preemphasis: subtract 0.97 of the sample before from each sample first.
+    low_hz, high_hz: where the lowest band begins and the highest ends.
 
     Nothing in it learns, and it always works in float32 (float64 in a network of
     float64) without gradients, also under autocast: the energies span more
@@ -89,14 +103,19 @@ class MelFrontEnd(nn.Module):
         unit_variance: bool = True,
         window: Literal["hamming", "hann"] = "hamming",
         preemphasis: bool = False,
+        low_hz: float = 0.0,
+        high_hz: float = SAMPLE_RATE / 2,
     ) -> None:
         super().__init__()
         self.preemphasis = PreEmphasis() if preemphasis else nn.Identity()
         self.log_input = log_input
         self.unit_variance = unit_variance
-        bands = torchaudio.functional.melscale_fbanks(
-            _FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm=None, mel_scale="htk"
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of empty bands, which are refused below
+            bands = torchaudio.functional.melscale_fbanks(
+                _FFT // 2 + 1, low_hz, high_hz, n_mels, SAMPLE_RATE, norm=None, mel_scale="htk"
+            )
+        check_bands(bands, n_mels)
         # Constants: a checkpoint need not hold them.
         self.register_buffer("window", _WINDOWS[window](WINDOW), persistent=False)
         self.register_buffer("bands", bands, persistent=False)

@@ -11,6 +11,10 @@ _LEAST_VARIANCE = 1e-5
 """Under the square root of a standard deviation, so that its slope stays finite."""
 
 
+_CONTEXT_HIDDEN = 128
+_LEAST_CONTEXT_VARIANCE = 1e-7
+
+
 class _FrameAttention(nn.Module):
     """One weight per feature frame, summing to 1 over time.
 
@@ -89,6 +93,35 @@ class ChannelAttentivePooling(nn.Module):
             return mean
         variance = (frames.square() * weights).sum(dim=2) - mean.square()
         return torch.cat((mean, variance.clamp(min=_LEAST_VARIANCE).sqrt()), dim=1)
+
+
+class ContextPooling(nn.Module):
+    """Weighted mean and standard deviation over time: a tanh bottleneck weighs each channel and frame.
+
+    Desplanques et al., "ECAPA-TDNN", Interspeech 2020, as wespeaker has it.
+
+    context: whether the bottleneck sees the utterance's mean and standard deviation besides, for which
+    an utterance needs two frames.
+    """
+
+    def __init__(self, channels: int, *, context: bool) -> None:
+        super().__init__()
+        self.context = context
+        self.output_size = 2 * channels
+        self.hidden = nn.Conv1d(channels * (3 if context else 1), _CONTEXT_HIDDEN, 1)
+        self.scores = nn.Conv1d(_CONTEXT_HIDDEN, channels, 1)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, channels, T) → (B, 2 * channels) float32."""
+        seen, whole = frames, wide(frames)
+        if self.context:
+            mean = whole.mean(dim=2, keepdim=True)
+            deviation = (whole.var(dim=2, keepdim=True) + _LEAST_CONTEXT_VARIANCE).sqrt()
+            seen = torch.cat((frames, mean.expand_as(frames), deviation.expand_as(frames)), dim=1)
+        weights = wide(self.scores(torch.tanh(self.hidden(seen)))).softmax(dim=2)
+        mean = (whole * weights).sum(dim=2)
+        variance = (whole.square() * weights).sum(dim=2) - mean.square()
+        return torch.cat((mean, variance.clamp(min=_LEAST_CONTEXT_VARIANCE).sqrt()), dim=1)
 
 
 class StatisticsPooling(nn.Module):

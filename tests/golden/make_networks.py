@@ -2,8 +2,12 @@
 
     git clone https://github.com/clovaai/voxceleb_trainer
     git clone https://github.com/wenet-e2e/wespeaker
+    git clone https://github.com/modelscope/3D-Speaker
+    git clone https://github.com/IDRnD/redimnet
+    git clone https://github.com/PalabraAI/redimnet2
     pip install --no-deps --target asteroid asteroid-filterbanks
-    PYTHONPATH=asteroid python tests/golden/make_networks.py voxceleb_trainer wespeaker
+    PYTHONPATH=asteroid python tests/golden/make_networks.py voxceleb_trainer wespeaker 3D-Speaker \
+        redimnet redimnet2
 
 The originals' own classes are imported from these paths and run on the inputs and weights of
 network_recipe.py, in float64 and in float32. Needs this project's environment; contains none of their code.
@@ -23,8 +27,17 @@ from typing import Any
 import numpy as np
 import torch
 from golden_recipe import FOLDER
-from network_recipe import EVALUATED_ONLY, NETWORKS, fill_learnt, network_input, step
+from network_recipe import (
+    EVALUATED_ONLY,
+    FROM_FEATURES,
+    NETWORKS,
+    audio_input,
+    fill_learnt,
+    network_input,
+    step,
+)
 from torch import nn
+from torchaudio.compliance import kaldi
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -35,47 +48,67 @@ def main() -> None:
     )
     parser.add_argument("trainer", type=Path, help="folder of a checkout of the VoxCeleb trainer")
     parser.add_argument("wespeaker", type=Path, help="folder of a checkout of wespeaker")
+    parser.add_argument("others", type=Path, nargs=3, help="those of 3D-Speaker, redimnet and redimnet2")
     args = parser.parse_args()
-    sys.path.insert(0, str(args.trainer.resolve()))
+    sys.path[:0] = [str(folder.resolve()) for folder in (args.trainer, *args.others)]
     package = types.ModuleType("wespeaker")  # without its __init__, which imports all of it
     package.__path__ = [str(args.wespeaker.resolve() / "wespeaker")]
     sys.modules["wespeaker"] = package
     outputs: dict[str, Any] = {}
-    for name, (network, options) in NETWORKS.items():
-        for key, value in golden(network, options, train=name not in EVALUATED_ONLY).items():
+    for name in NETWORKS:
+        for key, value in (golden(name) | whole(name)).items():
             outputs[f"{name}/{key}"] = value
-        print(name)
     np.savez_compressed(FOLDER / "networks.npz", **outputs)
 
 
-def golden(network: str, options: dict[str, Any], *, train: bool) -> dict[str, Any]:
-    """float64 outputs, and how far the original's own float32 is from them."""
-    found: dict[torch.dtype, dict[str, np.ndarray]] = {}
-    for dtype in (torch.float64, torch.float32):
-        torch.manual_seed(0)
-        module, forward = original(network, options)
-        shapes = fill_learnt(in_order(network, module))
-        module.to(dtype).eval()
-        with torch.no_grad():
-            results = {"eval": forward(network_input(network, options, "eval").to(dtype))}
-        if train:
-            learnt = dict(module.named_parameters())
-            names = [key for key, _ in in_order(network, module) if key in learnt]
-            results |= step(module, network_input(network, options, "train").to(dtype), forward, names)
-        found[dtype] = {key: value.double().numpy() for key, value in results.items()}
+def golden(name: str) -> dict[str, Any]:
+    """float64 outputs, and how far the original's own float32 is from them at most."""
+    exact, shapes = computed(name, torch.float64)
     kept: dict[str, Any] = {"shapes": json.dumps(shapes)}
-    for key, wanted in found[torch.float64].items():
-        kept[f"float32/{key}"] = np.linalg.norm(found[torch.float32][key] - wanted) / np.linalg.norm(wanted)
+    rounded = []
+    for fused in (True, False):
+        for order in (torch.contiguous_format, torch.channels_last):
+            # Sums in another order, as another kind of CPU has them.
+            with torch.backends.mkldnn.flags(enabled=fused):
+                rounded.append(computed(name, torch.float32, order)[0])
+    for key, wanted in exact.items():
+        distances = [np.linalg.norm(one[key] - wanted) / np.linalg.norm(wanted) for one in rounded]
+        kept[f"float32/{key}"] = max(distances)
         if key != "gradient":  # millions of numbers: its norms and some elements say enough
             kept[key] = wanted
+        if key in ("eval", "embeddings", "gradient"):
+            print(f"{name:18} {key:10} float32 is off by", " ".join(f"{d:.1e}" for d in distances))
     return kept
+
+
+def computed(
+    name: str, dtype: torch.dtype, order: torch.memory_format = torch.contiguous_format
+) -> tuple[dict[str, np.ndarray], list[list[int]]]:
+    """Outputs of the original in evaluation and of a training step; the shapes of what it learns."""
+    network, options = NETWORKS[name]
+    torch.manual_seed(0)
+    module, forward = original(network, options)
+    shapes = fill_learnt(in_order(network, module))
+    module.to(dtype=dtype, memory_format=order).eval()
+    with torch.no_grad():
+        results = {"eval": forward(network_input(name, "eval").to(dtype))}
+    if name not in EVALUATED_ONLY:
+        learnt = dict(module.named_parameters())
+        names = [key for key, _ in in_order(network, module) if key in learnt]
+        results |= step(module, network_input(name, "train").to(dtype), forward, names)
+    return {key: value.double().numpy() for key, value in results.items()}, shapes
 
 
 def in_order(network: str, module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """The state in the order of the recipe, which is that of the computation."""
-    constants = ("torchfb.", "preprocess.0.", "conv1.filterbank.window_", "conv1.filterbank.n_")
+    constants = ("torchfb.", "spec.", "preprocess.0.", "conv1.filterbank.window_", "conv1.filterbank.n_")
     state = {key: value for key, value in module.state_dict().items() if not key.startswith(constants)}
-    if network == "vggvox" and "attention" in state:
+    if network == "rawnet3":  # made, and never used
+        unused = ("bn1.",) if module.out_bn else ("bn1.", "bn6.")
+        state = {key: value for key, value in state.items() if not key.startswith(unused)}
+    for first in ("stage0", "stage0_pre"):
+        state.pop(f"backbone.{first}.0.w", None)  # the weight of a sum of one
+    if network in ("vggvox", "resnetse34l") and "attention" in state:
         tail = {key: state.pop(key) for key in ("attention", "sap_linear.weight", "sap_linear.bias")}
         fc = {key: state.pop(key) for key in ("fc.weight", "fc.bias")}
         state |= tail | fc
@@ -87,6 +120,11 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
     if network == "vggvox":
         module = importlib.import_module("models.VGGVox").MainModel(
             nOut=size, encoder_type=options["pooling"].upper(), log_input=options.get("log_input", True)
+        )
+        return module, module
+    if network == "resnetse34l":
+        module = importlib.import_module("models.ResNetSE34L").MainModel(
+            nOut=size, encoder_type=options.get("pooling", "sap").upper(), n_mels=options["n_mels"]
         )
         return module, module
     if network == "resnetse34v2":
@@ -116,9 +154,6 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
             sinc_stride=options.get("sinc_stride", 10),
             nOut=size,
         )
-        del module.bn1  # made, and never used
-        if not module.out_bn:
-            del module.bn6
         return module, module
     if network == "ecapa_tdnn":
         module = importlib.import_module("wespeaker.models.ecapa_tdnn").ECAPA_TDNN(
@@ -137,6 +172,20 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
             init_channels=options["channels"],
         )
         return module, from_features(module)
+    if network == "eres2netv2":
+        module = importlib.import_module("speakerlab.models.eres2net.ERes2NetV2").ERes2NetV2(
+            feat_dim=options["n_mels"],
+            embedding_size=size,
+            m_channels=options["channels"],
+            baseWidth=options.get("base_width", 26),
+            scale=options.get("scale", 2),
+            expansion=options.get("expansion", 2),
+            two_emb_layer=options.get("second_layer", False),
+        )
+        return module, from_features(module)
+    if network.startswith("redimnet"):
+        module = redimnet(network, options)
+        return module, lambda given: without_frontend(module, given)
     if network == "simam_resnet":
         source = importlib.import_module("wespeaker.models.samresnet")
         made = source.SimAM_ResNet100_ASP if options.get("depth") == 100 else source.SimAM_ResNet34_ASP
@@ -153,6 +202,97 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
         two_emb_layer=options.get("second_layer", False),
     )
     return module, from_features(module)
+
+
+def without_frontend(module: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    frontend, module.spec = module.spec, nn.Identity()
+    embeddings = module(features)
+    module.spec = frontend
+    return embeddings
+
+
+def whole(name: str) -> dict[str, Any]:
+    """What the original's file holds, and what it makes of audio, front-end and all, in float32."""
+    network, options = NETWORKS[name]
+    torch.manual_seed(0)
+    module, forward = original(network, options)
+    fill_learnt(in_order(network, module))
+    module.eval()
+    audio = audio_input()
+    state = module.state_dict()
+    with torch.no_grad():
+        if network.startswith("redimnet"):
+            embeddings = module(audio)
+        elif network in FROM_FEATURES:
+            features = [
+                kaldi.fbank(
+                    row[None] * 32768,
+                    num_mel_bins=options.get("n_mels", 80),
+                    sample_frequency=16000,
+                    window_type="hamming",
+                )
+                for row in audio
+            ]
+            features = [frames - frames.mean(dim=0) for frames in features]
+            embeddings = forward(torch.stack(features).transpose(1, 2))
+        else:
+            embeddings = module(audio)
+    kept = {
+        "from_audio": embeddings.numpy(),
+        "file": json.dumps([[key, list(value.shape), str(value.dtype)] for key, value in state.items()]),
+        "order": json.dumps([key for key, _ in in_order(network, module)]),
+    }
+    if network.startswith("redimnet"):
+        kept["config"] = json.dumps(redimnet_config(network, options))
+    return kept
+
+
+def redimnet(network: str, options: dict[str, Any]) -> nn.Module:
+    config = redimnet_config(network, options)
+    if network == "redimnet2":
+        return importlib.import_module("redimnet2.redimnet2").ReDimNet2Wrap(**config)
+    return importlib.import_module("redimnet.model").ReDimNetWrap(**config)
+
+
+def redimnet_config(network: str, options: dict[str, Any]) -> dict[str, Any]:
+    blocks = {
+        "resnet": "basic_resnet",
+        "resnet_se": "basic_resnet_fwse",
+        "convnext": "convnext_like",
+        "convnext_relu": "convnext_like_relu",
+    }
+    contexts = {"conv+attention": "conv+att", "attention": "att", "conv": "conv", "linear": "fc"}
+    given = {
+        "F": options["n_mels"],
+        "C": options["channels"],
+        "block_1d_type": contexts[options.get("context", "conv+attention")],
+        "block_2d_type": blocks[options.get("blocks", "resnet")],
+        "group_divisor": options.get("group_size", 1),
+        "embed_dim": options["embedding_size"],
+        "global_context_att": options.get("pooling_context", True),
+        "emb_bn": options.get("embedding_norm", False),
+    }
+    stages: list[Any] = []
+    for stage in options["stages"].split(";"):
+        words = stage.split()
+        if network == "redimnet2":
+            stride, kernel = (tuple(map(int, words[n].split("x"))) for n in (0, 3))
+            expansion = float(words[2])
+            stages.append((stride, int(words[1]), expansion, [kernel], int(words[4]) or None))
+        else:
+            stages.append((int(words[0]), int(words[1]), int(words[2]), [(3, 3)], int(words[3]) or None))
+    if network == "redimnet2":
+        given |= {
+            "causal": "none",
+            "compress_tconvs": options.get("grouped_strides", True),
+            "dual_agg": options.get("two_outputs", False),
+            "agg_gnorm": options.get("normed_outputs", False),
+            "return_2d_output": options.get("pool_maps") == "yes",
+        }
+        given["out_channels"] = max(0, options["pooled_channels"]) or None
+    else:
+        given["out_channels"] = options.get("pooled_channels")
+    return {"stages_setup": stages, **given}
 
 
 def from_features(module: nn.Module) -> Forward:

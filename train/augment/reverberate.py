@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 from shard_tools.arrays import Float32Array, Int64Array
 
@@ -52,17 +51,19 @@ class Reverberator:
 
     def __call__(self, audio: Float32Array, rows: Int64Array, responses: Int64Array) -> None:
         """Convolve `audio[rows[i]]` with response `responses[i]`, in place; audio: float32 (B, frames)."""
+        from scipy import fft  # at the start of every program it would take a fifth of a second
+
         padded = np.zeros((TOGETHER, self._points), np.float32)
         for first in range(0, len(rows), TOGETHER):
             these = rows[first : first + TOGETHER].tolist()
             for lane, row in zip(padded, these, strict=False):
                 lane[: self._frames] = audio[row]
-            spectra = scipy.fft.rfft(padded)
+            spectra = fft.rfft(padded)
             for spectrum, response in zip(
                 spectra, responses[first : first + TOGETHER].tolist(), strict=False
             ):
                 spectrum *= self._spectrum(response)
-            wet = scipy.fft.irfft(spectra, self._points, overwrite_x=True)
+            wet = fft.irfft(spectra, self._points, overwrite_x=True)
             for lane, row in zip(wet, these, strict=False):
                 audio[row] = lane[: self._frames]
 
@@ -71,8 +72,10 @@ class Reverberator:
         if found is not None:
             self._spectra.move_to_end(response)
             return found
+        from scipy import fft
+
         taps = unit_energy(self._load(response))[: self._frames]
-        made: npt.NDArray[np.complex64] = scipy.fft.rfft(taps, self._points)
+        made: npt.NDArray[np.complex64] = fft.rfft(taps, self._points)
         self._spectra[response] = made
         self._held += made.nbytes
         while self._held > self._cache_bytes and len(self._spectra) > 1:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from scipy import signal
 
 from shard_tools.arrays import Float32Array, Int32Array, Int64Array
 from shard_tools.errors import UserError
@@ -76,5 +75,7 @@ def change_speed(audio: Float32Array, speed: Fraction, frames: int) -> Float32Ar
 
     audio: float32 (rows, frames_needed(frames, speed)) → float32 (rows, frames).
     """
+    from scipy import signal  # a second at the start of every program, which few of them need
+
     played = signal.resample_poly(audio, speed.denominator, speed.numerator, axis=1)
     return np.ascontiguousarray(played[:, :frames], dtype=np.float32)

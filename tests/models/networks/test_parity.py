@@ -20,6 +20,8 @@ from torch import nn
 
 from models.registry import build_network
 
+KINK = 0.02
+
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
@@ -46,11 +48,11 @@ def forward(name: str, network: nn.Module):
 def evaluated(name: str, network: nn.Module, dtype: torch.dtype) -> torch.Tensor:
     network.eval()
     with torch.no_grad():
-        return forward(name, network)(network_input(*NETWORKS[name], "eval").to(dtype))
+        return forward(name, network)(network_input(name, "eval").to(dtype))
 
 
 def trained(name: str, network: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    given = network_input(*NETWORKS[name], "train").to(dtype)
+    given = network_input(name, "train").to(dtype)
     return step(network, given, forward(name, network), dict(network.named_parameters()))
 
 
@@ -73,9 +75,11 @@ def test_in_float64_a_training_step_is_the_originals(name: str, golden: dict[str
 def test_in_float32_it_is_as_near_to_float64_as_the_original(
     name: str, golden: dict[str, np.ndarray]
 ) -> None:
-    """Outputs within 1e-5, a training step within twice the original's own distance.
+    """Outputs within 1e-5 or twice the original's own distance, a training step within twice that.
 
-    RawNet3's outputs too: its logarithms of small numbers take the original itself 9e-5 away.
+    The own distance is the greatest of four orders of summing (make_networks.py). Of a gradient it
+    says less: on another kind of CPU another activation may fall on the other side of a kink, which alone
+    is 0.2 to 2 % of the gradient of networks as small as these.
     """
     network, _ = filled(name, torch.float32)
     own = float(golden[f"{name}/float32/eval"])
@@ -84,8 +88,9 @@ def test_in_float32_it_is_as_near_to_float64_as_the_original(
         return
     exact = trained(name, filled(name, torch.float64)[0], torch.float64)
     found = trained(name, network, torch.float32)
-    for key in ("embeddings", "gradient"):
-        assert distance(found[key], exact[key].numpy()) <= 2 * float(golden[f"{name}/float32/{key}"]), key
+    for key, least in (("embeddings", 0.0), ("gradient", KINK)):
+        allowed = max(least, 2 * float(golden[f"{name}/float32/{key}"]))
+        assert distance(found[key], exact[key].numpy()) <= allowed, key
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -108,6 +113,11 @@ def test_the_golden_outputs_can_tell_a_different_network(name: str, golden: dict
         ("ecapa_tdnn", {}, 6_190_720),
         ("ecapa_tdnn", {"channels": 1024}, 14_657_088),
         ("campplus", {}, 7_176_224),
+        ("eres2netv2", {}, 17_859_632),
+        ("redimnet", {"size": "b0"}, 1_004_250),
+        ("redimnet", {"size": "b6"}, 15_015_472),
+        ("redimnet2", {"size": "b0"}, 702_196),
+        ("redimnet2", {"size": "b6"}, 12_390_176),
         ("simam_resnet", {}, 25_213_760),
         ("simam_resnet", {"depth": 100}, 50_232_896),
         ("resnet", {}, 6_634_336),

@@ -6,6 +6,8 @@ import pytest
 import torch
 import torchaudio
 
+from models.options import ModelError
+from models.parts.fbank import KaldiFrontEnd
 from models.parts.frontend import SAMPLE_RATE, MelFrontEnd, crop_length
 from shard_tools import audio
 
@@ -29,6 +31,32 @@ def test_features_are_torchaudios_mel_energies(n_mels: int) -> None:
     assert torch.allclose(found, centred, atol=1e-4)
     unit = centred / (centred.var(dim=2, keepdim=True, correction=0) + 1e-5).sqrt()
     assert torch.allclose(MelFrontEnd(n_mels)(audio), unit, atol=1e-4)
+
+
+def test_edges_and_preemphasis_as_redimnets_features() -> None:
+    torch.manual_seed(0)
+    audio = 0.1 * torch.randn(2, 5000)
+    before = torch.nn.functional.pad(audio, (1, 0), "reflect")[:, :-1]
+    reference = torchaudio.transforms.MelSpectrogram(
+        sample_rate=16000,
+        n_fft=512,
+        win_length=400,
+        hop_length=160,
+        f_min=20,
+        f_max=7600,
+        window_fn=torch.hamming_window,
+        n_mels=72,
+    )(audio - 0.97 * before)
+    logarithm = (reference + 1e-6).log()
+    found = MelFrontEnd(72, unit_variance=False, preemphasis=True, low_hz=20.0, high_hz=7600.0)(audio)
+    assert torch.allclose(found, logarithm - logarithm.mean(dim=2, keepdim=True), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [MelFrontEnd, KaldiFrontEnd])
+def test_bands_without_a_frequency_are_refused(kind: type[torch.nn.Module]) -> None:
+    kind(114)
+    with pytest.raises(ModelError, match=r"n_mels is 200: .* would be empty, .* give 114 or fewer"):
+        kind(200)
 
 
 def test_float32_under_autocast_and_for_other_types() -> None:

@@ -16,6 +16,7 @@ from shard_tools.version import version
 COMMANDS = {
     "train": ("train.__main__", "train a network on shards; several processes by torchrun or slurm"),
     "eval": ("eval.__main__", "error rates and a report of a checkpoint"),
+    "models": ("eval.export.__main__", "the networks there are; others' weights to ours; ours to ONNX"),
     "slurm": ("slurm.__main__", "training, evaluation and packing as jobs; status, logs, cancel"),
     "shards": ("shard_tools.cli", "make, index, verify and describe shards (make-shards)"),
     "simulate": ("train.simulate.__main__", "what reading a dataset costs, and how well it mixes"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -164,7 +165,8 @@ def _convert(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     if args.onnx is None and args.torch_export is None:
         raise UserError("nothing to write: give --onnx FILE, --torch-export FILE or both")
-    for line in write_exports(args.checkpoint, onnx=args.onnx, torch_export=args.torch_export):
+    onnx, torch_export = (path and Path(path) for path in (args.onnx, args.torch_export))
+    for line in write_exports(args.checkpoint, onnx=onnx, torch_export=torch_export):
         print(line)
     return 0
 

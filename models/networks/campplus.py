@@ -173,8 +173,15 @@ class _MaskedLayer(nn.Module):
 
 def _segment_means(frames: torch.Tensor) -> torch.Tensor:
     """(B, C, T): every 100 frames their mean, the last ones that of those which are left."""
+    length = frames.shape[2]
+    if torch.compiler.is_exporting():
+        # Of what depends on the number of segments only one length could be written: sums up to each frame.
+        upto = F.pad(frames.cumsum(dim=2), (1, 0))
+        first = torch.arange(length, device=frames.device) // _SEGMENT * _SEGMENT
+        last = (first + _SEGMENT).clamp(max=length)
+        return (upto.index_select(2, last) - upto.index_select(2, first)) / (last - first)
     means = F.avg_pool1d(frames, _SEGMENT, stride=_SEGMENT, ceil_mode=True)
-    return means.repeat_interleave(_SEGMENT, dim=2)[..., : frames.shape[2]]
+    return means.repeat_interleave(_SEGMENT, dim=2)[..., :length]
 
 
 class _Transit(nn.Module):

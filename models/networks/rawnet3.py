@@ -9,6 +9,7 @@ from torch import nn
 
 from models.options import ModelError, Within
 from models.parts.frontend import PreEmphasis, check_audio
+from models.parts.maxpool import MaxPool
 from models.parts.precision import wide
 from models.parts.sinc import TAPS, SincFilters
 
@@ -81,7 +82,7 @@ class RawNet3(nn.Module):
         self.bn_pooled = nn.BatchNorm1d(2 * _FRAMES)
         self.fc = nn.Linear(2 * _FRAMES, embedding_size)
         self.bn_embedding = nn.BatchNorm1d(embedding_size) if embedding_norm else nn.Identity()
-        self.third = nn.MaxPool1d(_POOLS[1])
+        self.third = FramePool(_POOLS[1])
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """audio float32 (B, samples) in [-1, 1), samples ≥ 541 → (B, embedding_size).
@@ -144,7 +145,7 @@ class Res2Block(nn.Module):
         self.bns = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(_SCALE - 1))
         self.conv2 = nn.Conv1d(channels, channels, 1)
         self.bn2 = nn.BatchNorm1d(channels)
-        self.pool = nn.MaxPool1d(pool) if pool > 1 else nn.Identity()
+        self.pool = FramePool(pool) if pool > 1 else nn.Identity()
         self.scaling = FeatureMapScaling(channels)
         self.shortcut: nn.Module = nn.Identity()
         if channels_in != channels:
@@ -159,6 +160,19 @@ class Res2Block(nn.Module):
             done.append(normalise(torch.relu(convolve(before))))
         out = self.bn2(torch.relu(self.conv2(torch.cat((*done, last), dim=1))))
         return self.scaling(self.pool(out + self.shortcut(frames)))
+
+
+class FramePool(nn.Module):
+    """Of each so many frames the maximum."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        self.pool = MaxPool((1, frames), (1, frames))
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, C, T) → (B, C, T // frames)."""
+        pooled: torch.Tensor = self.pool(frames.unsqueeze(2))
+        return pooled.squeeze(2)
 
 
 class FeatureMapScaling(nn.Module):

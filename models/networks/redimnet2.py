@@ -168,7 +168,11 @@ class ReDimNet2(nn.Module):
     def embed(self, features: torch.Tensor) -> torch.Tensor:
         """(B, n_mels, T) → (B, embedding_size); frames beyond a multiple of all time strides are left out."""
         length = features.shape[2] // self.time_stride * self.time_stride
-        outputs = [self.norm_frames(to_frames(self.norm(self.conv(features[:, None, :, :length]))))]
+        if torch.compiler.is_exporting():  # a slice whose length is known only then cannot be written
+            features = features.index_select(2, torch.arange(length, device=features.device))
+        else:
+            features = features[..., :length]
+        outputs = [self.norm_frames(to_frames(self.norm(self.conv(features.unsqueeze(1)))))]
         for stage in self.stages:
             outputs.extend(stage(outputs))
         frames = self.weigh(outputs)

@@ -9,6 +9,7 @@ from torch import nn
 
 from models.options import Within
 from models.parts.frontend import HOP, MelFrontEnd, check_audio
+from models.parts.maxpool import MaxPool
 from models.parts.pooling import SelfAttentivePooling
 from models.parts.precision import wide
 
@@ -48,13 +49,13 @@ class VGGVox(nn.Module):
         self.frontend = MelFrontEnd(_N_MELS, log_input=log_input, window="hann")
         self.layers = nn.Sequential(
             *_layer(1, 96, (5, 7), stride=(1, 2), padding=(2, 2)),
-            nn.MaxPool2d((1, 3), stride=(1, 2)),
+            MaxPool((1, 3), stride=(1, 2)),
             *_layer(96, 256, (5, 5), stride=(2, 2), padding=(1, 1)),
-            nn.MaxPool2d((3, 3), stride=(2, 2)),
+            MaxPool((3, 3), stride=(2, 2)),
             *_layer(256, 384, (3, 3), padding=(1, 1)),
             *_layer(384, 256, (3, 3), padding=(1, 1)),
             *_layer(256, 256, (3, 3), padding=(1, 1)),
-            nn.MaxPool2d((3, 3), stride=(2, 2)),
+            MaxPool((3, 3), stride=(2, 2)),
             *_layer(256, _CHANNELS, (4, 1)),
         )
         self.attention = SelfAttentivePooling(_CHANNELS) if pooling == "sap" else None

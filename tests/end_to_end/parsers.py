@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import eval.__main__
 import slurm.__main__
 import train.simulate.__main__
+from eval.export import __main__ as models
 from shard_tools import cli, recipes
 from shard_tools.synthetic import corpus, demo
 from train.config.parsing import parser as train_parser
@@ -20,7 +21,8 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     yield "recipes", recipes._parser()
     yield "synthetic", corpus._parser()
     yield "synthetic.demo", demo._parser()
-    for name, parser in (("make-shards", cli._parser()), ("slurm", slurm.__main__.parser())):
+    several = {"make-shards": cli._parser(), "models": models._parser(), "slurm": slurm.__main__.parser()}
+    for name, parser in several.items():
         yield name, parser
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):

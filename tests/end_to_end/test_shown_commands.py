@@ -24,6 +24,7 @@ from project import REPO
 import eval.__main__
 import slurm.__main__
 import train.simulate.__main__
+from eval.export import __main__ as models
 from shard_tools import cli, recipes, voxshard
 from shard_tools.synthetic import corpus as synthesise
 from shard_tools.synthetic import demo
@@ -130,6 +131,8 @@ def check_module(module: str, words: list[str], command: str) -> None:
     elif module == "eval":
         words = [word for word in words if word != "…"]
         accept(lambda: eval.__main__._parser().parse_args(words), command)
+    elif module in ("models", "eval.export"):
+        accept(lambda: models._parser().parse_args(words), command)
     elif module == "slurm":
         check_slurm(words, command)
     elif module == "train.simulate":

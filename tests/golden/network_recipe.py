@@ -5,7 +5,8 @@ Inputs and weights are formulas (golden_recipe.py); the outputs lie in networks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -229,6 +230,19 @@ def fill_learnt(state: Iterable[tuple[str, torch.Tensor]]) -> list[list[int]]:
         elif not name.endswith("num_batches_tracked"):
             learnt.append((name, values))
     return fill(learnt)
+
+
+def original_file(name: str, golden: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """The state_dict of the golden network's original, with our tensors, `state`, filled by fill_learnt.
+
+    What the original keeps besides is made up: constants of front-ends, layers that are never used.
+    """
+    ours = dict(zip(json.loads(str(golden[f"{name}/order"])), state.values(), strict=True))
+    types = {"torch.float32": torch.float32, "torch.int64": torch.int64}
+    return {
+        key: ours[key] if key in ours else torch.full(shape, 7, dtype=types[dtype])
+        for key, shape, dtype in json.loads(str(golden[f"{name}/file"]))
+    }
 
 
 def step(

@@ -67,7 +67,7 @@ def test_whole_numbers_pass_for_floats_and_come_back_as_floats() -> None:
 
 def test_options_are_described() -> None:
     assert describe_options(thing) == [
-        "ratio: a number from 0 to 1 (default 0.5)", "kind: a or b (default a)", "note: text (default )",
+        "ratio: a number from 0 to 1 (default 0.5)", "kind: a or b (default a)", 'note: text (default "")',
     ]  # fmt: skip
 
 

@@ -11,9 +11,11 @@ beside it. A run's own sections use `Within` in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -38,6 +40,24 @@ class Within:
 
     def __str__(self) -> str:
         return f"from {_plain(self.low)} to {_plain(self.high)}"
+
+
+_LATER: ContextVar[bool] = ContextVar("weights come later", default=False)
+
+
+@contextlib.contextmanager
+def weights_follow() -> Iterator[None]:
+    """Networks built within need not read pretrained weights: those of a checkpoint take their place."""
+    token = _LATER.set(True)
+    try:
+        yield
+    finally:
+        _LATER.reset(token)
+
+
+def weights_come_later() -> bool:
+    """Whether a network is built within `weights_follow`."""
+    return _LATER.get()
 
 
 def _plain(number: float) -> str:
@@ -72,6 +92,11 @@ def complete_options(owner: str, factory: Callable[..., Any], options: Mapping[s
         name: _checked(f"{owner}: option {name!r}", options.get(name, defaults[name]), annotation)
         for name, annotation in wanted.items()
     }
+
+
+def option_names_of(factory: Callable[..., Any]) -> list[str]:
+    """The names of the options of `factory`, in order."""
+    return list(_annotations(factory))
 
 
 def describe_options(factory: Callable[..., Any]) -> list[str]:

@@ -10,6 +10,7 @@ from torch import nn
 from models.networks.campplus import CAMPlusPlus
 from models.networks.ecapa_tdnn import ECAPATDNN
 from models.networks.eres2netv2 import ERes2NetV2
+from models.networks.pretrained import PretrainedEncoder
 from models.networks.rawnet3 import RawNet3
 from models.networks.redimnet import ReDimNet
 from models.networks.redimnet2 import ReDimNet2
@@ -19,7 +20,7 @@ from models.networks.resnetse34v2 import ResNetSE34V2
 from models.networks.simam_resnet import SimAMResNet
 from models.networks.tdnn import TDNN
 from models.networks.vggvox import VGGVox
-from models.options import ModelError, check_name, complete_options, describe_options
+from models.options import ModelError, check_name, complete_options, describe_options, option_names_of
 from models.parts.frontend import HOP, WINDOW, crop_length
 
 __all__ = [
@@ -31,12 +32,14 @@ __all__ = [
     "network_class",
     "network_names",
     "network_options",
+    "option_names",
 ]
 
 _NETWORKS: dict[str, type[nn.Module]] = {
     "campplus": CAMPlusPlus,
     "ecapa_tdnn": ECAPATDNN,
     "eres2netv2": ERes2NetV2,
+    "pretrained": PretrainedEncoder,
     "rawnet3": RawNet3,
     "redimnet": ReDimNet,
     "redimnet2": ReDimNet2,
@@ -66,7 +69,15 @@ def network_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises ModelError for an unknown name or option, a wrong type, or a value that is not allowed.
     """
     check_name("network", name, _NETWORKS)
-    return complete_options(f'network "{name}"', _NETWORKS[name], options)
+    complete = complete_options(f'network "{name}"', _NETWORKS[name], options)
+    # Of a network whose options mean what lies elsewhere, that too: later it may be gone or changed.
+    resolve = getattr(_NETWORKS[name], "resolve", None)
+    return resolve(complete) if resolve else complete
+
+
+def option_names(name: str) -> list[str]:
+    """The names of the options of the network `name`. Raises ModelError for an unknown one."""
+    return option_names_of(network_class(name))
 
 
 def describe_networks() -> dict[str, list[str]]:

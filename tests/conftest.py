@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if turn(item) == 1:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            item.add_marker(pytest.mark.timeout(1200))  # many starts of several processes, one after another
 
 
 @pytest.fixture(scope="session")

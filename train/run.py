@@ -13,6 +13,7 @@ import torch
 from eval.checkpoint.file import read_checkpoint
 from eval.trials import Trials, read_trials
 from eval.utterances import Utterances, open_utterances, require_all
+from models.options import weights_follow
 from models.registry import ModelError, build_network
 from shard_tools import storage
 from shard_tools.dataset.table import UtteranceTable
@@ -110,12 +111,13 @@ def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     configure_storage(config.data.storage)
     data = open_training_data(config)
     catalogue = data.table
-    objective = _build_objective(config, data.speakers).to(process.device)
+    checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)
+    with weights_follow() if checkpoints.steps() else nullcontext():
+        objective = _build_objective(config, data.speakers).to(process.device)
     made_by = build_optimizer(config.optim.name, config.optim.options)
     groups = parameter_groups(objective.named_parameters(), config.optim.rates)
     optimizer = made_by.make(groups, lr=config.optim.lr, weight_decay=config.optim.weight_decay)
     schedule = build_schedule(config.schedule.name, config.schedule.options)
-    checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)
 
     def take(checkpoint: dict[str, Any], url: str) -> None:
         """Raises CheckpointError when it is damaged, UserError when it is another run's."""

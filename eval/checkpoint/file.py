@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 import torch
 from torch import nn
 
+from models.options import weights_follow
 from models.registry import ModelError, build_network
 from shard_tools import records, storage
 from shard_tools.errors import UserError
@@ -219,7 +220,8 @@ def load_network(
     """
     try:
         model = checkpoint["config"]["model"]
-        network = build_network(model["name"], model.get("options") or {})
+        with weights_follow():
+            network = build_network(model["name"], model.get("options") or {})
         weights = checkpoint["network"]
     except (KeyError, TypeError, AttributeError):
         raise CheckpointError(

@@ -10,7 +10,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.parts.frontend import SAMPLE_RATE
-from models.registry import build_network, describe_networks, network_class, network_names, network_options
+from models.registry import (
+    ModelError,
+    build_network,
+    describe_networks,
+    network_class,
+    network_names,
+    option_names,
+)
 
 _PAPER = re.compile(r'[A-Z][\w-]+(?:(?:,| et| and| AI)[ \w.-]*)*, "[^"]+",[^;:"]*? \d{4}')
 _SECONDS = 2  # over which multiply-accumulates are averaged
@@ -33,12 +40,19 @@ def network_table() -> str:
     """Of each network weights and cost at its defaults, paper, and names of options."""
     rows = [("name", "weights", "MACs/s", "paper; options")]
     for name in network_names():
-        weights, macs = count_weights(name, {}) / 1e6, count_macs(name, {}) / 1e9
-        rows.append((name, f"{weights:.1f} M", f"{macs:.2f} G", paper_of(name)))
-        rows.append(("", "", "", f"  {', '.join(network_options(name, {}))}"))
+        rows.append((name, *_cost(name), paper_of(name)))
+        rows.append(("", "", "", f"  {', '.join(option_names(name))}"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"{n:<{widths[0]}}  {w:>{widths[1]}}  {m:>{widths[2]}}  {text}" for n, w, m, text in rows]
     return "\n".join(lines) + "\n\npython -m models list NAME says what the options of one of them are.\n"
+
+
+def _cost(name: str) -> tuple[str, str]:
+    """Weights and multiply-accumulates at the defaults; "-" of a network that is nothing without options."""
+    try:
+        return f"{count_weights(name, {}) / 1e6:.1f} M", f"{count_macs(name, {}) / 1e9:.2f} G"
+    except ModelError:
+        return "-", "-"
 
 
 def paper_of(name: str) -> str:
@@ -50,8 +64,8 @@ def paper_of(name: str) -> str:
 
 def network_page(name: str) -> str:
     """All that is said of one network: paper, original, licence, options and what they may be."""
-    weights, macs = count_weights(name, {}) / 1e6, count_macs(name, {}) / 1e9
+    weights, macs = _cost(name)
     text = inspect.cleandoc(network_class(name).__doc__ or "")
     options = "\n".join(f"  {line}" for line in describe_networks()[name])
-    cost = f"{weights:.2f} M weights, {macs:.2f} G MACs for a second of audio"
+    cost = f"{weights} weights, {macs} MACs for a second of audio"
     return f"{name}: {cost}\n\n{text}\n\nOptions:\n{options}\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,6 +20,18 @@ _FULL_SCALE = 32768.0
 """Kaldi counts samples as 16-bit integers."""
 
 
+def _hamming() -> torch.Tensor:
+    return torch.hamming_window(WINDOW, periodic=False)
+
+
+def _povey() -> torch.Tensor:
+    """Between Hann's and Hamming's, and zero at its ends."""
+    return torch.hann_window(WINDOW, periodic=False).pow(0.85)
+
+
+_WINDOWS = {"hamming": _hamming, "povey": _povey}
+
+
 class KaldiFrontEnd(nn.Module):
     """Log-mel features as Kaldi's `compute-fbank-feats` makes them, less each band's mean over the utterance.
 
@@ -26,8 +40,9 @@ class KaldiFrontEnd(nn.Module):
     Equal to `torchaudio.compliance.kaldi.fbank`, and so to the features of wespeaker
     and 3D-Speaker when they extract embeddings.
 
-    n_mels: number of bands. unit_variance: also divide each band by its standard
-    deviation over the utterance.
+    n_mels: number of bands. window: "hamming", or Kaldi's own "povey". normalise: what is taken from each
+    band over the utterance: its "mean", mean and deviation ("unit"), or "none". masks: what is
+    hidden in training.
 
     Nothing in it learns, and it always works in float32 (float64 in a network of
     float64) without gradients, also under autocast.
@@ -36,15 +51,23 @@ class KaldiFrontEnd(nn.Module):
     window: torch.Tensor
     bands: torch.Tensor
 
-    def __init__(self, n_mels: int, *, unit_variance: bool = False) -> None:
+    def __init__(
+        self,
+        n_mels: int,
+        *,
+        window: Literal["hamming", "povey"] = "hamming",
+        normalise: Literal["mean", "unit", "none"] = "mean",
+        masks: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.unit_variance = unit_variance
+        self.normalise = normalise
+        self.masks = masks or nn.Identity()
         if n_mels < _FEWEST_BANDS:
             raise ModelError(f"n_mels is {n_mels}: Kaldi's features have {_FEWEST_BANDS} bands at least")
         bands, _ = get_mel_banks(n_mels, _FFT, SAMPLE_RATE, _LOWEST_HZ, 0.0, 100.0, -500.0, 1.0)
         check_bands(bands.T, n_mels)
         # Constants: a checkpoint need not hold them.
-        self.register_buffer("window", torch.hamming_window(WINDOW, periodic=False), persistent=False)
+        self.register_buffer("window", _WINDOWS[window](), persistent=False)
         self.register_buffer("bands", F.pad(bands, (0, 1)).T.contiguous(), persistent=False)
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
@@ -61,6 +84,8 @@ class KaldiFrontEnd(nn.Module):
             power = spectrum.real.square() + spectrum.imag.square()
             least = torch.finfo(torch.float32).eps
             features = (power @ self.bands).clamp(min=least).log().transpose(1, 2)
-            if self.unit_variance:
-                return F.instance_norm(features)
-            return features - features.mean(dim=2, keepdim=True)
+            if self.normalise == "unit":
+                features = F.instance_norm(features)
+            elif self.normalise == "mean":
+                features = features - features.mean(dim=2, keepdim=True)
+            return self.masks(features)

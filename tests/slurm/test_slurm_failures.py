@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import REPO, attempts, environment, finish, launched, printed, reach, slurm, until
+from jobs import PATIENCE_S, REPO, attempts, environment, finish, launched, printed, reach, slurm, until
 from small_corpus import Corpus
 from small_run import STEPS, config
 
@@ -129,7 +129,7 @@ def test_a_second_run_is_refused_and_a_cancelled_one_stays_cancelled(
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert beside.returncode == 1
     assert f"is in use by another run (job {job}, process " in beside.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import REPO, attempts, environment, finish, printed, reach, records
+from jobs import PATIENCE_S, REPO, attempts, environment, finish, printed, reach, records
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -51,7 +51,7 @@ def test_the_section_does_what_it_says(cluster: Cluster, tmp_path: Path) -> None
         if "logs -f" in command:
             # Meanwhile the two minutes are cut short that SLURM lets a requeued job wait.
             assert finish(cluster, training, run) == "COMPLETED", printed(run)
-        said, _ = process.communicate(timeout=200)
+        said, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, f"{command}\n{said}"
         if "slurm train" in command:
             training, evaluation = re.findall(r"^job (\d+)", said, flags=re.M)

@@ -15,9 +15,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups as torch's optimisers take them, with "name" and "rate" in each.
 
-    named: the parameters, by their full names ("network.fc.weight"); rates: beginnings of names → what
-    the learning rate is multiplied by there, the longest that fits counts. What none fits comes first, at
-    a rate of 1. Raises UserError for one that no parameter's name begins with.
+    named: the parameters, by their full names ("network.fc.weight"); frozen ones are left out. rates:
+    beginnings of names → what the learning rate is multiplied by there, the longest that fits counts.
+    What none fits comes first, at a rate of 1. Raises UserError for one that no trained parameter's
+    name begins with.
     """
     groups: dict[str, dict[str, Any]] = {"": {"name": "", "rate": 1.0, "params": []}}
     for prefix, rate in rates.items():
@@ -25,6 +26,8 @@ def parameter_groups(
     longest_first = sorted(groups, key=len, reverse=True)
     names = []
     for name, parameter in named:
+        if not parameter.requires_grad:  # frozen: an optimiser would keep moments that never come
+            continue
         names.append(name)
         fitting = next(prefix for prefix in longest_first if name.startswith(prefix))
         groups[fitting]["params"].append(parameter)

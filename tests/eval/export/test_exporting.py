@@ -69,6 +69,14 @@ def test_what_computes_something_else_is_refused_and_nothing_is_left(
     url, network = checkpoint(tmp_path, *TDNN)
     with pytest.raises(UserError, match="computes something else: embeddings of 8000 samples differ by"):
         compare(network, lambda audio: network(audio) * 1.01, 400)
+
+    def stubborn(audio: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("Guard failed: audio.size()[1] == 17000")
+
+    with pytest.raises(
+        UserError, match=r"does not take audio of 1 x 8000 samples \(AssertionError: Guard failed"
+    ):
+        compare(network, stubborn, 400)
     with pytest.raises(UserError, match="differ by nan"):
         compare(network, lambda audio: network(audio) * torch.nan, 400)
 

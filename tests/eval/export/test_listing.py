@@ -26,7 +26,7 @@ def test_multiply_accumulates_are_those_counted_by_hand() -> None:
 
 def test_a_page_has_options_and_bounds() -> None:
     page = network_page("ecapa_tdnn")
-    assert page.startswith("ecapa_tdnn: 6.19 M weights, ")
+    assert page.startswith("ecapa_tdnn: 6.2 M weights, ")
     assert "  channels: a whole number from 8 to 4096 (default 512)\n" in page
     assert "  context: true or false (default true)\n" in page
     assert "Desplanques et al." in page
@@ -37,7 +37,7 @@ def test_the_table_has_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     said = capsys.readouterr().out
     for name in network_names():
-        assert re.search(rf"^{name} +\d+\.\d M +\d+\.\d\d G  [A-Z]", said, re.MULTILINE), name
+        assert re.search(rf"^{name} +(\d+\.\d M +\d+\.\d\d G|- +-)  [A-Z]", said, re.MULTILINE), name
 
 
 def test_an_unknown_name_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,11 @@ SMALL = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name == "tdnn" else pytest.mark.slow) for name in network_names()],
+    [
+        pytest.param(name, marks=() if name == "tdnn" else pytest.mark.slow)
+        for name in network_names()
+        if name != "pretrained"  # whose encoder is left as it is
+    ],
 )
 @pytest.mark.parametrize("half", [False, True])
 def test_one_graph_that_computes_the_same(name: str, half: bool) -> None:

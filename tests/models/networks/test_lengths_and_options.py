@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -9,6 +11,25 @@ from models.options import ModelError
 from models.registry import build_network, check_crop, least_samples, network_names
 
 SMALL = {
+    "pretrained": {
+        "architecture": json.dumps(
+            {
+                "normalise": True,
+                "config": {
+                    "model_type": "wavlm",
+                    "hidden_size": 16,
+                    "num_hidden_layers": 2,
+                    "num_attention_heads": 2,
+                    "intermediate_size": 24,
+                    "conv_dim": [8] * 7,
+                    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+                    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+                    "num_conv_pos_embeddings": 4,
+                    "num_conv_pos_embedding_groups": 2,
+                },
+            }
+        )
+    },
     "campplus": {"channels": 16, "growth": 4},
     "simam_resnet": {"channels": 4},
     "eres2netv2": {"channels": 16},

@@ -30,7 +30,7 @@ def test_equal_to_torchaudios(n_mels: int, samples: int) -> None:
 
 
 def test_unit_variance() -> None:
-    found = KaldiFrontEnd(40, unit_variance=True)(torch.randn(2, 8000))
+    found = KaldiFrontEnd(40, normalise="unit")(torch.randn(2, 8000))
     torch.testing.assert_close(found.var(dim=2, correction=0), torch.ones(2, 40), rtol=0, atol=1e-3)
 
 

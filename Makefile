@@ -23,8 +23,9 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/python -m shard_tools.synthetic.demo $(if $(CORPUS),--corpus '$(CORPUS)')
 
+# Two of three wait for SLURM most of the time.
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
 
 check: lint
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m 'not slow'

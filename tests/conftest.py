@@ -30,21 +30,22 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: a broken function is known before minutes of whole runs.
+    """Those on SLURM first, which wait for it most of the time, then fast ones, then whole runs.
 
-    Then those on SLURM, which spend much time waiting for it, a file of them in one process, which
-    shares its SLURM and what it compares with.
+    Of several processes two take those on SLURM, each with a SLURM of its own and about half of the time that
+    they need; the others find out meanwhile whether a function is broken.
     """
 
     def turn(item: pytest.Item) -> int:
         if item.get_closest_marker("slow") is None:
-            return 0
-        return 1 if item.get_closest_marker("slurm") else 2
+            return 1
+        return 0 if item.get_closest_marker("slurm") else 2
 
     items.sort(key=turn)
     for item in items:
-        if turn(item) == 1:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        if turn(item) == 0:
+            half = "first" if item.path.stem in ("test_slurm_s3", "test_slurm_survival") else "second"
+            item.add_marker(pytest.mark.xdist_group(f"slurm, {half} half"))
             item.add_marker(pytest.mark.timeout(1200))  # many starts of several processes, one after another
 
 

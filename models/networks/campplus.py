@@ -11,6 +11,7 @@ from torch import nn
 from models.options import ModelError, Within
 from models.parts.fbank import KaldiFrontEnd
 from models.parts.frontend import HOP, WINDOW, check_audio
+from models.parts.masks import Masks
 from models.parts.precision import wide
 
 _HEAD_CHANNELS = 32
@@ -34,6 +35,9 @@ class CAMPlusPlus(nn.Module):
 
     n_mels: mel bands, a multiple of 8. channels: before the first block, an even number. growth: channels
     that each layer adds, an even number. embedding_size: dimensions of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment). unit_variance:
+    features have a deviation of 1 in each utterance, too.
     """
 
     least_samples = WINDOW + 2 * HOP
@@ -46,6 +50,9 @@ class CAMPlusPlus(nn.Module):
         channels: Annotated[int, Within(8, 4096)] = 128,
         growth: Annotated[int, Within(2, 512)] = 32,
         embedding_size: Annotated[int, Within(1, 8192)] = 512,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
+        unit_variance: bool = False,
     ) -> None:
         super().__init__()
         if n_mels % _SHRINKS:
@@ -57,7 +64,9 @@ class CAMPlusPlus(nn.Module):
             if value % 2:
                 raise ModelError(f"{name} is {value}: each block halves its channels; give {value + 1}")
         self.embedding_size = embedding_size
-        self.frontend = KaldiFrontEnd(n_mels)
+        self.frontend = KaldiFrontEnd(
+            n_mels, normalise="unit" if unit_variance else "mean", masks=Masks(mask_bands, mask_frames)
+        )
         self.head = _Head()
         self.tdnn = nn.Conv1d(
             _HEAD_CHANNELS * n_mels // _SHRINKS, channels, 5, stride=2, padding=2, bias=False

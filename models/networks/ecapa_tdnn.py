@@ -10,6 +10,7 @@ from torch import nn
 from models.options import ModelError, Within
 from models.parts.fbank import KaldiFrontEnd
 from models.parts.frontend import HOP, WINDOW, check_audio
+from models.parts.masks import Masks
 from models.parts.pooling import ContextPooling
 
 _SCALE = 8
@@ -30,6 +31,9 @@ class ECAPATDNN(nn.Module):
     weights of the pooling see the utterance's mean and standard deviation.
     embedding_norm: batch normalisation of the embedding. embedding_size: dimensions
     of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment). unit_variance:
+    features have a deviation of 1 in each utterance, too.
     """
 
     def __init__(
@@ -40,6 +44,9 @@ class ECAPATDNN(nn.Module):
         context: bool = True,
         embedding_norm: bool = False,
         embedding_size: Annotated[int, Within(1, 8192)] = 192,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
+        unit_variance: bool = False,
     ) -> None:
         super().__init__()
         if channels % _SCALE:
@@ -49,7 +56,9 @@ class ECAPATDNN(nn.Module):
             )
         self.embedding_size = embedding_size
         self.least_samples = WINDOW + HOP * context  # one frame has no variance
-        self.frontend = KaldiFrontEnd(n_mels)
+        self.frontend = KaldiFrontEnd(
+            n_mels, normalise="unit" if unit_variance else "mean", masks=Masks(mask_bands, mask_frames)
+        )
         self.layer1 = _Layer(n_mels, channels, kernel=5)
         self.blocks = nn.ModuleList(_Block(channels, dilation) for dilation in (2, 3, 4))
         self.merge = nn.Conv1d(3 * channels, _FRAMES, 1)

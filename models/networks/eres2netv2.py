@@ -11,6 +11,7 @@ from torch import nn
 from models.options import ModelError, Within
 from models.parts.fbank import KaldiFrontEnd
 from models.parts.frontend import HOP, WINDOW, check_audio
+from models.parts.masks import Masks
 from models.parts.precision import wide
 
 _BLOCKS = (3, 4, 6, 3)
@@ -37,6 +38,9 @@ class ERes2NetV2(nn.Module):
     expansion: channels that leave a block, in multiples of its stage's. second_layer: a ReLU, a
     normalisation and another linear layer after the first, whose output is then the
     embedding. embedding_size: dimensions of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment). unit_variance:
+    features have a deviation of 1 in each utterance, too.
     """
 
     least_samples = WINDOW + HOP * _SHRINKS
@@ -52,6 +56,9 @@ class ERes2NetV2(nn.Module):
         expansion: Annotated[int, Within(1, 8)] = 2,
         second_layer: bool = False,
         embedding_size: Annotated[int, Within(1, 8192)] = 192,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
+        unit_variance: bool = False,
     ) -> None:
         super().__init__()
         if n_mels % _SHRINKS:
@@ -66,7 +73,9 @@ class ERes2NetV2(nn.Module):
                 f" give {least} or more"
             )
         self.embedding_size = embedding_size
-        self.frontend = KaldiFrontEnd(n_mels)
+        self.frontend = KaldiFrontEnd(
+            n_mels, normalise="unit" if unit_variance else "mean", masks=Masks(mask_bands, mask_frames)
+        )
         self.conv1 = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         stages, width_in = [], channels

@@ -10,6 +10,7 @@ from torch import nn
 
 from models.options import ModelError, Within
 from models.parts.frontend import HOP, WINDOW, check_audio
+from models.parts.masks import Masks
 from models.parts.pooling import ContextPooling
 from models.parts.redim import (
     ChannelNorm,
@@ -74,6 +75,8 @@ class ReDimNet(nn.Module):
     along time. pooled_channels: to which the frames are taken before pooling; 0: as they are.
     pooling_context: whether the weights of the pooling see the utterance's mean and standard deviation.
     embedding_norm: batch normalisation of the embedding. embedding_size: dimensions of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment).
     """
 
     def __init__(
@@ -91,13 +94,15 @@ class ReDimNet(nn.Module):
         pooling_context: bool = True,
         embedding_norm: bool = False,
         embedding_size: Annotated[int, Within(1, 8192)] = 192,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
     ) -> None:
         super().__init__()
         usual = _SIZES[size]
         n_mels, channels = n_mels or usual.n_mels, channels or usual.channels
         group_size, kind = group_size or usual.group_size, usual.blocks if blocks == "size" else blocks
         self.embedding_size = embedding_size
-        self.frontend = redim_frontend(features, n_mels)
+        self.frontend = redim_frontend(features, n_mels, Masks(mask_bands, mask_frames))
         self.least_samples = WINDOW if features == "mel" else WINDOW + HOP  # one frame has no variance
         self.conv = nn.Conv2d(1, channels, 3, padding=1)
         self.norm = ChannelNorm(channels)

@@ -12,6 +12,7 @@ from torch import nn
 from models.networks.redimnet import check_stage, context_of
 from models.options import ModelError, Within
 from models.parts.frontend import HOP, WINDOW, check_audio
+from models.parts.masks import Masks
 from models.parts.pooling import ContextPooling
 from models.parts.redim import ChannelNorm, WeighedSum, map_block, redim_frontend, to_frames, to_maps
 
@@ -81,6 +82,8 @@ class ReDimNet2(nn.Module):
     context: what looks along time. pooling_context: whether the weights of the pooling see the
     utterance's mean and standard deviation. embedding_norm: batch normalisation of the embedding.
     embedding_size: dimensions of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment).
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class ReDimNet2(nn.Module):
         pooling_context: bool = True,
         embedding_norm: bool = False,
         embedding_size: Annotated[int, Within(1, 8192)] = 192,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
     ) -> None:
         super().__init__()
         usual = _SIZES[size]
@@ -109,7 +114,7 @@ class ReDimNet2(nn.Module):
         pooled = max(0, pooled_channels or usual.pooled_channels)
         by_row = usual.pool_maps if pool_maps == "size" else pool_maps == "yes"
         self.embedding_size = embedding_size
-        self.frontend = redim_frontend(features, n_mels)
+        self.frontend = redim_frontend(features, n_mels, Masks(mask_bands, mask_frames))
         self.conv = nn.Conv2d(1, channels, 3, padding=1)
         self.norm = ChannelNorm(channels)
         width, rows, self.time_stride = n_mels * channels, n_mels, 1

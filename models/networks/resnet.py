@@ -10,6 +10,7 @@ from torch import nn
 from models.options import ModelError, Within
 from models.parts.fbank import KaldiFrontEnd
 from models.parts.frontend import HOP, WINDOW, check_audio
+from models.parts.masks import Masks
 from models.parts.precision import wide
 
 _BLOCKS = {
@@ -43,6 +44,9 @@ class ResNet(nn.Module):
     channels: of the first stage; each later one has twice as many. second_layer: a
     ReLU, a normalisation and another linear layer after the first, whose output is
     then the embedding. embedding_size: dimensions of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment). unit_variance:
+    features have a deviation of 1 in each utterance, too.
     """
 
     least_samples = WINDOW + HOP * _SHRINKS
@@ -56,6 +60,9 @@ class ResNet(nn.Module):
         channels: Annotated[int, Within(4, 1024)] = 32,
         second_layer: bool = False,
         embedding_size: Annotated[int, Within(1, 8192)] = 256,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
+        unit_variance: bool = False,
     ) -> None:
         super().__init__()
         if depth not in _BLOCKS:
@@ -66,7 +73,9 @@ class ResNet(nn.Module):
                 f"n_mels is {n_mels}: three strides of 2 must divide it; give {near} or {near + _SHRINKS}"
             )
         self.embedding_size = embedding_size
-        self.frontend = KaldiFrontEnd(n_mels)
+        self.frontend = KaldiFrontEnd(
+            n_mels, normalise="unit" if unit_variance else "mean", masks=Masks(mask_bands, mask_frames)
+        )
         self.conv1 = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         block = _BasicBlock if depth <= _DEEPEST_BASIC else _Bottleneck

@@ -10,6 +10,7 @@ from torch import nn
 from models.options import Within
 from models.parts.blocks import SEBasicBlock
 from models.parts.frontend import MelFrontEnd
+from models.parts.masks import Masks
 from models.parts.pooling import AttentiveStatisticsPooling, SelfAttentivePooling
 
 _POOLINGS: dict[str, type[SelfAttentivePooling] | type[AttentiveStatisticsPooling]] = {
@@ -33,6 +34,8 @@ class ResNetSE34L(nn.Module):
     n_mels: mel bands. log_input: logarithm of the mel energies. pooling: "sap"
     (mean) or "asp" (mean and standard deviation), both with attention.
     embedding_size: dimensions of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment).
     """
 
     def __init__(
@@ -42,10 +45,12 @@ class ResNetSE34L(nn.Module):
         log_input: bool = True,
         pooling: Literal["sap", "asp"] = "sap",
         embedding_size: Annotated[int, Within(1, 8192)] = 512,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
     ) -> None:
         super().__init__()
         self.embedding_size = embedding_size
-        self.frontend = MelFrontEnd(n_mels, log_input=log_input)
+        self.frontend = MelFrontEnd(n_mels, log_input=log_input, masks=Masks(mask_bands, mask_frames))
         self.conv1 = nn.Conv2d(1, _STEM_CHANNELS, 7, stride=(2, 1), padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(_STEM_CHANNELS)
         channels_in = _STEM_CHANNELS

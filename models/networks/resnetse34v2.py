@@ -10,6 +10,7 @@ from torch import nn
 from models.options import ModelError, Within
 from models.parts.blocks import SEBasicBlock
 from models.parts.frontend import MelFrontEnd
+from models.parts.masks import Masks
 from models.parts.pooling import ChannelAttentivePooling
 
 _BLOCKS = (3, 4, 6, 3)
@@ -28,6 +29,8 @@ class ResNetSE34V2(nn.Module):
     standard deviation), with a weight for each channel and frame. log_input: logarithm
     of the mel energies. channels: of the first stage; each later one has twice as
     many. embedding_size: dimensions of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment).
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class ResNetSE34V2(nn.Module):
         log_input: bool = True,
         channels: Annotated[int, Within(8, 1024)] = 32,
         embedding_size: Annotated[int, Within(1, 8192)] = 512,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
     ) -> None:
         super().__init__()
         if n_mels % _SHRINKS:
@@ -46,7 +51,9 @@ class ResNetSE34V2(nn.Module):
                 f"n_mels is {n_mels}: three strides of 2 must divide it; give {near} or {near + _SHRINKS}"
             )
         self.embedding_size = embedding_size
-        self.frontend = MelFrontEnd(n_mels, log_input=log_input, preemphasis=True)
+        self.frontend = MelFrontEnd(
+            n_mels, log_input=log_input, preemphasis=True, masks=Masks(mask_bands, mask_frames)
+        )
         self.conv1 = nn.Conv2d(1, channels, 3, padding=1)
         self.bn1 = nn.BatchNorm2d(channels)
         widths = [channels * 2**stage for stage in range(len(_BLOCKS))]

@@ -9,6 +9,7 @@ from torch import nn
 
 from models.options import ModelError, Within
 from models.parts.fbank import KaldiFrontEnd
+from models.parts.masks import Masks
 from models.parts.pooling import ChannelAttentivePooling
 from models.parts.precision import wide
 
@@ -31,6 +32,9 @@ class SimAMResNet(nn.Module):
 
     depth: 34 or 100 layers. n_mels: mel bands, a multiple of 8. channels: of the first
     stage; each later one has twice as many. embedding_size: dimensions of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment). unit_variance:
+    features have a deviation of 1 in each utterance, too.
     """
 
     def __init__(
@@ -40,6 +44,9 @@ class SimAMResNet(nn.Module):
         n_mels: Annotated[int, Within(8, 256)] = 80,
         channels: Annotated[int, Within(4, 1024)] = 64,
         embedding_size: Annotated[int, Within(1, 8192)] = 256,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
+        unit_variance: bool = False,
     ) -> None:
         super().__init__()
         if depth not in _BLOCKS:
@@ -50,7 +57,9 @@ class SimAMResNet(nn.Module):
                 f"n_mels is {n_mels}: three strides of 2 must divide it; give {near} or {near + _SHRINKS}"
             )
         self.embedding_size = embedding_size
-        self.frontend = KaldiFrontEnd(n_mels)
+        self.frontend = KaldiFrontEnd(
+            n_mels, normalise="unit" if unit_variance else "mean", masks=Masks(mask_bands, mask_frames)
+        )
         self.conv1 = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         stages, width_in = [], channels

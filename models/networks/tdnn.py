@@ -9,6 +9,7 @@ from torch import nn
 
 from models.options import Within
 from models.parts.frontend import MelFrontEnd
+from models.parts.masks import Masks
 from models.parts.pooling import StatisticsPooling
 
 
@@ -22,6 +23,8 @@ class TDNN(nn.Module):
 
     n_mels: mel bands. channels: of every convolution. embedding_size: dimensions
     of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment).
     """
 
     def __init__(
@@ -30,10 +33,12 @@ class TDNN(nn.Module):
         n_mels: Annotated[int, Within(8, 257)] = 40,
         channels: Annotated[int, Within(1, 2048)] = 128,
         embedding_size: Annotated[int, Within(1, 8192)] = 128,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
     ) -> None:
         super().__init__()
         self.embedding_size = embedding_size
-        self.frontend = MelFrontEnd(n_mels, unit_variance=False)
+        self.frontend = MelFrontEnd(n_mels, unit_variance=False, masks=Masks(mask_bands, mask_frames))
         self.layers = nn.Sequential(
             *_layer(n_mels, channels, kernel=5, stride=2),
             *_layer(channels, channels, kernel=3),

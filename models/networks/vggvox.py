@@ -9,6 +9,7 @@ from torch import nn
 
 from models.options import Within
 from models.parts.frontend import HOP, MelFrontEnd, check_audio
+from models.parts.masks import Masks
 from models.parts.maxpool import MaxPool
 from models.parts.pooling import SelfAttentivePooling
 from models.parts.precision import wide
@@ -31,6 +32,8 @@ class VGGVox(nn.Module):
 
     pooling: over time: "sap" (mean with attention), "tap" (mean) or "max". log_input: logarithm of
     the mel energies. embedding_size: dimensions of the output.
+
+    mask_bands, mask_frames: the widest masks over features in training (SpecAugment).
     """
 
     least_samples = (_LEAST_FEATURE_FRAMES - 1) * HOP
@@ -42,11 +45,15 @@ class VGGVox(nn.Module):
         pooling: Literal["sap", "tap", "max"] = "sap",
         log_input: bool = True,
         embedding_size: Annotated[int, Within(1, 8192)] = 1024,
+        mask_bands: Annotated[int, Within(0, 64)] = 0,
+        mask_frames: Annotated[int, Within(0, 400)] = 0,
     ) -> None:
         super().__init__()
         self.embedding_size = embedding_size
         self.pooling = pooling
-        self.frontend = MelFrontEnd(_N_MELS, log_input=log_input, window="hann")
+        self.frontend = MelFrontEnd(
+            _N_MELS, log_input=log_input, window="hann", masks=Masks(mask_bands, mask_frames)
+        )
         self.layers = nn.Sequential(
             *_layer(1, 96, (5, 7), stride=(1, 2), padding=(2, 2)),
             MaxPool((1, 3), stride=(1, 2)),

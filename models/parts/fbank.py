@@ -11,6 +11,7 @@ from torchaudio.compliance.kaldi import get_mel_banks
 
 from models.options import ModelError
 from models.parts.frontend import HOP, SAMPLE_RATE, WINDOW, check_audio, check_bands
+from models.parts.masks import Masks
 
 _FFT = 512
 _LOWEST_HZ = 20.0
@@ -57,11 +58,11 @@ class KaldiFrontEnd(nn.Module):
         *,
         window: Literal["hamming", "povey"] = "hamming",
         normalise: Literal["mean", "unit", "none"] = "mean",
-        masks: nn.Module | None = None,
+        masks: Masks | None = None,
     ) -> None:
         super().__init__()
         self.normalise = normalise
-        self.masks = masks or nn.Identity()
+        self.masks = masks or Masks(0, 0)
         if n_mels < _FEWEST_BANDS:
             raise ModelError(f"n_mels is {n_mels}: Kaldi's features have {_FEWEST_BANDS} bands at least")
         bands, _ = get_mel_banks(n_mels, _FFT, SAMPLE_RATE, _LOWEST_HZ, 0.0, 100.0, -500.0, 1.0)
@@ -88,4 +89,4 @@ class KaldiFrontEnd(nn.Module):
                 features = F.instance_norm(features)
             elif self.normalise == "mean":
                 features = features - features.mean(dim=2, keepdim=True)
-            return self.masks(features)
+            return self.masks(features, audio)

@@ -11,6 +11,7 @@ import torchaudio
 from torch import nn
 
 from models.options import ModelError
+from models.parts.masks import Masks
 
 SAMPLE_RATE = 16000
 WINDOW = 400
@@ -85,7 +86,7 @@ class MelFrontEnd(nn.Module):
     utterance (instance normalisation without weights), as the VoxCeleb trainer.
 
     window: "hamming" or "hann". preemphasis: subtract 0.97 of the sample before from each sample first.
-    low_hz, high_hz: where the lowest band begins and the highest ends.
+    low_hz, high_hz: where the lowest band begins and the highest ends. masks: what is hidden in training.
 
     Nothing in it learns, and it always works in float32 (float64 in a network of
     float64) without gradients, also under autocast: the energies span more
@@ -105,9 +106,11 @@ class MelFrontEnd(nn.Module):
         preemphasis: bool = False,
         low_hz: float = 0.0,
         high_hz: float = SAMPLE_RATE / 2,
+        masks: Masks | None = None,
     ) -> None:
         super().__init__()
         self.preemphasis = PreEmphasis() if preemphasis else nn.Identity()
+        self.masks = masks or Masks(0, 0)
         self.log_input = log_input
         self.unit_variance = unit_variance
         with warnings.catch_warnings():
@@ -127,13 +130,15 @@ class MelFrontEnd(nn.Module):
         """
         check_audio(audio, WINDOW)
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
-            audio = self.preemphasis(audio.to(self.window.dtype))
-            spectrum = torch.stft(audio, _FFT, HOP, WINDOW, self.window, return_complex=True)
+            emphasised = self.preemphasis(audio.to(self.window.dtype))
+            spectrum = torch.stft(emphasised, _FFT, HOP, WINDOW, self.window, return_complex=True)
             # Not |spectrum|²: its square root and extra copies cost more than the Fourier transform on a CPU.
             power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
             features = (power.transpose(1, 2) @ self.bands).transpose(1, 2) + _FLOOR
             if self.log_input:
                 features = features.log()
             if self.unit_variance:
-                return F.instance_norm(features)
-            return features - features.mean(dim=-1, keepdim=True)
+                features = F.instance_norm(features)
+            else:
+                features = features - features.mean(dim=-1, keepdim=True)
+            return self.masks(features, audio)

@@ -15,6 +15,7 @@ from torch import nn
 from models.options import ModelError
 from models.parts.fbank import KaldiFrontEnd
 from models.parts.frontend import MelFrontEnd
+from models.parts.masks import Masks
 
 _HEADS = 4
 _EPS = 1e-6
@@ -37,11 +38,13 @@ def to_maps(frames: torch.Tensor, channels: int) -> torch.Tensor:
     return frames.unflatten(1, (-1, channels)).transpose(1, 2)
 
 
-def redim_frontend(features: str, n_mels: int) -> nn.Module:
+def redim_frontend(features: str, n_mels: int, masks: Masks) -> nn.Module:
     """ "mel": as the original's, 20 to 7600 Hz with pre-emphasis; "kaldi": as wespeaker trains with."""
     if features == "kaldi":
-        return KaldiFrontEnd(n_mels)
-    return MelFrontEnd(n_mels, unit_variance=False, preemphasis=True, low_hz=20.0, high_hz=7600.0)
+        return KaldiFrontEnd(n_mels, masks=masks)
+    return MelFrontEnd(
+        n_mels, unit_variance=False, preemphasis=True, low_hz=20.0, high_hz=7600.0, masks=masks
+    )
 
 
 class ChannelNorm(nn.Module):

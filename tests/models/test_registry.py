@@ -23,7 +23,7 @@ def test_every_network_builds_and_says_its_size(name: str) -> None:
         (
             "resnett",
             {},
-            "unknown network 'resnett'; there are: campplus, ecapa_tdnn, eres2netv2, rawnet3",
+            "unknown network 'resnett'; there are: campplus, ecapa_tdnn, eres2netv2, pretrained, ",
         ),
         (
             "resnetse34l",

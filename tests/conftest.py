@@ -29,6 +29,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which puts a group into the test's name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those on SLURM first, which wait for it most of the time, then fast ones, then whole runs.
 
@@ -45,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if turn(item) == 0:
             half = "first" if item.path.stem in ("test_slurm_s3", "test_slurm_survival") else "second"
-            item.add_marker(pytest.mark.xdist_group(f"slurm, {half} half"))
+            item.add_marker(pytest.mark.xdist_group(f"slurm-{half}-half"))
             item.add_marker(pytest.mark.timeout(1200))  # many starts of several processes, one after another
 
 

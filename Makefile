@@ -25,10 +25,10 @@ demo: $(VENV)/.installed
 
 # Two of three wait for SLURM most of the time.
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses 3
 
 check: lint
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m 'not slow'
+	@$(BIN)/python -m pytest --numprocesses 2 -m 'not slow'
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .

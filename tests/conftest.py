@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,13 +30,8 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which puts a group into the test's name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those on SLURM first, which wait for it most of the time, then fast ones, then whole runs.
-
-    Of several processes two take those on SLURM, each with a SLURM of its own and about half of the time that
-    they need; the others find out meanwhile whether a function is broken.
-    """
+    """Those on SLURM first, which wait for it most of the time, then fast ones, then whole runs."""
 
     def turn(item: pytest.Item) -> int:
         if item.get_closest_marker("slow") is None:
@@ -45,9 +41,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)
     for item in items:
         if turn(item) == 0:
-            half = "first" if item.path.stem in ("test_slurm_s3", "test_slurm_survival") else "second"
-            item.add_marker(pytest.mark.xdist_group(f"slurm-{half}-half"))
             item.add_marker(pytest.mark.timeout(1200))  # many starts of several processes, one after another
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes two take the tests on SLURM, each with a SLURM of its own and half of the files.
+
+    xdist's own groups do nothing under pytest 9.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Halves(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            if not path.startswith(("tests/slurm/test_slurm_", "tests/slurm/test_cluster")):
+                return nodeid
+            return "slurm, a" if path.endswith(("_s3.py", "_survival.py")) else "slurm, b"
+
+    return Halves(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,11 @@ class Progress:
     """Before the step number `step`, counted from 0.
 
     epoch: the step's, from 0; epochs: passed so far, with their fraction (by windows of shards, which
-    differ a little, about); last: steps of the whole run.
+    differ a little, about); last: steps of the whole run; seed: the run's.
     """
 
     step: int
     epoch: int
     epochs: float
     last: int
+    seed: int = 0

@@ -176,7 +176,9 @@ class Trainer:
             raise RuntimeError(f"step {step} was given the batch of step {batch['step']}")
 
         plan = self.stream.plan
-        progress = Progress(step, plan.epoch_of(step), step / plan.steps_per_epoch, last)
+        progress = Progress(
+            step, plan.epoch_of(step), step / plan.steps_per_epoch, last, self.config.run.seed
+        )
         set_rates(self.optimizer.param_groups, self.config.optim.lr * self.schedule(progress))
         self.objective.begin(progress)
         # Dropout and the like: keyed by (seed, step, rank), so that there is no generator state to save.

@@ -45,6 +45,9 @@ LOSSES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "aamsoftmax_easy": ("aamsoftmax", 1, {"margin": 0.5, "scale": 15.0, "easy_margin": True}),
     "angleproto_pairs": ("angleproto", 2, {}),
     "angleproto_triples": ("angleproto", 3, {"init_w": 4.0, "init_b": 1.0}),
+    "ge2e_pairs": ("ge2e", 2, {}),
+    "ge2e_triples": ("ge2e", 3, {"init_w": 4.0, "init_b": 1.0}),
+    "softmaxproto": ("softmaxproto", 2, {}),
 }
 """Golden losses: name → (loss, utterances per speaker, options). Outputs in losses.npz."""
 

@@ -101,7 +101,11 @@ def loss_outputs(name: str) -> dict[str, Any]:
         elif parameter.dim() == 1:
             parameter.data = loss_bias()
     embeddings, labels = loss_batch(name)
-    batch = embeddings.view(-1, utterances, EMBEDDING_SIZE) if loss_name == "angleproto" else embeddings
+    if loss_name in ("angleproto", "ge2e", "softmaxproto"):
+        batch = embeddings.view(-1, utterances, EMBEDDING_SIZE)
+        labels = labels[::utterances]
+    else:
+        batch = embeddings
     value, percent = loss(batch, labels)
     value.backward()
     outputs = {
@@ -111,7 +115,7 @@ def loss_outputs(name: str) -> dict[str, Any]:
     }
     for key, parameter in loss.named_parameters():
         gradient = parameter.grad.T if key == "W" else parameter.grad
-        outputs["gradient_" + key.replace("W", "weight").removeprefix("fc.")] = gradient.numpy()
+        outputs["gradient_" + key.replace("W", "weight").rpartition(".")[2]] = gradient.numpy()
     return outputs
 
 

@@ -10,7 +10,11 @@ from train.losses.aamsoftmax import AAMSoftmax
 from train.losses.amsoftmax import AMSoftmax
 from train.losses.angleproto import AngularPrototypical
 from train.losses.base import LossOutput, SpeakerLoss
+from train.losses.ge2e import GE2E
+from train.losses.prototypical import Prototypical
 from train.losses.softmax import Softmax
+from train.losses.softmaxproto import SoftmaxPrototypical
+from train.losses.triplet import Triplet
 
 __all__ = ["LossOutput", "SpeakerLoss", "build_loss", "describe_losses", "loss_names", "loss_options"]
 
@@ -18,7 +22,11 @@ _LOSSES: dict[str, type[SpeakerLoss]] = {
     "aamsoftmax": AAMSoftmax,
     "amsoftmax": AMSoftmax,
     "angleproto": AngularPrototypical,
+    "ge2e": GE2E,
+    "prototypical": Prototypical,
     "softmax": Softmax,
+    "softmaxproto": SoftmaxPrototypical,
+    "triplet": Triplet,
 }
 
 

@@ -13,7 +13,7 @@ import yaml
 from project import REPO
 
 from models.options import ModelError, Within
-from models.registry import build_network, network_names
+from models.registry import build_network, network_names, network_options
 from shard_tools.errors import UserError
 from train.config.kept import as_yaml, kept_config
 from train.config.parsing import parse
@@ -29,7 +29,8 @@ def test_the_command_line_wins_over_yaml_which_wins_over_defaults(tmp_path):
     file.write_text("data: {url: there, workers: 7}\ntrain: {epochs: 3}\nmodel: {options: {n_mels: 64}}\n")
     config = parse(["--config", str(file), "--data.workers", "1", "--model.options.pooling", "asp"])
     assert (config.data.url, config.data.workers, config.data.prefetch) == ("there", 1, 4)
-    assert config.model.options == {"n_mels": 64, "log_input": True, "pooling": "asp", "embedding_size": 512}
+    options = network_options("resnetse34l", {"n_mels": 64, "pooling": "asp"})
+    assert config.model.options == options
     assert config.augment.music.snr == (5.0, 15.0)
 
 

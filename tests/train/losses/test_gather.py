@@ -14,8 +14,17 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from train.losses import build_loss
+from train.progress import Progress
 
-_SPEAKERS, _UTTERANCES, _INPUTS, _SIZE = 8, 3, 10, 6
+_SPEAKERS, _INPUTS, _SIZE = 8, 10, 6
+_UTTERANCES = {
+    "aamsoftmax": 3,
+    "angleproto": 3,
+    "ge2e": 3,
+    "prototypical": 3,
+    "softmaxproto": 3,
+    "triplet": 2,
+}
 
 
 class Model(nn.Module):
@@ -26,18 +35,22 @@ class Model(nn.Module):
         torch.manual_seed(5)
         self.linear = nn.Linear(_INPUTS, _SIZE)
         self.loss = build_loss(
-            loss, {}, embedding_size=_SIZE, speakers=_SPEAKERS, utterances_per_speaker=_UTTERANCES
+            loss,
+            {},
+            embedding_size=_SIZE,
+            speakers=_SPEAKERS,
+            utterances_per_speaker=_UTTERANCES[loss],
         )
+        self.loss.begin(Progress(7, 0, 0.0, 10, seed=3))
 
     def forward(self, rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return self.loss(self.linear(rows), labels)
 
 
-def batch() -> tuple[torch.Tensor, torch.Tensor]:
+def batch(loss: str) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(6)
-    return torch.randn(_SPEAKERS * _UTTERANCES, _INPUTS), torch.randperm(_SPEAKERS).repeat_interleave(
-        _UTTERANCES
-    )
+    each = _UTTERANCES[loss]
+    return torch.randn(_SPEAKERS * each, _INPUTS), torch.randperm(_SPEAKERS).repeat_interleave(each)
 
 
 def learn(model: nn.Module, rows: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -56,11 +69,11 @@ def run_rank(rank: int, world: int, folder: str) -> None:
         world_size=world,
         timeout=timedelta(seconds=60),
     )
-    rows, labels = batch()
-    share = len(rows) // world
-    mine = slice(rank * share, (rank + 1) * share)
     results = {}
-    for loss in ("angleproto", "aamsoftmax"):
+    for loss in _UTTERANCES:
+        rows, labels = batch(loss)
+        share = len(rows) // world
+        mine = slice(rank * share, (rank + 1) * share)
         found = learn(DistributedDataParallel(Model(loss)), rows[mine], labels[mine])
         for key in ("loss", "accuracy"):
             dist.all_reduce(found[key])
@@ -79,7 +92,7 @@ def test_gradients_of_ranks_are_those_of_the_whole_batch(world: int, tmp_path: P
     for rank in range(world):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for loss, found in results.items():
-            wanted = learn(Model(loss), *batch())
+            wanted = learn(Model(loss), *batch(loss))
             assert found.keys() == wanted.keys()
             for key in wanted:
                 torch.testing.assert_close(found[key], wanted[key], rtol=0, atol=1e-6, msg=f"{loss} {key}")

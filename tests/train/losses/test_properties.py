@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models.options import ModelError
 from train.losses import build_loss
 from train.losses.base import SpeakerLoss
+from train.progress import Progress
 
 
 def build(
@@ -140,7 +141,7 @@ def test_angleproto_needs_pairs_and_whole_groups() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("arcface", {}, "unknown loss 'arcface'; there are: aamsoftmax, amsoftmax, angleproto, softmax"),
+        ("arcface", {}, "unknown loss 'arcface'; there are: aamsoftmax, amsoftmax, angleproto, ge2e, "),
         ("softmax", {"margin": 0.2}, "loss \"softmax\" has no option 'margin'; its options: none at all"),
         (
             "aamsoftmax",
@@ -174,3 +175,91 @@ def test_initial_weights_follow_the_seed() -> None:
         weights.append(build("aamsoftmax").weight)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_prototypical_is_minus_the_squared_distance_to_the_mean_of_the_others() -> None:
+    torch.manual_seed(0)
+    loss, embeddings = build("prototypical", utterances=3), torch.randn(12, 6)
+    groups = embeddings.view(4, 3, 6)
+    logits = torch.empty(4, 4)
+    for query in range(4):
+        for speaker in range(4):
+            prototype = (groups[speaker, 1] + groups[speaker, 2]) / 2
+            logits[query, speaker] = -((groups[query, 0] - prototype) ** 2).sum()
+    found = loss(embeddings, torch.arange(4).repeat_interleave(3))
+    torch.testing.assert_close(found.loss, F.cross_entropy(logits, torch.arange(4)))
+    assert found.accuracy == (logits.argmax(dim=1) == torch.arange(4)).float().mean()
+
+
+def triplet_by_hand(embeddings: torch.Tensor, negatives: list[int], margin: float) -> torch.Tensor:
+    groups = F.normalize(embeddings.view(-1, 2, embeddings.shape[1]), dim=2)
+    losses = []
+    for row, negative in enumerate(negatives):
+        near = ((groups[row, 0] - groups[row, 1]) ** 2).sum()
+        far = ((groups[row, 0] - groups[negative, 1]) ** 2).sum()
+        losses.append((near - far + margin).clamp(min=0))
+    return torch.stack(losses).mean()
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), rank=st.integers(-1, 5), probability=st.sampled_from([0.0, 0.5, 1.0]))
+def test_triplets_are_mined_as_was_said(seed: int, rank: int, probability: float) -> None:
+    torch.manual_seed(seed)
+    speakers, margin = 6, 0.3
+    loss = build("triplet", utterances=2, margin=margin, hard_rank=rank, hard_prob=probability)
+    loss.begin(Progress(seed % 50, 0, 0.0, 100, seed=seed))
+    embeddings = torch.randn(2 * speakers, 6)
+    groups = F.normalize(embeddings.view(speakers, 2, 6), dim=2)
+    distances = ((groups[:, None, 0] - groups[None, :, 1]) ** 2).sum(dim=2)
+    negatives = loss._mined(distances, torch.arange(speakers)).tolist()
+    for row, negative in enumerate(negatives):
+        assert negative != row
+        order = [one for one in distances[row].argsort().tolist() if one != row]
+        fitting = [
+            one for one in order if distances[row, row] < distances[row, one] < distances[row, row] + margin
+        ]
+        if rank < 0 and fitting:
+            assert negative in fitting
+        elif rank >= 0 and probability == 1.0:
+            assert negative in order[: rank + 1]
+    found = loss(embeddings, torch.arange(speakers).repeat_interleave(2))
+    torch.testing.assert_close(found.loss, triplet_by_hand(embeddings, negatives, margin))
+
+
+def test_any_negative_is_drawn_evenly_and_another_at_another_step() -> None:
+    loss = build("triplet", utterances=2, hard_prob=0.0)
+    distances, own = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    counts = torch.zeros(8, 8)
+    for step in range(700):
+        loss.begin(Progress(step, 0, 0.0, 1000))
+        counts[own, loss._mined(distances, own)] += 1
+    assert torch.equal(counts.diagonal(), torch.zeros(8))
+    off = counts[~torch.eye(8, dtype=torch.bool)]
+    assert (off - 100).abs().max() < 45
+    assert torch.equal(loss._mined(distances, own), loss._mined(distances, own))
+
+
+def test_one_speaker_alone_has_no_negative_and_no_gradient() -> None:
+    loss, embeddings = build("triplet", utterances=2, margin=0.0), torch.randn(2, 6, requires_grad=True)
+    found = loss(embeddings, torch.tensor([0, 0]))
+    found.loss.backward()
+    assert float(found.loss) == 0
+    assert torch.equal(embeddings.grad, torch.zeros(2, 6))
+
+
+@pytest.mark.parametrize(
+    ("name", "utterances", "needed"),
+    [("ge2e", 1, "at least 2"), ("prototypical", 1, "at least 2"), ("softmaxproto", 1, "at least 2"),
+     ("triplet", 1, "exactly 2"), ("triplet", 3, "exactly 2")],
+)  # fmt: skip
+def test_losses_that_compare_say_how_many_they_need(name: str, utterances: int, needed: str) -> None:
+    with pytest.raises(ModelError, match=f'loss "{name}" .* needs {needed}: batch.utterances_per_speaker is'):
+        build(name, utterances=utterances)
+
+
+def test_softmax_and_prototypical_are_added() -> None:
+    torch.manual_seed(0)
+    both = build("softmaxproto", utterances=2)
+    embeddings, labels = torch.randn(8, 6), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    alone = both.softmax(embeddings, labels).loss + both.prototypical(embeddings, labels).loss
+    torch.testing.assert_close(both(embeddings, labels).loss, alone)

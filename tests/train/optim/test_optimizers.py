@@ -74,4 +74,4 @@ def test_a_name_that_nothing_has_is_refused():
 
 
 def test_options_are_described():
-    assert "nesterov: true or false (default False)" in describe_optimizers()["sgd"]
+    assert "nesterov: true or false (default false)" in describe_optimizers()["sgd"]

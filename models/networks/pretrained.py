@@ -17,6 +17,8 @@ from models.parts.precision import wide
 
 _KINDS = ("wavlm", "wav2vec2", "hubert", "wav2vec2-bert")
 _LEAST_FRAMES = 2
+_MARK = "json:"
+"""Before JSON that is an option's text: without it a recipe's reader takes it for a mapping."""
 _LEAST_VARIANCE = 1e-7
 
 _STILL = {
@@ -68,7 +70,7 @@ class PretrainedEncoder(nn.Module):
         embedding_size: Annotated[int, Within(1, 8192)] = 192,
     ) -> None:
         super().__init__()
-        said = json.loads(_architecture(encoder, architecture))
+        said = _said(_architecture(encoder, architecture))
         self.kind: str = said["config"]["model_type"]
         self.encoder = _made(encoder, said["config"])
         self.embedding_size = embedding_size
@@ -178,7 +180,7 @@ def _architecture(encoder: str, architecture: str) -> str:
         said: Any = {"config": kept, "normalise": bool(extractor.get("do_normalize", True))}
     else:
         try:
-            said = json.loads(architecture)
+            said = _said(architecture)
         except ValueError:
             said = None
     config = said.get("config") if isinstance(said, dict) else None
@@ -192,7 +194,11 @@ def _architecture(encoder: str, architecture: str) -> str:
     lacking = [name for name in ("hidden_size", "num_hidden_layers") if not isinstance(config.get(name), int)]
     if lacking:
         raise ModelError(f"encoder {encoder!r}: its config.json lacks {' and '.join(lacking)}")
-    return json.dumps(said, sort_keys=True, separators=(",", ":"))
+    return _MARK + json.dumps(said, sort_keys=True, separators=(",", ":"))
+
+
+def _said(architecture: str) -> Any:
+    return json.loads(architecture.removeprefix(_MARK))
 
 
 def _read(encoder: str, name: str, usual: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -317,8 +317,8 @@ _SHORT = {"accuracy": "acc"}
 
 
 def _shown(figures: dict[str, float]) -> dict[str, str]:
-    """Figures as a line of the log has them: the loss as it is, shares of rows in percent."""
+    """Figures as a line of the log has them: loss and margin as they are, shares of rows in percent."""
     return {
-        _SHORT.get(name, name): f"{value:.3f}" if name == "loss" else f"{100 * value:.1f}%"
+        _SHORT.get(name, name): f"{value:.3f}" if name in ("loss", "margin") else f"{100 * value:.1f}%"
         for name, value in figures.items()
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from torch import nn
 
 from models.options import Within
 from train.losses.base import LossOutput, SpeakerLoss, classify
+from train.losses.margin import Growth
+from train.progress import Progress
 
 _LEAST_SQUARED_SINE = 1e-12
 """Far below what float32 can hold of 1 - cos² short of 0 (6e-8): it only replaces the zeros."""
@@ -25,6 +27,9 @@ class AAMSoftmax(SpeakerLoss):
 
     margin: added to the angle, in radians. scale: multiplies the cosines.
     easy_margin: apply the margin only to angles below 90°, and none beyond.
+    margin_initial, margin_begins, margin_ends, margin_growth: the margin grows from margin_initial to
+    `margin` between the epochs margin_begins and margin_ends, exponentially or as a line; with margin_ends 0
+    it is `margin` from the start.
 
     The margin is worked out for the right speakers alone and put in their place, so
     that of tables (B, speakers) there are the logits and their log-probabilities
@@ -40,13 +45,26 @@ class AAMSoftmax(SpeakerLoss):
         margin: Annotated[float, Within(0, math.pi / 2)] = 0.3,
         scale: Annotated[float, Within(1e-3, 1000)] = 15.0,
         easy_margin: bool = False,
+        margin_initial: Annotated[float, Within(0, math.pi / 2)] = 0.0,
+        margin_begins: Annotated[float, Within(0, 1_000_000)] = 0.0,
+        margin_ends: Annotated[float, Within(0, 1_000_000)] = 0.0,
+        margin_growth: Literal["exponential", "linear"] = "exponential",
     ) -> None:
         super().__init__()
-        self.margin = margin
+        self.growth = Growth(
+            margin_initial, margin, margin_begins, margin_ends, margin_growth == "exponential"
+        )
+        self.margin = self.growth.at(0.0)
         self.scale = scale
         self.easy_margin = easy_margin
         self.weight = nn.Parameter(torch.empty(speakers, embedding_size))
         nn.init.xavier_normal_(self.weight)
+
+    def begin(self, progress: Progress) -> None:
+        self.margin = self.growth.at(progress.epochs)
+
+    def figures(self) -> dict[str, float]:
+        return {"margin": self.margin} if self.growth.grows else {}
 
     def compute(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossOutput:
         """embeddings (B, D), labels (B,) int64."""

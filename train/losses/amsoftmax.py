@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,8 @@ from torch import nn
 
 from models.options import Within
 from train.losses.base import LossOutput, SpeakerLoss, classify
+from train.losses.margin import Growth
+from train.progress import Progress
 
 
 class AMSoftmax(SpeakerLoss):
@@ -18,6 +20,9 @@ class AMSoftmax(SpeakerLoss):
     Wang et al., "Additive margin softmax for face verification", 2018.
 
     margin: subtracted from the cosine. scale: multiplies the cosines.
+    margin_initial, margin_begins, margin_ends, margin_growth: the margin grows from margin_initial to
+    `margin` between the epochs margin_begins and margin_ends, exponentially or as a line; with margin_ends 0
+    it is `margin` from the start.
     """
 
     def __init__(
@@ -28,12 +33,25 @@ class AMSoftmax(SpeakerLoss):
         *,
         margin: Annotated[float, Within(0, 2)] = 0.3,
         scale: Annotated[float, Within(1e-3, 1000)] = 15.0,
+        margin_initial: Annotated[float, Within(0, 2)] = 0.0,
+        margin_begins: Annotated[float, Within(0, 1_000_000)] = 0.0,
+        margin_ends: Annotated[float, Within(0, 1_000_000)] = 0.0,
+        margin_growth: Literal["exponential", "linear"] = "exponential",
     ) -> None:
         super().__init__()
-        self.margin = margin
+        self.growth = Growth(
+            margin_initial, margin, margin_begins, margin_ends, margin_growth == "exponential"
+        )
+        self.margin = self.growth.at(0.0)
         self.scale = scale
         self.weight = nn.Parameter(torch.empty(speakers, embedding_size))
         nn.init.xavier_normal_(self.weight)
+
+    def begin(self, progress: Progress) -> None:
+        self.margin = self.growth.at(progress.epochs)
+
+    def figures(self) -> dict[str, float]:
+        return {"margin": self.margin} if self.growth.grows else {}
 
     def compute(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossOutput:
         """embeddings (B, D), labels (B,) int64."""

@@ -35,6 +35,10 @@ class SpeakerLoss(nn.Module, ABC):
         What is set here must be a function of `progress` alone, so that a resumed run goes on the same.
         """
 
+    def figures(self) -> dict[str, float]:
+        """What the log shows besides, such as a margin that moves: the same on every rank."""
+        return {}
+
     @abstractmethod
     def compute(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossOutput:
         """embeddings (B, D), float32 or wider; labels (B,) int64."""

@@ -40,4 +40,5 @@ class Supervised(Objective):
         with autocast:
             embeddings = self.network(audio)
         output: LossOutput = self.loss(embeddings.float(), batch["label"])
-        return Outcome(output.loss, {"accuracy": output.accuracy})
+        told = {name: output.loss.new_tensor(value) for name, value in self.loss.figures().items()}
+        return Outcome(output.loss, {"accuracy": output.accuracy, **told})

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.options import check_name, complete_options, describe_options
 from train.optim.optimizers import Optimizer, adam, adamw, sgd
-from train.optim.schedules import Schedule, step
+from train.optim.schedules import Schedule, cosine, exponential, step
 
 __all__ = [
     "Optimizer",
@@ -21,7 +21,11 @@ __all__ = [
 ]
 
 _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
-_SCHEDULES: dict[str, Callable[..., Schedule]] = {"step": step}
+_SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "cosine": cosine,
+    "exponential": exponential,
+    "step": step,
+}
 
 
 def optimizer_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -263,3 +263,23 @@ def test_softmax_and_prototypical_are_added() -> None:
     embeddings, labels = torch.randn(8, 6), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
     alone = both.softmax(embeddings, labels).loss + both.prototypical(embeddings, labels).loss
     torch.testing.assert_close(both(embeddings, labels).loss, alone)
+
+
+@pytest.mark.parametrize("growth", ["exponential", "linear"])
+@pytest.mark.parametrize("name", ["aamsoftmax", "amsoftmax"])
+def test_a_margin_grows_between_two_epochs_as_wespeakers(name: str, growth: str) -> None:
+    options = {"margin": 0.2, "margin_begins": 20.0, "margin_ends": 40.0, "margin_growth": growth}
+    loss, still = build(name, **options), build(name, margin=0.2)
+    assert (still.margin, still.figures()) == (0.2, {})
+    for epochs in (0.0, 20.0, 25.0, 39.9, 40.0, 70.0):
+        loss.begin(Progress(0, int(epochs), epochs, 100))
+        part = min(1.0, max(0.0, (epochs - 20) / 20))
+        way = 1 - math.exp(part * math.log(1e-3 / (1 + 1e-6))) if growth == "exponential" else part
+        wanted = 0.2 if epochs >= 40 else 0.2 * way
+        assert loss.margin == pytest.approx(wanted, abs=1e-6)
+        assert loss.figures() == {"margin": loss.margin}
+    still.load_state_dict(loss.state_dict())
+    embeddings, labels = torch.randn(7, 6), torch.randint(5, (7,))
+    torch.testing.assert_close(loss(embeddings, labels), still(embeddings, labels))
+    with pytest.raises(ModelError, match="margin_ends 10 is not after margin_begins 20"):
+        build(name, **(options | {"margin_ends": 10.0}))

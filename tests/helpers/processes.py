@@ -18,6 +18,9 @@ def environment() -> dict[str, str]:
 
 
 def torchrun(processes: int, *arguments: str) -> list[str]:
+    """Of python's own arguments; one process needs no torchrun, which takes seconds to start."""
+    if processes == 1:
+        return [sys.executable, *arguments]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     return [*launcher, "--nproc-per-node", str(processes), *arguments]
 

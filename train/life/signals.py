@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from types import FrameType
 
@@ -17,6 +18,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 # A rank may be sent one SIGINT twice, by a cluster and by torchrun, which passes on what it was sent.
 SAME_S = 2.0
+LEAVE_S = 15.0  # a KeyboardInterrupt may be lost in somebody's callback, or wait for a thread that waits
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _SAID = (
     b"\nSIGINT: saving a checkpoint after this step and leaving; again, to leave at once and lose what came "
     b"after the last checkpoint\n"
@@ -41,7 +44,8 @@ class StopFlag:
     def listen_to_interrupts(self) -> None:
         """From now on, when there is work to be lost, the first SIGINT (Ctrl-C) raises the flag too.
 
-        A second one is a KeyboardInterrupt, and a third ends the process wherever it is. Other signals
+        A second one is a KeyboardInterrupt, which has LEAVE_S to end the process before it is ended, and a
+        third ends it wherever it is. Other signals
         never count as a second one: torchrun, interrupted again while it waits for its ranks, sends
         them SIGTERM and waits another 30 s.
         """
@@ -61,6 +65,7 @@ class StopFlag:
                     os.write(2, _SAID)  # logging may be in the midst of a line
         elif "RANK" not in os.environ or now - self._interrupted > SAME_S:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _end_within(LEAVE_S)
             raise KeyboardInterrupt
 
     @property
@@ -72,6 +77,13 @@ class StopFlag:
         end = time.monotonic() + seconds
         while not self.raised and time.monotonic() < end:
             time.sleep(0.1)
+
+
+def _end_within(seconds: float) -> None:
+    """End this process then, whatever it does, unless it has ended before."""
+    timer = threading.Timer(seconds, os._exit, (_INTERRUPTED,))
+    timer.daemon = True
+    timer.start()
 
 
 flag = StopFlag()  # of this process, as signals are

@@ -18,7 +18,7 @@ from shard_tools.errors import UserError
 from train.config.kept import as_yaml, kept_config
 from train.config.parsing import parse
 from train.config.sections import Config, ScheduleConfig
-from train.losses import build_loss, loss_names
+from train.losses import build_loss, loss_names, loss_options
 from train.plan.base import check_shared
 
 REQUIRED = ["--data.url", "shards", "--train.steps", "10"]
@@ -44,7 +44,7 @@ def test_the_text_is_complete_and_reads_back_as_the_same_run(tmp_path):
     written = yaml.safe_load(as_yaml(config))
     assert written == kept_config(config)
     assert written["data"]["order"] == "epoch"
-    assert written["loss"]["options"] == {"margin": 0.3, "scale": 15.0, "easy_margin": False}
+    assert written["loss"]["options"] == loss_options("aamsoftmax", {})
     assert written["schedule"] == {"name": "step", "options": {"gamma": 0.95, "every": 10, "unit": "epochs"}}
     assert written["checkpoint"] == {"url": None, "every": 1000, "keep": 3}
     assert written["batch"]["max_utterances_per_speaker"] == 500
@@ -145,7 +145,7 @@ def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
         ),
         (["--train.epochs", "3"], "give exactly one"),
         (["--schedule.options.unit", "hours"], "option 'unit' is 'hours', it must be one of: epochs, steps"),
-        (["--schedule.name", "cosinus"], "schedule: unknown schedule 'cosinus'; there are: step"),
+        (["--schedule.name", "cosinus"], "schedule: unknown schedule 'cosinus'; there are: cosine, exponential, step"),
         (["--optim.name", "adamx"], "optim: unknown optimizer 'adamx'; there are: adam, adamw, sgd"),
         (["--optim.options.beta3", "0.1"], "optimizer \"adam\" has no option 'beta3'; its options: beta1,"),
         (

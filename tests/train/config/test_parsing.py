@@ -145,7 +145,10 @@ def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
         ),
         (["--train.epochs", "3"], "give exactly one"),
         (["--schedule.options.unit", "hours"], "option 'unit' is 'hours', it must be one of: epochs, steps"),
-        (["--schedule.name", "cosinus"], "schedule: unknown schedule 'cosinus'; there are: cosine, exponential, step"),
+        (
+            ["--schedule.name", "cosinus"],
+            "schedule: unknown schedule 'cosinus'; there are: cosine, exponential, step",
+        ),
         (["--optim.name", "adamx"], "optim: unknown optimizer 'adamx'; there are: adam, adamw, sgd"),
         (["--optim.options.beta3", "0.1"], "optimizer \"adam\" has no option 'beta3'; its options: beta1,"),
         (

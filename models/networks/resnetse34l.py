@@ -75,7 +75,7 @@ class ResNetSE34L(nn.Module):
         Raises ModelError for audio that is shorter than one window of 25 ms.
         """
         maps = self.frontend(audio).unsqueeze(1)
-        maps = torch.relu(self.bn1(self.conv1(maps)))
+        maps = torch.relu_(self.bn1(self.conv1(maps)))
         maps = self.stages(maps)
         frames = maps.mean(dim=2).transpose(1, 2)  # (B, T, C): the mean over the mel axis
         return self.fc(self.pooling(frames))

@@ -76,7 +76,7 @@ class ResNetSE34V2(nn.Module):
         Raises ModelError for audio that is shorter than one window of 25 ms.
         """
         maps = self.frontend(audio).unsqueeze(1)
-        maps = self.stages(self.bn1(torch.relu(self.conv1(maps))))
+        maps = self.stages(self.bn1(torch.relu_(self.conv1(maps))))
         return self.fc(self.pooling(maps.flatten(1, 2)))
 
 

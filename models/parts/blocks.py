@@ -49,6 +49,7 @@ class SEBasicBlock(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(B, channels_in, H, W) → (B, channels, ⌈H / stride⌉, ⌈W / stride⌉)."""
-        out = self.bn1(torch.relu(self.conv1(maps)))
+        # In place: nothing else needs what they overwrite, and memory is what these blocks wait for.
+        out = self.bn1(torch.relu_(self.conv1(maps)))
         out = self.se(self.bn2(self.conv2(out)))
-        return torch.relu(out + self.shortcut(maps))
+        return torch.relu_(out + self.shortcut(maps))

@@ -61,9 +61,8 @@ def write_exports(checkpoint: str, *, onnx: Path | None, torch_export: Path | No
     yield from said
     network = load_network(read_checkpoint(found.url), "cpu", name=found.url)
     if torch_export is not None:
-        yield _said(
-            torch_export, "torch.export", _written(torch_export, lambda path: export_torch(network, path))
-        )
+        check = _written(torch_export, lambda path: export_torch(network, path))
+        yield _said(torch_export, "torch.export", check)
     if onnx is not None:
         check = _written(onnx, lambda path: export_onnx(network, path))
         yield _said(onnx, f"ONNX (opset {_OPSET})", check)
@@ -157,10 +156,7 @@ def _least_taken(exported: Run, least: int) -> int:
             return False
         return True
 
-    low, high = (
-        least - 1,
-        least + SAMPLE_RATE,
-    )  # the network takes less than a second more: it was traced on that
+    low, high = least - 1, least + SAMPLE_RATE  # which it was traced with
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if takes(middle) else (middle, high)

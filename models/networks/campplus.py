@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,8 @@ class CAMPlusPlus(nn.Module):
     that each layer adds, an even number. embedding_size: dimensions of the output.
 
     mask_bands, mask_frames: the widest masks over features in training (SpecAugment). unit_variance:
-    features have a deviation of 1 in each utterance, too.
+    features have a deviation of 1 in each utterance, too. features: whose; 3D-Speaker takes Kaldi's with
+    their usual window, of samples in [-1, 1).
     """
 
     least_samples = WINDOW + 2 * HOP
@@ -53,6 +54,7 @@ class CAMPlusPlus(nn.Module):
         mask_bands: Annotated[int, Within(0, 64)] = 0,
         mask_frames: Annotated[int, Within(0, 400)] = 0,
         unit_variance: bool = False,
+        features: Literal["wespeaker", "3d-speaker"] = "wespeaker",
     ) -> None:
         super().__init__()
         if n_mels % _SHRINKS:
@@ -65,7 +67,11 @@ class CAMPlusPlus(nn.Module):
                 raise ModelError(f"{name} is {value}: each block halves its channels; give {value + 1}")
         self.embedding_size = embedding_size
         self.frontend = KaldiFrontEnd(
-            n_mels, normalise="unit" if unit_variance else "mean", masks=Masks(mask_bands, mask_frames)
+            n_mels,
+            window="hamming" if features == "wespeaker" else "povey",
+            full_scale=32768.0 if features == "wespeaker" else 1.0,
+            normalise="unit" if unit_variance else "mean",
+            masks=Masks(mask_bands, mask_frames),
         )
         self.head = _Head()
         self.tdnn = nn.Conv1d(

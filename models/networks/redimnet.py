@@ -60,9 +60,8 @@ class ReDimNet(nn.Module):
     """Stages that turn rows into channels, each fed a weighted sum of all outputs before it.
 
     Yakovlev et al., "Reshape dimensions network for speaker recognition", Interspeech
-    2024; given the same weights it computes what IDRnD/ReDimNet (MIT licence) computes,
-    and with Kaldi's features what wespeaker's (Apache licence 2.0) does. 1.0 million weights at "b0", 15
-    million at "b6": the sizes are those that wespeaker lists.
+    2024; given the same weights it computes what IDRnD/ReDimNet (MIT licence) computes. 1.0 million
+    weights at "b0", 15 million at "b6": the sizes are those that wespeaker lists.
 
     size: "b0" to "b6", which says what the next five are where they are left at 0, "" or "size".
     n_mels: mel bands, which the strides of all stages divide. channels: before the first stage.

@@ -62,8 +62,7 @@ class ReDimNet2(nn.Module):
 
     Palabra AI, "ReDimNet2: scaling speaker verification via time-pooled dimension
     reshaping", Interspeech 2026; given the same weights it computes what
-    PalabraAI/redimnet2 computes, and with Kaldi's features what wespeaker's (Apache
-    licence 2.0) does. The sizes are those that wespeaker lists: 0.7 million weights at "b0", 12.4
+    PalabraAI/redimnet2 computes. The sizes are those that wespeaker lists: 0.7 million weights at "b0", 12.4
     million at "b6".
 
     size: "b0" to "b6", which says what the next four are where they are left at 0, "" or "size".

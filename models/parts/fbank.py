@@ -38,12 +38,12 @@ class KaldiFrontEnd(nn.Module):
 
     Hamming windows of 25 ms every 10 ms, only whole ones; from each its mean is
     taken, then pre-emphasis; 512-point FFT; bands from 20 Hz to 8 kHz; no dither.
-    Equal to `torchaudio.compliance.kaldi.fbank`, and so to the features of wespeaker
-    and 3D-Speaker when they extract embeddings.
+    Equal to `torchaudio.compliance.kaldi.fbank`, and so to the features that wespeaker extracts
+    embeddings from; 3D-Speaker's have the window "povey" and a full scale of 1.
 
     n_mels: number of bands. window: "hamming", or Kaldi's own "povey". normalise: what is taken from each
-    band over the utterance: its "mean", mean and deviation ("unit"), or "none". masks: what is
-    hidden in training.
+    band over the utterance: its "mean", mean and deviation ("unit"), or "none". full_scale: what a sample of
+    1 counts as, which says how quiet a band has to be to be cut off. masks: what is hidden in training.
 
     Nothing in it learns, and it always works in float32 (float64 in a network of
     float64) without gradients, also under autocast.
@@ -58,10 +58,12 @@ class KaldiFrontEnd(nn.Module):
         *,
         window: Literal["hamming", "povey"] = "hamming",
         normalise: Literal["mean", "unit", "none"] = "mean",
+        full_scale: float = _FULL_SCALE,
         masks: Masks | None = None,
     ) -> None:
         super().__init__()
         self.normalise = normalise
+        self.full_scale = full_scale
         self.masks = masks or Masks(0, 0)
         if n_mels < _FEWEST_BANDS:
             raise ModelError(f"n_mels is {n_mels}: Kaldi's features have {_FEWEST_BANDS} bands at least")
@@ -78,7 +80,7 @@ class KaldiFrontEnd(nn.Module):
         """
         check_audio(audio, WINDOW)
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
-            frames = (audio.to(self.window.dtype) * _FULL_SCALE).unfold(1, WINDOW, HOP)  # (B, T, 400)
+            frames = (audio.to(self.window.dtype) * self.full_scale).unfold(1, WINDOW, HOP)  # (B, T, 400)
             frames = frames - frames.mean(dim=2, keepdim=True)
             before = torch.cat((frames[..., :1], frames[..., :-1]), dim=2)
             spectrum = torch.fft.rfft((frames - _PREEMPHASIS * before) * self.window, _FFT)

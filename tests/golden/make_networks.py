@@ -226,10 +226,10 @@ def whole(name: str) -> dict[str, Any]:
         elif network in FROM_FEATURES:
             features = [
                 kaldi.fbank(
-                    row[None] * 32768,
+                    row[None] * (1 if network == "eres2netv2" else 32768),
                     num_mel_bins=options.get("n_mels", 80),
                     sample_frequency=16000,
-                    window_type="hamming",
+                    window_type="povey" if network == "eres2netv2" else "hamming",  # as 3D-Speaker, wespeaker
                 )
                 for row in audio
             ]

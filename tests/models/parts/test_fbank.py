@@ -54,3 +54,12 @@ def test_float32_under_autocast_without_gradients_in_one_graph() -> None:
 def test_too_short_audio_is_refused() -> None:
     with pytest.raises(ModelError, match="399 frames is shorter than one window of 400 frames"):
         KaldiFrontEnd(80)(torch.zeros(1, 399))
+
+
+def test_as_3d_speaker_has_them() -> None:
+    torch.manual_seed(0)
+    audio = 0.1 * torch.randn(2, 8000)
+    found = KaldiFrontEnd(80, window="povey", full_scale=1.0)(audio)
+    wanted = torch.stack([kaldi.fbank(row[None], num_mel_bins=80, sample_frequency=16000.0) for row in audio])
+    wanted = (wanted - wanted.mean(dim=1, keepdim=True)).transpose(1, 2)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)

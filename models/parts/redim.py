@@ -24,9 +24,6 @@ _WIDE_KERNELS = (7, 15, 31)
 _POSITION_KERNEL = 59
 _LEAST_EXCITATION, _MOST_EXCITATION = 32, 64
 
-BLOCKS = ("resnet", "resnet_se", "convnext", "convnext_relu")
-CONTEXTS = ("conv+attention", "attention", "conv", "linear")
-
 
 def to_frames(maps: torch.Tensor) -> torch.Tensor:
     """(B, channels, rows, T) → (B, rows * channels, T)."""
@@ -148,7 +145,7 @@ class _RowExcitation(nn.Module):
 
 
 def map_block(kind: str, channels: int, rows: int, group_size: int, kernel: tuple[int, int]) -> nn.Module:
-    """The block over maps that `kind`, one of BLOCKS, names; `kernel` is for the ConvNeXt kinds."""
+    """The block over maps that `kind` names: "resnet", "resnet_se", "convnext" or "convnext_relu"; `kernel` is for the ConvNeXt kinds."""
     if kind.startswith("convnext"):
         return ConvNeXtBlock(channels, [kernel], group_size, relu=kind == "convnext_relu")
     return ResidualBlock(channels, rows, group_size, excite=kind == "resnet_se")
@@ -157,7 +154,7 @@ def map_block(kind: str, channels: int, rows: int, group_size: int, kernel: tupl
 class TimeContext(nn.Module):
     """Looks along time with fewer channels, and adds what it finds to the frames.
 
-    kind: one of CONTEXTS. hidden: its channels; with attention a multiple of 4.
+    kind: "conv+attention", "attention", "conv" or "linear". hidden: its channels; with attention a multiple of 4.
     """
 
     def __init__(self, channels: int, hidden: int, kind: str) -> None:

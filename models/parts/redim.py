@@ -145,7 +145,10 @@ class _RowExcitation(nn.Module):
 
 
 def map_block(kind: str, channels: int, rows: int, group_size: int, kernel: tuple[int, int]) -> nn.Module:
-    """The block over maps that `kind` names: "resnet", "resnet_se", "convnext" or "convnext_relu"; `kernel` is for the ConvNeXt kinds."""
+    """A block over maps; `kernel` is for the ConvNeXt kinds.
+
+    kind: "resnet", "resnet_se", "convnext" or "convnext_relu".
+    """
     if kind.startswith("convnext"):
         return ConvNeXtBlock(channels, [kernel], group_size, relu=kind == "convnext_relu")
     return ResidualBlock(channels, rows, group_size, excite=kind == "resnet_se")
@@ -154,7 +157,8 @@ def map_block(kind: str, channels: int, rows: int, group_size: int, kernel: tupl
 class TimeContext(nn.Module):
     """Looks along time with fewer channels, and adds what it finds to the frames.
 
-    kind: "conv+attention", "attention", "conv" or "linear". hidden: its channels; with attention a multiple of 4.
+    kind: "conv+attention", "attention", "conv" or "linear". hidden: its channels; with attention a
+    multiple of 4.
     """
 
     def __init__(self, channels: int, hidden: int, kind: str) -> None:

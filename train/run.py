@@ -9,6 +9,8 @@ from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
 import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from eval.checkpoint.file import read_checkpoint
 from eval.trials import Trials, read_trials
@@ -22,20 +24,22 @@ from shard_tools.run_records import LOCK, STATE
 from train.augment.augmenter import describe
 from train.config.crops import check_crops
 from train.config.kept import as_yaml
+from train.config.pieces import check_pieces
 from train.config.sections import Config
 from train.data.assemble import build_plan, build_stream, configure_storage, open_training_data
+from train.learner import Learner
 from train.life.checkpoint import CheckpointFolder
 from train.life.distributed import Process, from_lead, process_group
 from train.life.lock import hold
 from train.life.log import METRICS, RunLog, folder_is_gone, folder_was_made, start_logging
-from train.life.resume import changes, check_resumable, check_whole, restore
+from train.life.resume import changes, check_resumable, check_whole
 from train.life.signals import flag
 from train.life.state import write_state
 from train.losses import build_loss
 from train.objectives import Objective, Supervised
-from train.optim import build_optimizer, build_schedule
-from train.optim.groups import parameter_groups
+from train.optim import build_schedule
 from train.plan import Anchor, BatchPlan
+from train.restore import restore
 from train.trainer import Trainer
 
 logger = logging.getLogger("train")
@@ -81,8 +85,11 @@ def _run(config: Config, process: Process, folder: str | None) -> bool:
             # At once, so that a folder that cannot be written is known now and not in an hour.
             trainer.save(0)
         done = trainer.run(first, last, log)
+        trainer.close()
     except BaseException as error:
-        with suppress(UserError):  # the failure itself says more
+        with suppress(Exception):  # the failure itself says more
+            trainer.close()
+        with suppress(UserError):
             note("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     finally:
@@ -112,18 +119,20 @@ def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     data = open_training_data(config)
     catalogue = data.table
     checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)
+    check_pieces(config, process.world)
+    if config.train.precision == "fp16" and process.device.type == "cpu":
+        raise UserError("train.precision is fp16, and there is no GPU here: take bf16 or fp32")
     with weights_follow() if checkpoints.steps() else nullcontext():
         objective = _build_objective(config, data.speakers).to(process.device)
-    made_by = build_optimizer(config.optim.name, config.optim.options)
-    groups = parameter_groups(objective.named_parameters(), config.optim.rates)
-    optimizer = made_by.make(groups, lr=config.optim.lr, weight_decay=config.optim.weight_decay)
+    rows = config.batch.speakers * config.batch.utterances_per_speaker // process.world
+    learner = Learner(objective, rows, process, config.train, config.optim)
     schedule = build_schedule(config.schedule.name, config.schedule.options)
 
     def take(checkpoint: dict[str, Any], url: str) -> None:
         """Raises CheckpointError when it is damaged, UserError when it is another run's."""
         check_whole(checkpoint, url)
         check_resumable(checkpoint, url, config, catalogue.digest)
-        restore(checkpoint, url, objective, optimizer, made_by)
+        restore(checkpoint, url, learner)
 
     found = _newest_checkpoint(process, checkpoints, take)
     checkpoint, validated = found if found else (None, True)
@@ -146,12 +155,9 @@ def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
             f"{checkpoints.url} is at step {first}, beyond the {last} that train.steps or "
             "train.epochs asks for: raise it, or give another run.folder"
         )
-    trainer = Trainer(
-        config, process, stream, objective, optimizer, schedule, checkpoints, validation, catalogue.digest
-    )
+    trainer = Trainer(config, process, stream, learner, schedule, checkpoints, validation, catalogue.digest)
     if checkpoint is not None:
-        trainer.saved_step = first or None
-        trainer.validated = validated
+        trainer.resumes(first, validated)
     return trainer, first, last
 
 
@@ -242,6 +248,18 @@ def _describe(
         config.model.name, parameters, config.loss.name, process.world, process.device.type,
         config.train.precision, last,
     )  # fmt: skip
+    dropouts = _dropouts(objective.network)
+    if dropouts and (config.train.norm_rows is not None or config.train.sync_norm):
+        logger.info(
+            "%s has dropout, first in %s, which draws anew on every rank: another number of processes learns "
+            "the same but for that", config.model.name, dropouts[0],
+        )  # fmt: skip
+
+
+def _dropouts(network: nn.Module) -> list[str]:
+    """The layers whose draws differ from rank to rank."""
+    layers = network.named_modules()
+    return [name for name, layer in layers if isinstance(layer, _DropoutNd) and layer.p > 0]
 
 
 def _use(config: Config, plan: BatchPlan) -> str:

@@ -10,8 +10,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from eval.checkpoint.file import Rates, first_not_finite
 from eval.evaluate import evaluate_network
@@ -21,20 +19,19 @@ from shard_tools import philox
 from shard_tools.errors import UserError
 from shard_tools.text import redacted
 from train.augment.device import augment
-from train.buffers import BufferMean
 from train.config.kept import kept_config
 from train.config.sections import Config
 from train.data.loader import NoBatchError, open_loader
 from train.data.pipeline import Stream
+from train.learner import Learner
 from train.life.checkpoint import CheckpointFolder
 from train.life.distributed import Process, mean_over_ranks
 from train.life.log import RunLog
+from train.life.saver import Saver
 from train.life.signals import flag
 from train.life.stop import Vote
-from train.objectives import Objective, Outcome
-from train.objectives.base import rehearse
+from train.objectives import Outcome
 from train.optim import Schedule
-from train.optim.groups import set_rates
 from train.progress import Progress
 
 logger = logging.getLogger("train")
@@ -63,8 +60,7 @@ class Sums:
 class Trainer:
     """Runs the steps [first, last) of a run.
 
-    objective: on the process's device; optimizer: of its parameters; schedule: of its learning rate;
-    validation: what to evaluate on, or None.
+    learner: of the network; schedule: of its learning rate; validation: what to evaluate on, or None.
     """
 
     def __init__(
@@ -72,8 +68,7 @@ class Trainer:
         config: Config,
         process: Process,
         stream: Stream,
-        objective: Objective,
-        optimizer: torch.optim.Optimizer,
+        learner: Learner,
         schedule: Schedule,
         checkpoints: CheckpointFolder,
         validation: tuple[Utterances, Trials] | None,
@@ -82,20 +77,19 @@ class Trainer:
         self.config = config
         self.process = process
         self.stream = stream
-        self.objective = objective
-        self.optimizer = optimizer
+        self.learner = learner
         self.schedule = schedule
         self.checkpoints = checkpoints
         self.validation = validation
         self.digest = digest
-        self.saved_step: int | None = None
+        self.saved_step: int | None = None  # of the newest checkpoint that is whole
         self.validated = True  # whether the validation of the checkpoint resumed from came to its end
         self.saving: Callable[[], None] = lambda: None  # called before each checkpoint is written
         self.saved: Callable[[], None] = lambda: None  # and after it
+        self._saver = Saver(checkpoints, config.checkpoint.background, self._written)
+        self._newest: int | None = None  # step of the newest checkpoint, which may still be on its way
         self._samples = 0  # since this process started
         self._substituted = 0
-        self._parallel: nn.Module = objective
-        self._buffers: BufferMean | None = None
 
     def run(self, first: int, last: int, log: RunLog) -> int:
         """Run the steps, save and validate between them; returns the steps done, `last` unless stopped."""
@@ -135,6 +129,7 @@ class Trainer:
                 break
             log.advance()
             done += 1
+            self._saver.poll()
             stopping = vote.end() and done < last
             if stopping or done % self.config.train.log_every == 0 or done == last:
                 self._report(done, sums, time.perf_counter() - since, log)
@@ -146,15 +141,6 @@ class Trainer:
         return done
 
     def _prepare(self) -> None:
-        if self.config.train.compile:
-            self.objective.network.compile()
-        if self.process.world > 1:
-            devices = [self.process.device] if self.process.device.type == "cuda" else None
-            self._parallel = DistributedDataParallel(
-                self.objective, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
-            )
-            self._buffers = BufferMean(self.objective)
-        self.objective.train()
         spec = self.stream.plan.spec
         rows = spec.size // self.process.world
         generator = torch.Generator().manual_seed(0)
@@ -162,13 +148,12 @@ class Trainer:
             "audio": torch.randn(rows, spec.crop, generator=generator) * 0.1,
             "label": torch.zeros(rows, dtype=torch.int64),
         }
-        self.objective.begin(Progress(0, 0, 0.0, 1))
-        rehearse(self._parallel, {name: tensor.to(self.process.device) for name, tensor in stand_in.items()})
+        self.learner.prepare({name: tensor.to(self.process.device) for name, tensor in stand_in.items()})
 
     def _step(self, step: int, last: int, data: Iterator[dict[str, Any]], sums: Sums) -> None:
         asked = time.perf_counter()
         batch = next(data)
-        inputs = {name: self._on_device(batch[name]) for name in self.objective.inputs}
+        inputs = {name: self._on_device(batch[name]) for name in self.learner.objective.inputs}
         if "prepared" in batch:
             inputs["audio"] = augment(inputs["audio"], batch["prepared"], self.process.device)
         sums.waited += time.perf_counter() - asked
@@ -179,18 +164,14 @@ class Trainer:
         progress = Progress(
             step, plan.epoch_of(step), step / plan.steps_per_epoch, last, self.config.run.seed
         )
-        set_rates(self.optimizer.param_groups, self.config.optim.lr * self.schedule(progress))
-        self.objective.begin(progress)
-        # Dropout and the like: keyed by (seed, step, rank), so that there is no generator state to save.
-        torch.manual_seed(int(philox.words(self.config.run.seed, "torch", self.process.rank, step)) >> 1)
-        self.optimizer.zero_grad(set_to_none=True)
-        outcome: Outcome = self._parallel(inputs)
-        outcome.loss.backward()
-        self.optimizer.step()
-        if self._buffers is not None:
-            self._buffers.take()
-        sums.add(outcome)
+        rate = self.config.optim.lr * self.schedule(progress)
+        sums.add(self.learner.step(inputs, progress, rate, lambda piece: self._reseed(step, piece)))
         sums.substituted += batch["substituted"]
+
+    def _reseed(self, step: int, piece: int) -> None:
+        """Dropout and the like: keyed by (seed, step, rank), so that there is no generator state to save."""
+        key = (self.process.rank, step, *([piece] if piece else []))
+        torch.manual_seed(int(philox.words(self.config.run.seed, "torch", *key)) >> 1)
 
     def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.process.device, non_blocking=True)
@@ -203,7 +184,7 @@ class Trainer:
         self._substituted += round(substituted * self.process.world)
         self._samples += sums.steps * self.stream.plan.spec.size
         throughput = sums.steps * self.stream.plan.spec.size / seconds
-        epoch, rate = self.stream.plan.epoch_of(step - 1), self.optimizer.param_groups[0]["lr"]
+        epoch, rate = self.stream.plan.epoch_of(step - 1), self.learner.rate
         loss = figures["loss"]
         log.show(
             step,
@@ -223,6 +204,7 @@ class Trainer:
                 "utterances_per_second": round(throughput, 2),
                 "data_wait": round(waited, 4),
                 "substituted": self._substituted,
+                **self.learner.scale(),
             },
         )
         share = self._substituted / self._samples
@@ -243,7 +225,8 @@ class Trainer:
         validating = self._validation_due(done, last)
         due = validating or done % self.config.checkpoint.every == 0 or done == last
         if due:
-            self.save(done)  # before validating, which may take longer than the job has left
+            # Before validating, which may take longer than the job has left.
+            self.save(done, wait=done == last)
         if validating:
             self._validate(done, log)
         return due
@@ -256,7 +239,7 @@ class Trainer:
         assert self.validation is not None
         source, trials = self.validation
         result = evaluate_network(
-            self.objective.network,
+            self.learner.network,
             source,
             trials,
             device=self.process.device,
@@ -268,6 +251,7 @@ class Trainer:
         values = {"eer": rates.eer} | {f"min_dcf_{p}": cost for p, cost in rates.min_dcf.items()}
         log.record(step, "validation", values | {"trial_list": rates.trial_list})
         if self.process.leads:
+            self._saver.wait()  # a note is of a checkpoint that is there
             self.checkpoints.note(rates)
         shown = ", ".join(f"minDCF({p}) {cost:.4f}" for p, cost in rates.min_dcf.items())
         logger.info(
@@ -275,50 +259,68 @@ class Trainer:
             step, rates.eer, shown, rates.trial_list, result.metrics["seconds"],
         )  # fmt: skip
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, *, wait: bool = True) -> None:
         """Write the checkpoint after `step` steps, on rank 0; the others wait in the next all-reduce.
 
-        Nothing of a validation is in it, which comes after: see `CheckpointFolder.note`. Raises UserError
-        for weights that are not finite, which nothing could go on from.
+        wait: until it is whole. Nothing of a validation is in it, which comes after: see
+        `CheckpointFolder.note`. Raises UserError for weights that are not finite, which nothing could go on
+        from.
         """
-        if step == self.saved_step:
-            return
-        weights = {name: part.state_dict() for name, part in self.objective.parts().items()}
-        diverged = next(filter(None, map(first_not_finite, weights.values())), None)
+        if step != self._newest:
+            self._begin_saving(step)
+        if wait:
+            self._saver.wait()
+
+    def _begin_saving(self, step: int) -> None:
+        diverged = next(filter(None, map(first_not_finite, self.learner.weights().values())), None)
         if diverged is not None:
             raise UserError(
                 f"the weights hold NaN or infinity after step {step}, first in {diverged}: lower "
                 f"optim.lr ({self.config.optim.lr}), or look at the data; the last checkpoint is of step "
                 f"{self.saved_step}"
             )
+        self._newest = step
         if not self.process.leads:
             self.saved_step = step
             return
         self.saving()
         plan = self.stream.plan
         anchor = plan.anchor(step)
-        self.checkpoints.save(
+        self._saver.save(
             {
                 "step": step,
                 "config": kept_config(self.config),
                 "speakers": plan.speakers,
                 "manifest_digest": self.digest,
                 "anchor": None if anchor is None else asdict(anchor),
-                **weights,
-                "optimizer": self.optimizer.state_dict(),
+                **self.learner.state(),
             }
         )
+
+    def _written(self, step: int) -> None:
         self.saved_step = step
         self.saved()
         logger.info("step %d: wrote %s", step, self.checkpoints.url_of(step))
 
+    def resumes(self, step: int, validated: bool) -> None:
+        """The run goes on from the checkpoint of `step`; validated: whether its validation ended."""
+        # That of step 0 is written again, to try the folder.
+        self._newest = self.saved_step = step or None
+        self.validated = validated
 
-_SHORT = {"accuracy": "acc"}
+    def close(self) -> None:
+        """Wait for the checkpoint that is being written."""
+        self._saver.wait()
+
+
+_SHORT = {"accuracy": "acc", "gradient_norm": "norm"}
 
 
 def _shown(figures: dict[str, float]) -> dict[str, str]:
-    """Figures as a line of the log has them: loss and margin as they are, shares of rows in percent."""
+    """Figures as a line of the log has them: shares of rows in percent, the others as they are."""
     return {
-        _SHORT.get(name, name): f"{value:.3f}" if name in ("loss", "margin") else f"{100 * value:.1f}%"
+        _SHORT.get(name, name): f"{value:.3f}"
+        if name in ("loss", "margin", "gradient_norm")
+        else f"{100 * value:.1f}%"
         for name, value in figures.items()
     }

@@ -12,6 +12,7 @@ from shard_tools.dataset.manifest import Manifest
 from shard_tools.errors import UserError
 from train.augment.draw import SOURCES
 from train.augment.speed import Speeds
+from train.config.pieces import check_pieces
 from train.config.sections import Config
 from train.plan.base import check_enough_shards, check_lanes, check_shared
 
@@ -28,6 +29,7 @@ def check_for_ranks(config: Config, ranks: int) -> None:
         check_lanes(config.data.windows.lanes, ranks)
     else:
         check_shared(config.batch.speakers, ranks)
+    check_pieces(config, ranks)
     _check_files(config)
     _check_network_and_loss(config)
 

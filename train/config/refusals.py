@@ -10,7 +10,7 @@ from train.augment.draw import ADDITIVE, KINDS, SOURCES
 from train.augment.sections import AugmentConfig
 from train.augment.speed import check_speeds
 from train.config.bounds import check_values
-from train.config.sections import Config
+from train.config.sections import Config, TrainConfig
 from train.optim import build_schedule
 from train.progress import Progress
 
@@ -49,6 +49,7 @@ def check(config: Config) -> None:
             "batch.leftover drop, or data.order epoch"
         )
     _check_products(config)
+    _check_norms(config.train)
     _check_schedule(config)
     if (config.train.steps is None) == (config.train.epochs is None):
         raise UserError(
@@ -85,6 +86,22 @@ def _check_products(config: Config) -> None:
     ):
         if product > most:
             raise UserError(f"{what.format(product)}; at most {most} can be: lower one of them")
+
+
+def _check_norms(train: TrainConfig) -> None:
+    """BatchNorm's statistics come from one set of rows."""
+    if train.sync_norm and train.norm_rows is not None:
+        raise UserError(
+            f"train.norm_rows is {train.norm_rows} and train.sync_norm is true: statistics come from groups "
+            "of rows or from the whole batch; leave one of them out"
+        )
+    if train.sync_norm and train.accumulate > 1:
+        raise UserError(
+            f"train.sync_norm is true and train.accumulate is {train.accumulate}: the rows of a batch are "
+            "never there together; set train.norm_rows instead, or train.accumulate 1"
+        )
+    if train.precision == "fp16" and train.device == "cpu":
+        raise UserError("train.precision is fp16, which is for GPUs: on a CPU take bf16 or fp32")
 
 
 def _check_schedule(config: Config) -> None:

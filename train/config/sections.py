@@ -168,16 +168,31 @@ class TrainConfig:
         epochs: Train for so many epochs (give this or steps). By windows of shards epochs differ a little in
             length, and one counts as many steps as the first window promises.
         device: auto takes a GPU where there is one.
-        precision: bf16 runs the network under autocast; losses and optimiser stay in float32.
+        precision: bf16 and fp16 run the network under autocast, fp16 with its gradients scaled (GPUs only);
+            losses and optimiser stay in float32.
         compile: Compile the network by torch.compile.
+        channels_last: Keep convolutions' weights in channels-last order, which some CPUs, and GPUs in half
+            precision, compute faster.
+        accumulate: Pass a rank's rows in so many pieces, one after the other, in a part of the memory. A loss
+            that compares rows still compares all of them, by a second pass over the network.
+        norm_rows: BatchNorm takes its statistics from each so many consecutive rows of the global batch, so
+            that any number of processes learns the same (null: from the rows that a process has at a time).
+        sync_norm: BatchNorm takes its statistics from the whole global batch, over all processes.
+        ema: Decay of a moving average of the network's weights, which validation and evaluation take then,
+            such as 0.999; 0 for none.
         log_every: Steps between lines of metrics.jsonl.
     """
 
     steps: Annotated[int | None, Within(0, 1_000_000_000)] = None
     epochs: Annotated[int | None, Within(0, 1_000_000)] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
+    channels_last: bool = False
+    accumulate: Annotated[int, Within(1, 65_536)] = 1
+    norm_rows: Annotated[int | None, Within(2, 1_000_000)] = None
+    sync_norm: bool = False
+    ema: Annotated[float, Within(0, 0.999999)] = 0.0
     log_every: _Count = 10
 
 
@@ -208,11 +223,13 @@ class CheckpointConfig:
         url: Where they go, any fsspec URL (null: checkpoints/ in run.folder).
         every: Steps between them; there is one at the start and one at the end too.
         keep: How many of the newest are kept besides the best.
+        background: Write them in a thread while training goes on, from a copy in the host's memory.
     """
 
     url: str | None = None
     every: _Count = 1000
     keep: Annotated[int, Within(1, 100_000)] = 3
+    background: bool = True
 
 
 @dataclass

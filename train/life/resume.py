@@ -1,4 +1,4 @@
-"""Whether a checkpoint may go on under the configuration and the manifest given, and going on from it."""
+"""Whether a checkpoint may go on under the configuration and the manifest given."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import Annotated, Any
 
 import torch
 
-from eval.checkpoint.file import CheckpointError, check_fields, like, load_weights
+from eval.checkpoint.file import CheckpointError, check_fields
 from shard_tools.errors import UserError
 from shard_tools.records import at_least
 from train.config.components import complete, completed
 from train.config.kept import kept_config, plain
 from train.config.renamed import modern
 from train.config.sections import Config, DataConfig
-from train.objectives import Objective
-from train.optim import Optimizer
 
 # What makes step n mean the same batch, and the weights fit. Everything else may change when a run goes on.
 FIXED = (
@@ -36,6 +34,8 @@ FIXED = (
     "optim.name",
     "optim.options",
     "optim.rates",
+    "optim.no_decay",
+    "optim.freeze",
 )
 # Where things lie and how they are shown says nothing about what is learnt.
 _UNIMPORTANT = (
@@ -86,54 +86,6 @@ def check_whole(checkpoint: dict[str, Any], url: str) -> None:
         _flat(plain(checkpoint["config"]))
     except RecursionError:
         raise CheckpointError(f"{url}: field config: nested too deeply; use another checkpoint") from None
-
-
-def restore(
-    checkpoint: dict[str, Any],
-    url: str,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    made_by: Optimizer,
-) -> None:
-    """Put the checkpoint's weights and moments where they belong. Raises CheckpointError unless all fit."""
-    for name, part in objective.parts().items():
-        if not isinstance(checkpoint.get(name), dict):
-            raise CheckpointError(f"{url}: field {name} is missing; use another checkpoint")
-        load_weights(part, checkpoint[name], f"{url}: field {name}")
-    state, name = checkpoint["optimizer"]["state"], f"{url}: field optimizer"
-    _load_moments(optimizer, made_by, state, checkpoint["step"], name)
-
-
-def _load_moments(
-    optimizer: torch.optim.Optimizer,
-    made_by: Optimizer,
-    state: dict[int, dict[str, torch.Tensor]],
-    step: int,
-    name: str,
-) -> None:
-    """What the optimiser keeps of each parameter; its options stay those of the run's configuration."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    keeps = step > 0 and (made_by.kept or made_by.counts)  # before the first step there is nothing
-    numbers = set(range(len(parameters))) if keeps else set()
-    if set(state) != numbers:
-        raise CheckpointError(f"{name}: it has moments of {len(state)} parameters, not of {len(numbers)}")
-    for number, moments in state.items():
-        expected = dict.fromkeys(made_by.kept, parameters[number])
-        if made_by.counts:
-            expected = {"step": torch.tensor(float(step)), **expected}
-        if moments.keys() != expected.keys():
-            raise CheckpointError(f"{name}: parameter {number} has {sorted(moments)}, not {sorted(expected)}")
-        for key, tensor in moments.items():
-            if not like(tensor, expected[key]):
-                raise CheckpointError(f"{name}: {key} of parameter {number} does not fit the parameter")
-            if bool(tensor.isnan().any()):
-                raise CheckpointError(f"{name}: {key} of parameter {number} holds NaN")
-        if made_by.counts and float(moments["step"]) != step:
-            raise CheckpointError(
-                f"{name}: parameter {number} was moved {float(moments['step']):g} times, not {step} times"
-            )
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,8 @@ class AngularPrototypical(SpeakerLoss):
 
     init_w, init_b: where the scale w and the offset b begin.
     """
+
+    compares_rows: ClassVar = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,11 @@ class SpeakerLoss(nn.Module, ABC):
     """Base of the losses: a subclass writes `compute`, and need not think of autocast.
 
     Constructor: (embedding_size, speakers, utterances_per_speaker, *, options…).
+    compares_rows: whether rows are compared with each other, so that all of a batch must come together;
+    else the loss is a mean of what each row's is by itself.
     """
+
+    compares_rows: ClassVar[bool] = False
 
     def begin(self, progress: Progress) -> None:
         """Told before each step how far the run has come, for what grows or shrinks with it.

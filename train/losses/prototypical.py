@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from train.losses.base import LossOutput, SpeakerLoss, classify
@@ -18,6 +20,8 @@ class Prototypical(SpeakerLoss):
     ranks; see AngularPrototypical for what that makes of gradients. Embeddings are not normalised:
     evaluate with `--scoring euclidean`.
     """
+
+    compares_rows: ClassVar = True
 
     def __init__(self, embedding_size: int, speakers: int, utterances_per_speaker: int) -> None:
         super().__init__()

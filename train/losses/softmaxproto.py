@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 
@@ -22,6 +22,8 @@ class SoftmaxPrototypical(SpeakerLoss):
 
     init_w, init_b: where the prototypical loss's scale w and offset b begin.
     """
+
+    compares_rows: ClassVar = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class Triplet(SpeakerLoss):
     -1: one of those that are farther than the positive by less than the margin, any where there is
     none. Draws follow from the run's seed, the step and the row of the global batch.
     """
+
+    compares_rows: ClassVar = True
 
     def __init__(
         self,

@@ -20,8 +20,9 @@ from train.life.distributed import Process
 from train.losses import build_loss
 from train.objectives import Supervised
 from train.progress import Progress
+from train.restore import restore
 
-SPEAKERS, EACH, SAMPLES, SIZE = 8, 2, 1600, 8
+SPEAKERS, EACH, SAMPLES, SIZE = 8, 2, 1760, 8
 ROWS = SPEAKERS * EACH
 NETWORKS: dict[str, dict[str, Any]] = {
     "resnet": {"depth": 18, "channels": 4, "n_mels": 16, "embedding_size": SIZE},
@@ -150,3 +151,54 @@ def test_pieces_learn_what_the_whole_batch_teaches(case: tuple[str, str]) -> Non
     first = learn(learner(*case, GHOST, kind=torch.float32), 1, torch.float32)
     pieces = learn(learner(*case, replace(GHOST, accumulate=4), kind=torch.float32), 1, torch.float32)
     check(pieces, first, "float32, the first step")
+
+
+def test_what_is_frozen_does_not_move_nor_do_its_statistics() -> None:
+    torch.manual_seed(1)
+    loss = build_loss("aamsoftmax", {}, embedding_size=SIZE, speakers=SPEAKERS, utterances_per_speaker=EACH)
+    objective = Supervised(build_network("resnet", NETWORKS["resnet"]), loss, "fp32")
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    optim = OptimConfig(lr=1e-2, freeze=["network.stages.0", "network.conv1", "network.bn1"])
+    made = Learner(objective, ROWS, Process(0, 1, torch.device("cpu")), TrainConfig(norm_rows=8), optim)
+    made.prepare(batch(0, torch.float32))
+    learn(made, 2, torch.float32)
+    moved = {name for name, value in objective.state_dict().items() if not torch.equal(value, before[name])}
+    frozen = {name for name in before if name.startswith(tuple(optim.freeze))}
+    assert any("running_mean" in name for name in frozen)
+    assert not moved & frozen
+    assert {".".join(name.split(".")[:3]) for name in moved} >= {"network.stages.1", "network.stages.3"}
+
+
+def test_fp16_goes_on_exactly_with_its_scale(tmp_path: Path) -> None:
+    """On a CPU, where runs refuse it: the scaler and its state are the same."""
+
+    def made() -> Learner:
+        torch.manual_seed(1)
+        loss = build_loss("softmax", {}, embedding_size=SIZE, speakers=SPEAKERS, utterances_per_speaker=EACH)
+        objective = Supervised(build_network("ecapa_tdnn", NETWORKS["ecapa_tdnn"]), loss, "fp32")
+        train, optim = TrainConfig(precision="fp16", ema=0.5), OptimConfig(clip=1.0)
+        learner = Learner(objective, ROWS, Process(0, 1, torch.device("cpu")), train, optim)
+        learner.prepare(batch(0, torch.float32))
+        return learner
+
+    def step(learner: Learner, number: int) -> None:
+        weight = next(learner.objective.network.parameters())
+        overflow = weight.register_hook(lambda gradient: gradient * (torch.inf if number == 1 else 1))
+        learner.step(batch(number, torch.float32), Progress(number, 0, 0.0, 9), 1e-3, lambda _: None)
+        overflow.remove()
+
+    whole = made()
+    for number in range(4):
+        if number == 2:
+            torch.save({"step": 2, **whole.state()}, tmp_path / "half.pt")
+        step(whole, number)
+    assert whole.scale() == {"loss_scale": 65536.0 / 2}
+    other = made()
+    restore(torch.load(tmp_path / "half.pt", weights_only=True), "half.pt", other)
+    for number in (2, 3):
+        step(other, number)
+    assert other.scale() == whole.scale()
+    first, second = whole.state(), other.state()
+    for part in ("network", "trained", "loss"):
+        for name, value in first[part].items():
+            assert torch.equal(value, second[part][name]), name

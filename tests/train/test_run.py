@@ -20,6 +20,16 @@ from eval.checkpoint.file import read_checkpoint
 pytestmark = pytest.mark.slow
 
 STEPS = 30
+# What has state of its own besides, or another way through a step.
+EVERYTHING = {
+    "train.accumulate": "2",
+    "train.norm_rows": "4",
+    "train.ema": "0.9",
+    "train.channels_last": "true",
+    "optim.clip": "1",
+    "optim.no_decay": "true",
+    "optim.weight_decay": "0.01",
+}
 
 
 def options(corpus, folder, **changed):
@@ -66,7 +76,7 @@ def test_one_process_and_two_see_the_same_global_batches(corpus, tmp_path):
 @pytest.fixture(scope="module")
 def undisturbed(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    status, output = finish(train(corpus, folder / "run"), folder / "out")
+    status, output = finish(train(corpus, folder / "run", **EVERYTHING), folder / "out")
     assert status == 0, output
     return folder / "run"
 
@@ -76,7 +86,8 @@ def final_state(folder):
 
 
 def assert_same_state(first, second):
-    for part in ("network", "loss"):
+    assert first.keys() == second.keys()
+    for part in ("network", "trained", "loss"):
         assert first[part].keys() == second[part].keys()
         for name, tensor in first[part].items():
             assert torch.equal(tensor, second[part][name]), f"{part} {name}"
@@ -94,7 +105,7 @@ def test_sigkill_at_a_random_step_and_resume_end_in_the_same_parameters(
     folder, log = tmp_path / "run", tmp_path / "out"
     moment = random.randrange(3, STEPS - 5)  # any step will do; the message below tells which it was
     print("kill after step", moment)
-    process = start(train(corpus, folder), log)
+    process = start(train(corpus, folder, **EVERYTHING), log)
     metrics = folder / "metrics.jsonl"
 
     def reached():
@@ -118,7 +129,7 @@ def test_sigkill_at_a_random_step_and_resume_end_in_the_same_parameters(
         kill_tree(process.pid)
     assert process.returncode != 0
 
-    status, output = finish(train(corpus, folder), log)
+    status, output = finish(train(corpus, folder, **EVERYTHING), log)
     assert status == 0, output
     assert "resuming from" in output
     assert_same_state(final_state(undisturbed), final_state(folder))
@@ -141,11 +152,11 @@ def _is_rank(pid):
 
 def test_a_cut_checkpoint_is_passed_over(corpus, undisturbed, tmp_path):
     folder = tmp_path / "run"
-    status, output = finish(train(corpus, folder, train__steps="8"), tmp_path / "out")
+    status, output = finish(train(corpus, folder, **EVERYTHING, train__steps="8"), tmp_path / "out")
     assert status == 0, output
     newest = folder / "checkpoints/step-00000008.pt"
     newest.write_bytes(newest.read_bytes()[:-1000])
-    status, output = finish(train(corpus, folder), tmp_path / "out")
+    status, output = finish(train(corpus, folder, **EVERYTHING), tmp_path / "out")
     assert status == 0, output
     assert "step-00000008.pt: the checkpoint is cut short" in output
     assert "resuming from" in output
@@ -203,12 +214,14 @@ def test_mistakes_end_every_rank_with_one_clear_line(corpus, tmp_path, processes
     assert "\n  File " not in output.split(first)[0], "a traceback came before the message"
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_the_logged_error_rates_are_those_of_eval(corpus, tmp_path, processes):
+@pytest.mark.parametrize(("processes", "changed"), [(2, EVERYTHING), (4, {})])
+def test_the_logged_error_rates_are_those_of_eval(corpus, tmp_path, processes, changed):
     """Every rank measures the network that the checkpoint has: BatchNorm's statistics are those of all."""
     folder = tmp_path / "run"
     validation = {"validation__trials": str(corpus.trials), "validation__data": f"{corpus.folder}/wav"}
-    command = train(corpus, folder, processes, train__steps="8", validation__every="4", **validation)
+    command = train(
+        corpus, folder, processes, train__steps="8", validation__every="4", **validation, **changed
+    )
     status, output = finish(command, tmp_path / "out")
     assert status == 0, output
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())

@@ -46,7 +46,7 @@ def test_the_text_is_complete_and_reads_back_as_the_same_run(tmp_path):
     assert written["data"]["order"] == "epoch"
     assert written["loss"]["options"] == loss_options("aamsoftmax", {})
     assert written["schedule"] == {"name": "step", "options": {"gamma": 0.95, "every": 10, "unit": "epochs"}}
-    assert written["checkpoint"] == {"url": None, "every": 1000, "keep": 3}
+    assert written["checkpoint"] == {"url": None, "every": 1000, "keep": 3, "background": True}
     assert written["batch"]["max_utterances_per_speaker"] == 500
 
 
@@ -172,6 +172,17 @@ def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
         (["--optim", "/dev/zero"], "--optim takes {key: value} or a YAML file: /dev/zero: there is no such"),
         (["--data.url", "a\0b"], "it must be UTF-8 text without control characters"),
         (["--data.url", "a\udcff"], "it must be UTF-8 text without control characters"),
+        (
+            ["--train.norm_rows", "8", "--train.sync_norm", "true"],
+            "train.norm_rows is 8 and train.sync_norm is",
+        ),
+        (["--train.accumulate", "2", "--train.sync_norm", "true"], "set train.norm_rows instead, or"),
+        (
+            ["--train.precision", "fp16", "--train.device", "cpu"],
+            "train.precision is fp16, which is for GPUs",
+        ),
+        (["--train.norm_rows", "1"], "train.norm_rows is 1; it must be from 2 to"),
+        (["--train.ema", "1"], "train.ema is 1.0; it must be from 0 to 0.999999"),
         (["--optim.weight_decay", "-1"], "optim.weight_decay is -1.0; it must be from 0 to 1000"),
     ],
 )

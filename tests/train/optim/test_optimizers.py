@@ -8,7 +8,7 @@ from torch import nn
 
 from shard_tools.errors import UserError
 from train.optim import build_optimizer, describe_optimizers
-from train.optim.groups import parameter_groups, set_rates
+from train.optim.groups import freeze, parameter_groups, set_rates
 
 
 def network():
@@ -71,6 +71,39 @@ def test_a_name_that_nothing_has_is_refused():
         UserError, match=r"optim\.rates has '1', which .* parameters begin with 0\.weight, 0\.bias"
     ):
         parameter_groups(network().named_parameters(), {"1": 0.5})
+
+
+def test_no_decay_spares_what_has_one_dimension():
+    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    groups = parameter_groups(module.named_parameters(), {"2": 0.5}, no_decay=True)
+    found = [(group["name"], len(group["params"]), group.get("weight_decay")) for group in groups]
+    assert found == [("", 1, None), ("", 3, 0.0), ("2", 1, None), ("2", 1, 0.0)]
+    optimizer = build_optimizer("sgd", {"momentum": 0}).make(groups, lr=1.0, weight_decay=0.5)
+    before = [parameter.clone() for parameter in module.parameters()]
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for parameter, old in zip(module.parameters(), before, strict=True):
+        assert torch.equal(parameter, 0.5 * old if parameter.dim() > 1 else old)
+
+
+def test_what_is_frozen_is_in_no_group():
+    module = network()
+    freeze(module, ["0."])
+    assert [len(group["params"]) for group in parameter_groups(module.named_parameters(), {})] == [2]
+
+
+@pytest.mark.parametrize(
+    ("beginnings", "message"),
+    [
+        (["3"], r"optim\.freeze has '3', which no .* parameters begin with 0\.weight, 0\.bias"),
+        ([""], r"optim\.freeze has ''"),
+        (["0", "2"], r"optim\.freeze \['0', '2'\] leaves nothing to train"),
+    ],
+)
+def test_freezing_what_is_not_there_or_everything_is_refused(beginnings, message):
+    with pytest.raises(UserError, match=message):
+        freeze(network(), beginnings)
 
 
 def test_options_are_described():

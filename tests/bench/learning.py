@@ -1,11 +1,12 @@
-r"""Whether every network learns: 300 steps on real speech, the error rate before and after.
+r"""Whether every network and every loss learns: 300 steps on real speech, the error rate before and after.
 
     make-shards pack /data/librispeech-mini/wav shards --list /data/librispeech-mini/lists/train_list.txt
     python tests/bench/learning.py shards /data/librispeech-mini/lists/veri_test.txt \
         /data/librispeech-mini/wav
 
-AAM-softmax, batches of 64 utterances of 64 speakers, 2 s each, no augmentation. Small variants are named
-with their options. A line for each: parameters, EER of the random start, EER after, seconds a step.
+Batches of 64 utterances, 2 s each, no augmentation. Networks with AAM-softmax; small variants are named with
+Batches of 64 utterances, 2 s each, no augmentation. Networks with AAM-softmax; small variants are named with
+speakers. A line for each: parameters, EER of the random start, EER after, seconds a step.
 """
 
 from __future__ import annotations
@@ -49,6 +50,19 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+LOSSES: dict[str, dict[str, Any]] = {
+    "softmax": {},
+    "amsoftmax": {"margin": 0.2, "scale": 30.0},
+    "aamsoftmax": {"margin": 0.2, "scale": 30.0},
+    "angleproto": {},
+    "ge2e": {},
+    "prototypical": {},
+    "triplet": {},
+    "softmaxproto": {},
+}
+PAIRS = ("angleproto", "ge2e", "prototypical", "triplet", "softmaxproto")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -57,35 +71,41 @@ def main() -> None:
     parser.add_argument("trials", help="trial list")
     parser.add_argument("data", help="folder or shards that the trial list's paths start from")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
+    parser.add_argument("--losses", nargs="*", choices=LOSSES, metavar="NAME", help="of these; none: of all")
     parser.add_argument("--steps", type=int, default=300)
     args = parser.parse_args()
-    print("| network | weights | EER before | EER after | s a step |\n|---|---|---|---|---|", flush=True)
-    for name in args.networks:
+    what = "network" if args.losses is None else "loss"
+    print(f"| {what} | weights | EER before | EER after | s a step |\n|---|---|---|---|---|", flush=True)
+    for name in args.networks if args.losses is None else args.losses or LOSSES:
         with tempfile.TemporaryDirectory() as folder:
             print(row(name, Path(folder) / "run", args), flush=True)
 
 
 def row(name: str, run: Path, args: argparse.Namespace) -> str:
-    network, options = NETWORKS[name]
+    network, options = NETWORKS["resnetse34l" if name in LOSSES else name]
+    loss = name if name in LOSSES else "aamsoftmax"
     began = time.monotonic()
-    train(network, options, run, args)
+    train(network, options, loss, run, args)
     seconds = (time.monotonic() - began) / args.steps
-    before, after = (error_rate(run, step, args) for step in (0, args.steps))
+    before, after = (error_rate(run, loss, step, args) for step in (0, args.steps))
     weights = next(line for line in (run / "log.txt").read_text().splitlines() if " parameters, " in line)
     count = int(weights.split(" parameters, ")[0].split()[-1])
     return f"| {name} | {count / 1e6:.2f} M | {before:.2f} % | {after:.2f} % | {seconds:.2f} |"
 
 
-def train(network: str, options: dict[str, Any], run: Path, args: argparse.Namespace) -> None:
+def train(network: str, options: dict[str, Any], loss: str, run: Path, args: argparse.Namespace) -> None:
+    each = 2 if loss in PAIRS else 1
     words = {
         "--config": str(REPO / "configs/tiny.yaml"),
         "--run.folder": str(run),
         "--data.url": args.shards,
         "--data.crop_frames": "200",
-        "--batch.speakers": "64",
+        "--batch.speakers": str(64 // each),
+        "--batch.utterances_per_speaker": str(each),
         "--model.name": network,
         "--model.options": json.dumps(options),
-        "--loss.options": json.dumps({"margin": 0.2, "scale": 30.0}),
+        "--loss.name": loss,
+        "--loss.options": json.dumps(LOSSES[loss]),
         "--optim.lr": "0.001",
         "--train.steps": str(args.steps),
         "--validation.trials": "null",
@@ -96,10 +116,11 @@ def train(network: str, options: dict[str, Any], run: Path, args: argparse.Names
     subprocess.run(command, cwd=REPO, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def error_rate(run: Path, step: int, args: argparse.Namespace) -> float:
+def error_rate(run: Path, loss: str, step: int, args: argparse.Namespace) -> float:
     out = run / f"eval-{step}"
     checkpoint = run / "checkpoints" / f"step-{step:08d}.pt"
-    where = ["--trials", args.trials, "--data", args.data, "--out", str(out)]
+    scoring = "euclidean" if loss == "prototypical" else "cosine"
+    where = ["--trials", args.trials, "--data", args.data, "--out", str(out), "--scoring", scoring]
     command = [sys.executable, "-m", "eval", str(checkpoint), *where]
     subprocess.run(command, cwd=REPO, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return float(json.loads((out / "metrics.json").read_text())["eer"])

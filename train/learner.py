@@ -80,6 +80,9 @@ class Learner:
     def prepare(self, stand_in: Mapping[str, torch.Tensor]) -> None:
         """Compile, join the other ranks, and rehearse a step with `stand_in`, a batch of the usual shape."""
         if self._train.compile:
+            for layer in self.objective.modules():
+                if isinstance(layer, SharedBatchNorm):
+                    layer.keep_out_of_graphs()
             self.objective.network.compile()
         parallel: nn.Module = self.objective
         if self._process.world > 1:

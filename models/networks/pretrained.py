@@ -121,7 +121,12 @@ class PretrainedEncoder(nn.Module):
         frames = sum(wide(values) * weight for values, weight in zip(found, weights, strict=True))
         return self.fc(self.bn_pooled(self.pooling(frames.transpose(1, 2))))
 
-    @torch.compiler.disable  # transformers takes a lock within, which cannot be traced: it runs as it is
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As torch's, but for the encoder: transformers takes a lock within, which cannot be traced."""
+        # Here and not above its class: the decorator loads torch._dynamo, for seconds, in every program.
+        self.encoder.forward = torch.compiler.disable(self.encoder.forward)
+        super().compile(*args, **kwargs)
+
     def _layers(self, audio: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What each layer gives, (B, T, width); the last one after the normalisation that some have there."""
         given = self.encoder(self.frontend(audio), output_hidden_states=True)

@@ -14,13 +14,16 @@ from train.norm.statistics import SummingBatchNorm
 class SharedBatchNorm(SummingBatchNorm):
     """BatchNorm over the same-sized rows of every rank, as torch's SyncBatchNorm, on gloo and CPUs too.
 
-    Two small collectives a layer and step: an all-gather forward, an all-reduce backward.
+    Two small collectives a layer and step: an all-gather forward, an all-reduce backward. They cannot be
+    compiled: `keep_out_of_graphs` first.
     """
 
     def __init__(self, like: _BatchNorm) -> None:
         super().__init__(like)
 
-    @torch.compiler.disable
+    def keep_out_of_graphs(self) -> None:
+        self.forward = torch.compiler.disable(self.forward)  # type: ignore[method-assign]
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """input (B, C, …); in training all ranks call it, with the same shape and in the same order."""
         if not self.training:

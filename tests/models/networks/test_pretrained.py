@@ -212,3 +212,11 @@ def test_features_of_w2v_bert(folders: dict[str, Path]) -> None:
     given = extractor([row.numpy() for row in values], sampling_rate=16000, return_tensors="np")
     found = network.frontend(values).numpy()
     np.testing.assert_allclose(found, given["input_features"], rtol=0, atol=2e-3)
+
+
+def test_it_can_be_compiled_around_the_encoder(folders: dict[str, Path]) -> None:
+    plain, compiled = build(folders["wavlm"]).eval(), build(folders["wavlm"]).eval()
+    compiled.load_state_dict(plain.state_dict())
+    compiled.compile(backend="eager")
+    torch.testing.assert_close(compiled(audio()), plain(audio()))
+    torch.compiler.reset()

@@ -23,7 +23,7 @@ SMALL = {
 
 
 DIFFERENTIATED = {"resnetse34l": (True,), "tdnn": (False, True)}
-"""In which precisions gradients go through the compiler too; more of them take minutes and tell nothing more."""
+"""In which precisions gradients go through the compiler too; more take minutes and tell nothing more."""
 
 CASES = [
     pytest.param(name, half, backend, marks=() if name == "tdnn" else pytest.mark.slow)

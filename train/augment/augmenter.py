@@ -10,6 +10,7 @@ from train.augment.draw import ADDITIVE, KINDS, Draws, Recipe, draw
 from train.augment.mix import add_at_snr
 from train.augment.recordings import Recordings
 from train.augment.reverberate import Reverberator
+from train.augment.telephone import call
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Augmenter:
         for kind, sounds in prepared.sounds.items():
             clips = prepared.draws.clips[kind]
             add_at_snr(audio, clips.row, sounds, clips.snr)
+        call(audio, prepared.draws.calls.row, prepared.draws.calls.law)
 
     def __call__(self, audio: Float32Array, epoch: int, n: Int64Array) -> Draws:
         """prepare and apply at once; returns what was drawn."""
@@ -76,4 +78,6 @@ def describe(recipe: Recipe) -> str:
         if probability:
             count = recipe.recordings.get(kind)
             parts.append(f"{kind} {100 * probability:.3g} %" + (f" ({count} recordings)" if count else ""))
+    if recipe.telephone:
+        parts.append(f"and {100 * recipe.telephone:.3g} % of all over a telephone ({', '.join(recipe.laws)})")
     return ", ".join(parts)

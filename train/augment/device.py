@@ -3,13 +3,14 @@
 What a sample gets is drawn as for Augmenter, from the same numbers; only the
 arithmetic moves, so the result differs by the rounding of float32. Everything
 that touches storage stays in the workers: impulse responses travel with the
-batch, as int16 taps, and the device keeps nothing between batches.
+batch, as int16 taps, and the device keeps nothing of them between batches.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from functools import cache
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -22,6 +23,7 @@ from train.augment.draw import ADDITIVE, Draws, Recipe, draw
 from train.augment.mix import POWER_FLOOR
 from train.augment.recordings import Recordings
 from train.augment.reverberate import fft_length
+from train.augment.telephone import band, companded, points_for
 
 _FULL_SCALE = 32768.0
 
@@ -36,6 +38,8 @@ class Prepared(TypedDict):
     added: torch.Tensor  # int16 (M, frames)
     level: torch.Tensor  # float32 (M,), amplitude relative to the row's: 10 ** (-snr / 20)
     turns: torch.Tensor  # int64: the first turns[0] clips go to different rows, so do the next turns[1], …
+    call_row: torch.Tensor  # int64 (C,), rows that go over a telephone line, all different
+    call_law: torch.Tensor  # int64 (C,), number in telephone.LAWS
 
 
 class Preparer:
@@ -71,7 +75,8 @@ class Preparer:
         most = {kind: self.recipe.clips.get(kind, (1, 1))[1] for kind in ADDITIVE if kind in self._sources}
         clips = max(most.values(), default=0)
         width = 1 if self._responses is None else self._responses.width
-        return rows * (8 + 2 * width + 4) + rows * clips * (8 + 2 * self._frames + 4) + 8 * clips
+        calls = 16 * rows if self.recipe.telephone else 0
+        return rows * (8 + 2 * width + 4) + rows * clips * (8 + 2 * self._frames + 4) + 8 * clips + calls
 
     def prepare(self, epoch: int, n: Int64Array) -> Prepared:
         """Draw what the samples n (rows,) get, and read it. May be called from several threads."""
@@ -100,6 +105,8 @@ class Preparer:
             added=torch.from_numpy(added),
             level=torch.from_numpy((10.0 ** (-snr[order] / 20.0)).astype(np.float32)),
             turns=torch.from_numpy(np.bincount(turn).astype(np.int64)),
+            call_row=torch.from_numpy(draws.calls.row),
+            call_law=torch.from_numpy(draws.calls.law),
         )
 
     def _rooms(self, responses: Int64Array) -> tuple[Int16Array, Float32Array]:
@@ -155,10 +162,12 @@ def augment(audio: torch.Tensor, prepared: Prepared, device: torch.device) -> to
     prepared: on the host, pinned where the copies should overlap with work of the device. Nothing
     here waits for the device, and the order of every sum is fixed: the same batch gives the same
     bits there. Treatments come in Augmenter's order: reverberation, then what is added, at its
-    ratio to the row as it then is.
+    ratio to the row as it then is, then the telephone.
     """
 
-    def on_device(name: Literal["wet_row", "taps", "scale", "added_row", "added", "level"]) -> torch.Tensor:
+    def on_device(
+        name: Literal["wet_row", "taps", "scale", "added_row", "added", "level", "call_row", "call_law"],
+    ) -> torch.Tensor:
         return prepared[name].to(device, non_blocking=True)
 
     treated = audio.to(device, non_blocking=True)
@@ -170,6 +179,8 @@ def augment(audio: torch.Tensor, prepared: Prepared, device: torch.device) -> to
         clips = on_device("added").float() / _FULL_SCALE
         turns = prepared["turns"].tolist()
         _add(treated, on_device("added_row"), clips, on_device("level"), turns)
+    if len(prepared["call_row"]):
+        _call(treated, on_device("call_row"), on_device("call_law"))
     return treated
 
 
@@ -197,6 +208,25 @@ def _add(
         own = slice(first, first + count)
         audio.index_add_(0, rows[own], clips[own])
         first += count
+
+
+def _call(audio: torch.Tensor, rows: torch.Tensor, laws: torch.Tensor) -> None:
+    """Send audio[rows[i]] over a line of law laws[i], in place; as train.augment.telephone.call."""
+    frames = audio.shape[1]
+    points = points_for(frames)
+    gain, table = _line(points, audio.device)
+    narrow = torch.fft.rfft(audio[rows], points)[:, : len(gain)] * gain
+    line = torch.fft.irfft(narrow, points // 2) * (_FULL_SCALE / 2)
+    bits = line.round_().clamp_(-_FULL_SCALE, _FULL_SCALE - 1).long() & 0xFFFF
+    spectra = torch.fft.rfft(table[bits + (laws << 16)[:, None]])
+    spectra[:, -1] *= 0.5
+    audio.index_copy_(0, rows, torch.fft.irfft(spectra, points)[:, :frames] * 2.0)
+
+
+@cache
+def _line(points: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The band's gain and the laws' tables, one after the other, on a device: half a megabyte, sent once."""
+    return torch.from_numpy(band(points)).to(device), torch.from_numpy(companded().reshape(-1)).to(device)
 
 
 def _mean_power(audio: torch.Tensor) -> torch.Tensor:

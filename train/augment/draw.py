@@ -2,7 +2,8 @@
 
 The recipe is that of Kwon et al., "The ins and outs of speaker recognition",
 ICASSP 2021, as the VoxCeleb trainer has it: one of five treatments per crop. A
-sixth, "chained", is reverberation and then one of the additive three.
+sixth, "chained", is reverberation and then one of the additive three. Besides, any of them may be heard
+over a telephone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from shard_tools import philox
 from shard_tools.arrays import Float64Array, Int64Array
+from train.augment.telephone import LAWS
 
 KINDS = ("none", "reverberation", "music", "babble", "noise", "chained")
 ADDITIVE = ("music", "babble", "noise")
@@ -28,12 +30,15 @@ class Recipe:
     weights: relative, by kind (missing = 0); snr: dB range by additive kind; clips: how many
     recordings are added, by additive kind; recordings: how many there are, by source.
     What is added to chained rows is chosen by the additive kinds' weights, evenly where all are 0.
+    telephone: the probability that a row, whatever its kind, goes over a line; laws: one of these, evenly.
     """
 
     weights: dict[str, float]
     snr: dict[str, tuple[float, float]]
     clips: dict[str, tuple[int, int]]
     recordings: dict[str, int]
+    telephone: float = 0.0
+    laws: tuple[str, ...] = LAWS
 
     def probabilities(self) -> Float64Array:
         """Probability of each of KINDS, float64 (6,)."""
@@ -60,6 +65,15 @@ class Clips:
     snr: Float64Array  # dB; 0 for reverberation
 
 
+@dataclass(frozen=True)
+class Calls:
+    """The rows of a batch that go over a telephone line."""
+
+    row: Int64Array  # ascending
+    law: Int64Array  # number in telephone.LAWS
+
+
+_NO_CALLS = Calls(np.empty(0, np.int64), np.empty(0, np.int64))
 _NO_CLIPS = Clips(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
 
 
@@ -69,6 +83,7 @@ class Draws:
 
     kind: Int64Array  # (rows,) index into KINDS
     clips: dict[str, Clips]  # by source; a chained row has reverberation and one of the others
+    calls: Calls = _NO_CALLS
 
 
 def draw(recipe: Recipe, seed: int, epoch: int, n: Int64Array) -> Draws:
@@ -89,7 +104,16 @@ def draw(recipe: Recipe, seed: int, epoch: int, n: Int64Array) -> Draws:
     shares = iter(philox.uniform_several(seed, epoch, wanted))
     clips = dict.fromkeys(SOURCES, _NO_CLIPS)
     clips.update({name: _clips(recipe, name, rows[name], shares) for name in used})
-    return Draws(kind, clips)
+    return Draws(kind, clips, _calls(recipe, seed, epoch, n))
+
+
+def _calls(recipe: Recipe, seed: int, epoch: int, n: Int64Array) -> Calls:
+    if not recipe.telephone:
+        return _NO_CALLS
+    share, law_share = philox.uniform_several(seed, epoch, [("telephone", n, 0), ("telephone law", n, 0)])
+    row = np.flatnonzero(share < recipe.telephone)
+    numbers = np.array([LAWS.index(law) for law in recipe.laws])
+    return Calls(row, numbers[philox.scaled(law_share[row], len(numbers))])
 
 
 def _choose(probabilities: Float64Array, share: Float64Array) -> Int64Array:

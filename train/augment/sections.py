@@ -85,6 +85,19 @@ class ChainedConfig:
 
 
 @dataclass
+class TelephoneConfig:
+    """A narrow-band line at the end of all else: 300 to 3400 Hz, 8 kHz and 8 bits by ITU-T G.711.
+
+    Args:
+        probability: Share of all crops, whatever else was done to them, that go over a line.
+        laws: The companding, one of these for each: mulaw (North America, Japan), alaw (elsewhere).
+    """
+
+    probability: Annotated[float, Within(0, 1)] = 0.0
+    laws: list[Literal["mulaw", "alaw"]] = field(default_factory=lambda: ["mulaw", "alaw"])
+
+
+@dataclass
 class AugmentConfig:
     """One treatment for each crop, chosen by weight among those that have a url (and none).
 
@@ -95,6 +108,7 @@ class AugmentConfig:
         babble: Voices in the background.
         noise: Noise.
         chained: Reverberation and then one of the other three.
+        telephone: A telephone line, after any of these.
         device: workers augments in the reading processes; model on the model's device, whole batches at once.
         speed: Speeds at which every speaker is heard too, as speakers of their own; [0.9, 1.1] triples them.
         cache_mib: Memory of each worker for impulse responses' spectra, MiB.
@@ -106,6 +120,7 @@ class AugmentConfig:
     babble: BabbleConfig = field(default_factory=BabbleConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     chained: ChainedConfig = field(default_factory=ChainedConfig)
+    telephone: TelephoneConfig = field(default_factory=TelephoneConfig)
     device: Literal["workers", "model"] = "workers"
     speed: Annotated[list[float], Within(0.5, 2)] = field(default_factory=list)
     cache_mib: Annotated[int, Within(0, 65_536)] = 256

@@ -139,4 +139,10 @@ def _check_augment(augment: AugmentConfig) -> None:
             "augment leaves nothing to choose: give augment.none.weight or the weight of a section "
             "that has a url a value above 0"
         )
+    laws = augment.telephone.laws
+    if not laws or len(set(laws)) != len(laws):
+        raise UserError(
+            f"augment.telephone.laws is [{', '.join(laws)}]; give mulaw, alaw or both, each once "
+            "(augment.telephone.probability 0 leaves the telephone out)"
+        )
     check_speeds(augment.speed)

@@ -184,7 +184,7 @@ def _batches_ahead(config: DataConfig, samples: int, shard: str) -> int:
 
 
 def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augmenter | Preparer | None:
-    """The augmenter for crops of `frames` audio frames, or None when no section has a url and a weight.
+    """The augmenter for crops of `frames` audio frames, or None where nothing would ever be done to one.
 
     With augment.device model it is the workers' half, a Preparer.
     """
@@ -197,7 +197,7 @@ def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augment
         if section.url not in opened:
             opened[section.url] = open_catalogue(section.url)
         sources[kind] = _source(kind, opened[section.url], section.category)
-    if not sources:
+    if not sources and not config.telephone.probability:
         return None
     if "babble" in sources and len(sources["babble"]) < config.babble.clips[1]:
         raise UserError(
@@ -210,6 +210,8 @@ def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augment
         snr={"music": config.music.snr, "babble": config.babble.snr, "noise": config.noise.snr},
         clips={"babble": config.babble.clips},
         recordings={kind: len(source) for kind, source in sources.items()},
+        telephone=config.telephone.probability,
+        laws=tuple(config.telephone.laws),
     )
     kind_of = Preparer if config.device == "model" else Augmenter
     return kind_of(recipe, sources, frames=frames, seed=seed, cache_bytes=config.cache_mib << 20)

@@ -13,6 +13,7 @@ from train.augment import KINDS, Augmenter, Recipe, draw
 from train.augment.mix import POWER_FLOOR, add_at_snr, mean_power
 from train.augment.recordings import Recordings
 from train.augment.reverberate import Reverberator, fft_length
+from train.augment.telephone import call
 
 FRAMES = 8000
 
@@ -45,7 +46,7 @@ def make_source(lengths, seed, scale=3000):
 SNR = {"music": (5.0, 15.0), "babble": (13.0, 20.0), "noise": (0.0, 15.0)}
 
 
-def make_augmenter(chained=0.0):
+def make_augmenter(chained=0.0, telephone=0.0):
     sources = {
         "reverberation": make_source([300, 4000, 9000], 1),
         "music": make_source([20000, 30000], 2),
@@ -57,6 +58,7 @@ def make_augmenter(chained=0.0):
         snr=SNR,
         clips={"music": (1, 1), "babble": (3, 7), "noise": (1, 1)},
         recordings={kind: len(source) for kind, source in sources.items()},
+        telephone=telephone,
     )
     return Augmenter(recipe, sources, frames=FRAMES, seed=5, cache_bytes=1 << 20)
 
@@ -145,9 +147,9 @@ def test_a_draw_depends_on_seed_epoch_and_n_alone(seed, epoch, numbers):
             assert np.array_equal(clips.snr, together.clips[kind].snr[mine])
 
 
-@pytest.mark.parametrize("chained", [0.0, 3.0])
-def test_audio_is_bit_equal_however_the_batch_is_cut(chained):
-    augmenter = make_augmenter(chained)
+@pytest.mark.parametrize(("chained", "telephone"), [(0.0, 0.0), (3.0, 0.0), (3.0, 0.5)])
+def test_audio_is_bit_equal_however_the_batch_is_cut(chained, telephone):
+    augmenter = make_augmenter(chained, telephone)
     n = np.arange(40)
     whole = speech(40)
     augmenter(whole, 3, n)
@@ -156,6 +158,17 @@ def test_audio_is_bit_equal_however_the_batch_is_cut(chained):
             part = speech(40)[first : first + size].copy()
             augmenter(part, 3, n[first : first + size])
             assert part.tobytes() == whole[first : first + size].tobytes()
+
+
+def test_the_telephone_comes_last():
+    """A call carries its room and its noise."""
+    n = np.arange(30)
+    heard, expected = speech(30), speech(30)
+    calls = make_augmenter(3.0, 0.5)(heard, 2, n).calls
+    make_augmenter(3.0)(expected, 2, n)
+    call(expected, calls.row, calls.law)
+    assert len(calls.row)
+    assert heard.tobytes() == expected.tobytes()
 
 
 def test_untreated_rows_stay_and_treated_rows_change(augmenter):

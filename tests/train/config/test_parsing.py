@@ -100,6 +100,12 @@ def test_a_missing_url_is_named(capsys):
         (["--augment.babble.clips", "[0, 3]"], r"augment\.babble\.clips is \[0, 3\]"),
         (["--augment.music.weight", "-1"], r"augment\.music\.weight is -1"),
         (["--augment.none.weight", "0"], r"augment\.none\.weight"),
+        (
+            ["--augment.telephone.probability", "1.5"],
+            r"telephone\.probability is 1\.5; it must be from 0 to 1",
+        ),
+        (["--augment.telephone.laws", "[]"], r"telephone\.laws is \[\]; give mulaw, alaw or both"),
+        (["--augment.telephone.laws", "[alaw, alaw]"], r"telephone\.laws is \[alaw, alaw\]"),
         (["--batch.max_utterances_per_speaker", "0"], r"max_utterances_per_speaker is 0"),
         (
             ["--batch.leftover", "rollover", "--data.order", "windows"],

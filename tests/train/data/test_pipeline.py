@@ -118,7 +118,7 @@ def test_an_outage_while_a_batch_is_planned_may_pass(corpus, workers, ahead, mon
 
 def test_what_a_device_needs_to_augment_comes_from_workers_too(corpus):
     more = ["--augment.device", "model", "--augment.chained.weight", "1", "--augment.none.weight", "0"]
-    stream = make_stream(corpus, corpus.wav, 0, 1, *more)
+    stream = make_stream(corpus, corpus.wav, 0, 1, *more, "--augment.telephone.probability", "1")
     here, there = fetch(stream, 0, 6), fetch(stream, 0, 6, workers=2)
     for one, two in zip(here, there, strict=True):
         assert torch.equal(one["audio"], two["audio"])

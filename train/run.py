@@ -242,6 +242,11 @@ def _describe(
         table.digest[:12],
     )  # fmt: skip
     logger.info("%s", _use(config, plan))
+    if plan.spec.varying:
+        logger.info(
+            "crops of %d to %d feature frames, one length a step",
+            config.data.shortest_crop(), config.data.longest_crop(),
+        )  # fmt: skip
     parameters = sum(parameter.numel() for parameter in objective.network.parameters())
     logger.info(
         "%s, %d parameters, %s loss; %d processes on %s, %s; %d steps",

@@ -23,7 +23,7 @@ class Prepared:
 
 
 class Augmenter:
-    """Applies a recipe to batches of crops of a fixed length.
+    """Applies a recipe to batches of crops of up to `frames` audio frames, of one length in each batch.
 
     sources: by kind (reverberation, music, babble, noise), those that the recipe gives a weight.
     The result of a row depends on (seed, epoch, its n) and its audio only: not on the batch around it.
@@ -44,11 +44,15 @@ class Augmenter:
     def draw(self, epoch: int, n: Int64Array) -> Draws:
         return draw(self.recipe, self._seed, epoch, n)
 
-    def prepare(self, epoch: int, n: Int64Array) -> Prepared:
-        """Draw for the samples n (rows,) and read what the draws ask for and would have to be waited for."""
+    def prepare(self, epoch: int, n: Int64Array, frames: int | None = None) -> Prepared:
+        """Draw for the samples n (rows,) and read what the draws ask for and would have to be waited for.
+
+        frames: of this batch's crops; the longest unless given.
+        """
+        frames = frames or self._frames
         draws = self.draw(epoch, n)
         sounds = {
-            kind: self._sources[kind].one_by_one(draws.clips[kind], self._frames)
+            kind: self._sources[kind].one_by_one(draws.clips[kind], frames)
             for kind in ADDITIVE
             if len(draws.clips[kind].row)
         }
@@ -66,7 +70,7 @@ class Augmenter:
 
     def __call__(self, audio: Float32Array, epoch: int, n: Int64Array) -> Draws:
         """prepare and apply at once; returns what was drawn."""
-        prepared = self.prepare(epoch, n)
+        prepared = self.prepare(epoch, n, audio.shape[1])
         self.apply(audio, prepared)
         return prepared.draws
 

@@ -78,8 +78,12 @@ class Preparer:
         calls = 16 * rows if self.recipe.telephone else 0
         return rows * (8 + 2 * width + 4) + rows * clips * (8 + 2 * self._frames + 4) + 8 * clips + calls
 
-    def prepare(self, epoch: int, n: Int64Array) -> Prepared:
-        """Draw what the samples n (rows,) get, and read it. May be called from several threads."""
+    def prepare(self, epoch: int, n: Int64Array, frames: int | None = None) -> Prepared:
+        """Draw what the samples n (rows,) get, and read it. May be called from several threads.
+
+        frames: of this batch's crops; the longest unless given.
+        """
+        frames = frames or self._frames
         draws = self.draw(epoch, n)
         rooms = draws.clips["reverberation"]
         used = [kind for kind in ADDITIVE if len(draws.clips[kind].row)]
@@ -89,12 +93,12 @@ class Preparer:
         order = np.argsort(turn, kind="stable")
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        added = np.empty((len(rows), self._frames), np.int16)
+        added = np.empty((len(rows), frames), np.int16)
         with self._reading:
             taps, scale = self._rooms(rooms.recording)
             done = 0
             for kind in used:
-                clips = self._sources[kind].crops(draws.clips[kind], self._frames)
+                clips = self._sources[kind].crops(draws.clips[kind], frames)
                 added[place[done : done + len(clips)]] = clips
                 done += len(clips)
         return Prepared(

@@ -32,11 +32,12 @@ def unit_energy(response: Float32Array) -> Float32Array:
 
 
 class Reverberator:
-    """Convolves crops of a fixed length with numbered impulse responses.
+    """Convolves crops of up to `frames` audio frames with numbered impulse responses.
 
-    load(i) → float32 (taps,), the i-th response. The output is the first `frames` frames of
-    the full convolution with the response at unit energy, as the VoxCeleb trainer's: taps
-    beyond `frames` cannot be heard there and are dropped.
+    load(i) → float32 (taps,), the i-th response. The output is as much of the full convolution
+    with the response at unit energy as the crop is long, as the VoxCeleb trainer's: taps
+    beyond `frames` cannot be heard there and are dropped. Shorter crops take the same transforms, so
+    that a response has one spectrum.
     """
 
     def __init__(
@@ -50,14 +51,15 @@ class Reverberator:
         self._held = 0
 
     def __call__(self, audio: Float32Array, rows: Int64Array, responses: Int64Array) -> None:
-        """Convolve `audio[rows[i]]` with response `responses[i]`, in place; audio: float32 (B, frames)."""
+        """Convolve `audio[rows[i]]` with response `responses[i]`, in place; audio: float32 (B, length)."""
         from scipy import fft  # at the start of every program it would take a fifth of a second
 
+        frames = audio.shape[1]
         padded = np.zeros((TOGETHER, self._points), np.float32)
         for first in range(0, len(rows), TOGETHER):
             these = rows[first : first + TOGETHER].tolist()
             for lane, row in zip(padded, these, strict=False):
-                lane[: self._frames] = audio[row]
+                lane[:frames] = audio[row]
             spectra = fft.rfft(padded)
             for spectrum, response in zip(
                 spectra, responses[first : first + TOGETHER].tolist(), strict=False
@@ -65,7 +67,7 @@ class Reverberator:
                 spectrum *= self._spectrum(response)
             wet = fft.irfft(spectra, self._points, overwrite_x=True)
             for lane, row in zip(wet, these, strict=False):
-                audio[row] = lane[: self._frames]
+                audio[row] = lane[:frames]
 
     def _spectrum(self, response: int) -> npt.NDArray[np.complex64]:
         found = self._spectra.get(response)

@@ -10,6 +10,8 @@ from train.config.sections import Config
 
 def check_crops(network: nn.Module, config: Config) -> None:
     """Raise ModelError naming the key of crops that are too short."""
-    check_crop(network, "data.crop_frames", config.data.crop_frames)
+    varying = not isinstance(config.data.crop_frames, int)
+    key = "the shortest of data.crop_frames" if varying else "data.crop_frames"
+    check_crop(network, key, config.data.shortest_crop())
     if config.validation.trials is not None and config.validation.crops > 0:
         check_crop(network, "validation.crop_frames", config.validation.crop_frames)

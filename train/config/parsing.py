@@ -75,6 +75,9 @@ def parser() -> ArgumentParser:
 
 
 _TYPES = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "a typing.Literal": "one of "}
+_ONE_OR_TWO = (
+    r"Does not validate against any of the Union subtypes Subtypes: \[<class 'int'>, tuple\[int, int\]\]"
+)
 
 
 class _Parser(ArgumentParser):
@@ -82,6 +85,7 @@ class _Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = re.sub(r'Parser key "([^"]*)":', r"\1:", " ".join(message.split()))
+        text = re.sub(_ONE_OR_TWO + " Errors: .* Given value:", "must be one whole number or two, not", text)
         for theirs, ours in _TYPES.items():
             text = text.replace(theirs, ours)
         sys.stderr.write(

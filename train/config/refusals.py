@@ -48,6 +48,7 @@ def check(config: Config) -> None:
             "shards together each epoch, so that what one leaves out cannot come first in the next; set "
             "batch.leftover drop, or data.order epoch"
         )
+    _check_crops(config)
     _check_products(config)
     _check_norms(config.train)
     _check_schedule(config)
@@ -59,6 +60,17 @@ def check(config: Config) -> None:
         missing = "data" if config.validation.data is None else "trials"
         raise UserError(f"validation needs both trials and data: validation.{missing} is not set")
     _check_augment(config.augment)
+
+
+def _check_crops(config: Config) -> None:
+    shortest, longest = config.data.shortest_crop(), config.data.longest_crop()
+    if shortest > longest:
+        raise UserError(f"data.crop_frames is [{shortest}, {longest}]; the shorter length comes first")
+    if config.train.compile and shortest < longest:
+        raise UserError(
+            f"train.compile is true, and data.crop_frames is [{shortest}, {longest}]: the network would be "
+            f"compiled anew for one length after another; set train.compile false, or one length"
+        )
 
 
 def _check_products(config: Config) -> None:
@@ -74,8 +86,8 @@ def _check_products(config: Config) -> None:
         ),
         (
             f"batch.speakers {batch.speakers} x batch.utterances_per_speaker {batch.utterances_per_speaker} "
-            f"crops of data.crop_frames {data.crop_frames} are {{}} feature frames in a global batch",
-            rows * data.crop_frames,
+            f"crops of data.crop_frames {data.longest_crop()} are {{}} feature frames in a global batch",
+            rows * data.longest_crop(),
             MOST_FRAMES_OF_A_BATCH,
         ),
         (

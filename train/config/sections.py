@@ -82,7 +82,8 @@ class DataConfig:
 
     Args:
         url: Folder of a manifest.json made by make-shards: a path, s3://bucket/prefix, any fsspec URL.
-        crop_frames: Length of a crop in feature frames of 10 ms; 200 is 32,240 audio frames (2.015 s).
+        crop_frames: Length of a crop in feature frames of 10 ms; 200 is 32,240 audio frames (2.015 s). Two,
+            as [200, 400], are the shortest and the longest: a global batch has one length, drawn by its step.
         workers: Reading processes per rank; 0 reads in the training process.
         prefetch: Batches that each worker prepares ahead.
         access: direct reads crops where the shards lie, by position or ranged request; cached brings whole
@@ -100,7 +101,7 @@ class DataConfig:
     """
 
     url: str
-    crop_frames: Annotated[int, Within(1, 10_000)] = 200
+    crop_frames: Annotated[int | tuple[int, int], Within(1, 10_000)] = 200
     workers: Annotated[int, Within(0, 256)] = 2
     prefetch: Annotated[int, Within(1, 256)] = 4
     access: Literal["direct", "cached"] = "direct"
@@ -112,6 +113,14 @@ class DataConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     windows: WindowsConfig = field(default_factory=WindowsConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+
+    def shortest_crop(self) -> int:
+        """Feature frames of the shortest crop."""
+        return self.crop_frames if isinstance(self.crop_frames, int) else self.crop_frames[0]
+
+    def longest_crop(self) -> int:
+        """Feature frames of the longest crop."""
+        return self.crop_frames if isinstance(self.crop_frames, int) else self.crop_frames[1]
 
 
 @dataclass

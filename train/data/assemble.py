@@ -122,10 +122,11 @@ def build_plan(data: TrainingData, config: Config, anchor: Anchor | None = None)
     spec = BatchSpec(
         speakers=config.batch.speakers,
         utterances_per_speaker=config.batch.utterances_per_speaker,
-        crop=crop_length(config.data.crop_frames),
+        crop=crop_length(config.data.longest_crop()),
         max_utterances_per_speaker=config.batch.max_utterances_per_speaker,
         seed=config.run.seed,
         leftover=config.batch.leftover,
+        varying=config.data.longest_crop() - config.data.shortest_crop(),
     )
     return data.plan(spec, anchor)
 
@@ -165,7 +166,7 @@ def build_stream(
     reader = _reader(data.table, config, on_node, world)
     return Stream(
         plan,
-        CropLoader(reader, plan.spec.crop, config.run.seed, data.speeds, config.data.on_error),
+        CropLoader(reader, config.run.seed, data.speeds, config.data.on_error),
         build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed),
         rank,
         world,
@@ -184,7 +185,7 @@ def _batches_ahead(config: DataConfig, samples: int, shard: str) -> int:
 
 
 def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augmenter | Preparer | None:
-    """The augmenter for crops of `frames` audio frames, or None where nothing would ever be done to one.
+    """The augmenter for crops of up to `frames` audio frames, or None where nothing would be done to any.
 
     With augment.device model it is the workers' half, a Preparer.
     """

@@ -33,15 +33,14 @@ class Loaded:
 class CropLoader:
     """Reads the crops of batches.
 
-    frames: audio frames of a crop; on_error: "fail" raises the ReadError; "substitute" takes
+    on_error: "fail" raises the ReadError; "substitute" takes
     another utterance of the same speaker, drawn by the sample's own number, so that every
     world size and every resumption takes the same one.
     """
 
-    def __init__(self, reader: Reader, frames: int, seed: int, speeds: Speeds, on_error: str) -> None:
+    def __init__(self, reader: Reader, seed: int, speeds: Speeds, on_error: str) -> None:
         self.reader = reader
         self.speeds = speeds
-        self._frames = frames
         self._seed = seed
         self._on_error = on_error
 
@@ -66,16 +65,16 @@ class CropLoader:
 
     def _read(self, batch: Batch) -> Float32Array:
         speed, utterance = self.speeds.split(batch.utterance)
-        audio = np.empty((len(utterance), self._frames), dtype=np.float32)
+        audio = np.empty((len(utterance), batch.crop), dtype=np.float32)
         if len(self.speeds.factors) == 1:
-            for row, crop in zip(audio, self.reader.rows(utterance, batch.start, self._frames), strict=True):
+            for row, crop in zip(audio, self.reader.rows(utterance, batch.start, batch.crop), strict=True):
                 put_float(row, crop)
             return audio
         for number, factor in enumerate(self.speeds.factors):
             rows = np.flatnonzero(speed == number)
             if not len(rows):
                 continue
-            needed = frames_needed(self._frames, factor)
+            needed = frames_needed(batch.crop, factor)
             room = np.maximum(self.reader.catalogue.frames[utterance[rows]] - needed, 0)
             starts = np.minimum(batch.start[rows] * factor.numerator // factor.denominator, room)
             try:
@@ -83,7 +82,7 @@ class CropLoader:
             except ReadError as error:
                 error.row = int(rows[error.row])
                 raise
-            audio[rows] = crops if number == 0 else change_speed(crops, factor, self._frames)
+            audio[rows] = crops if number == 0 else change_speed(crops, factor, batch.crop)
         return audio
 
     def _substitute(self, batch: Batch, row: int, attempt: int) -> Batch:
@@ -101,7 +100,7 @@ class CropLoader:
         n = batch.n[row]
         chosen = others[int(philox.integers(self._seed, "substitute", batch.epoch, n, len(others), attempt))]
         frames = int(self.speeds.frames(self.reader.catalogue.frames[np.array([chosen])])[speed])
-        room = max(frames - self._frames, 0)
+        room = max(frames - batch.crop, 0)
         utterance, start = batch.utterance.copy(), batch.start.copy()
         utterance[row] = chosen + speed * self.speeds.utterances
         start[row] = philox.integers(self._seed, "substitute start", batch.epoch, n, room + 1, attempt)

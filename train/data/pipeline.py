@@ -68,7 +68,7 @@ class Stream:
         def load(batch: Batch) -> _Read:
             loaded = self.loader.load(batch)
             augmenter = self.augmenter
-            return loaded, None if augmenter is None else augmenter.prepare(batch.epoch, batch.n)
+            return loaded, None if augmenter is None else augmenter.prepare(batch.epoch, batch.n, batch.crop)
 
         return ahead(batches, load, self.ahead)
 

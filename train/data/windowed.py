@@ -113,9 +113,11 @@ class WindowedBatches:
         row, spec = step - at.step, self.spec
         # The window's number above, so that a sample's number needs nothing of the windows before.
         n = (at.window << 32) + row * spec.size + np.arange(spec.size, dtype=np.int64)
-        room = np.maximum(window.length[row] - spec.crop, 0)
+        crop = spec.crop_at(step)
+        room = np.maximum(window.length[row] - crop, 0)
         start = philox.integers(spec.seed, "crop start", at.epoch, n, room + 1)
-        return Batch(step, at.epoch, n, window.utterance[row], window.label[row].astype(np.int64), start)
+        label = window.label[row].astype(np.int64)
+        return Batch(step, at.epoch, n, window.utterance[row], label, start, crop)
 
     def shards(self, at: Anchor, rank: int, world: int) -> Int64Array:
         """The shards that a rank's lanes read in a window, in no particular order."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from shard_tools import philox
 from shard_tools.arrays import Int64Array
+from shard_tools.audio import SAMPLE_RATE
 from shard_tools.errors import UserError
 from shard_tools.text import counted
+
+_HOP = SAMPLE_RATE // 100  # audio frames from one feature frame to the next
 
 
 class PlanError(UserError):
@@ -42,14 +46,18 @@ def check_lanes(lanes: int, world: int) -> None:
 
 @dataclass(frozen=True)
 class BatchSpec:
-    """What a global batch is made of: P distinct speakers × K utterances each."""
+    """What a global batch is made of: P distinct speakers × K utterances each, in crops of one length.
+
+    varying: by how many feature frames the crops of a batch may be shorter than the longest.
+    """
 
     speakers: int
     utterances_per_speaker: int
-    crop: int  # audio frames of a crop
+    crop: int  # audio frames of a crop, of the longest where they vary
     max_utterances_per_speaker: int | None = None
     seed: int = 0
     leftover: Literal["drop", "rollover"] = "drop"  # rollover: first in the next, by epochs only
+    varying: int = 0
 
     def __post_init__(self) -> None:
         if self.speakers < 1 or self.utterances_per_speaker < 1:
@@ -69,6 +77,16 @@ class BatchSpec:
     def size(self) -> int:
         return self.speakers * self.utterances_per_speaker
 
+    @property
+    def shortest_crop(self) -> int:
+        return self.crop - _HOP * self.varying
+
+    def crop_at(self, step: int) -> int:
+        """Audio frames of the crops of a step's batch: every whole number of feature frames equally often."""
+        if not self.varying:
+            return self.crop
+        return self.crop - _HOP * int(philox.integers(self.seed, "crop length", 0, step, self.varying + 1))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -80,6 +98,7 @@ class Batch:
     utterance: Int64Array  # (rows,) row of the catalogue
     label: Int64Array  # (rows,)
     start: Int64Array  # (rows,) first audio frame of the crop; 0 where the utterance is shorter
+    crop: int  # audio frames of each crop
 
     def part(self, rank: int, world: int) -> Batch:
         """The consecutive rows that belong to one rank of `world`, which must divide the batch."""

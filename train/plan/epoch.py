@@ -93,9 +93,10 @@ class EpochPlan:
         spec = self.spec
         n = row * spec.size + np.arange(spec.size, dtype=np.int64)
         utterance = self._utterances(epoch)[row]
-        room = np.maximum(self._frames[utterance] - spec.crop, 0)
+        crop = spec.crop_at(step)
+        room = np.maximum(self._frames[utterance] - crop, 0)
         start = philox.integers(spec.seed, "crop start", epoch, n, room + 1)
-        return Batch(step, epoch, n, utterance, self._labels[utterance].astype(np.int64), start)
+        return Batch(step, epoch, n, utterance, self._labels[utterance].astype(np.int64), start, crop)
 
     def _utterances(self, epoch: int) -> Int64Array:
         """The utterances of every batch of an epoch, (batches, P*K); the epoch in use is kept."""

@@ -101,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         help="crop, feature frames of 10 ms (default 200)",
     )
     add(
+        "--shortest-crop-frames",
+        metavar="F",
+        type=whole_number(1, 10_000),
+        help="where the batches' lengths vary up to --crop-frames (default: they do not)",
+    )
+    add(
         "--lanes",
         metavar="L",
         type=whole_number(1, 65_536),
@@ -169,6 +175,7 @@ def _run(args: argparse.Namespace) -> None:
             crop=crop_length(args.crop_frames),
             max_utterances_per_speaker=args.max_utterances_per_speaker,
             seed=args.seed,
+            varying=args.crop_frames - (args.shortest_crop_frames or args.crop_frames),
         ),
         verify_crops=args.verify == "crops",
     )
@@ -213,6 +220,11 @@ def _dataset(args: argparse.Namespace) -> Dataset:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if (args.shortest_crop_frames or 0) > args.crop_frames:
+        raise UserError(
+            f"--shortest-crop-frames is {args.shortest_crop_frames}, more than --crop-frames "
+            f"{args.crop_frames}, which is the longest"
+        )
     if (args.url is None) == (args.synthetic is None):
         raise UserError("give either the URL of a dataset or --synthetic UTTERANCES SPEAKERS")
     if args.scale and args.synthetic is None:

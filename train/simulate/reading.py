@@ -62,6 +62,7 @@ class _Epoch:
     utterance: Int64Array  # (batches, P*K)
     label: Int64Array  # (batches, P*K)
     start: Int64Array  # (batches, P*K)
+    crop: Int64Array  # (batches, 1), audio frames of each batch's crops
 
 
 def ranged(dataset: Dataset, job: Job) -> Reading:
@@ -69,7 +70,7 @@ def ranged(dataset: Dataset, job: Job) -> Reading:
     plan = EpochPlan(dataset.label, dataset.frames, dataset.speakers, job.spec)
     plan.check_world(job.world)
     epoch = _walk(plan)
-    begin, end = crop_ranges(dataset, epoch.utterance, epoch.start, job.spec.crop, job.verify_crops)
+    begin, end = crop_ranges(dataset, epoch.utterance, epoch.start, epoch.crop, job.verify_crops)
     shard = dataset.shard[epoch.utterance]
     fetched, requests = np.zeros(job.nodes, np.int64), np.zeros(job.nodes, np.int64)
     rows = job.spec.size // job.world
@@ -106,7 +107,7 @@ def crop_ranges(
     dataset: Dataset,
     utterance: Int64Array,
     start: Int64Array,
-    crop: int,
+    crop: int | Int64Array,
     verify: bool,
 ) -> tuple[Int64Array, Int64Array]:
     """First byte of each crop in its shard, and the one after its last, both of the shape of `utterance`.
@@ -154,8 +155,12 @@ def _walk(plan: BatchPlan) -> _Epoch:
     while (batch := plan.batch(step)).epoch == 0:
         batches.append(batch)
         step += 1
-    columns = zip(*((batch.utterance, batch.label, batch.start) for batch in batches), strict=True)
-    return _Epoch(*(np.stack(column) for column in columns))
+    return _Epoch(
+        utterance=np.stack([batch.utterance for batch in batches]),
+        label=np.stack([batch.label for batch in batches]),
+        start=np.stack([batch.start for batch in batches]),
+        crop=np.array([[batch.crop] for batch in batches]),
+    )
 
 
 def _reading(

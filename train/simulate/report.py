@@ -49,7 +49,7 @@ def as_table(
         f"{counted(dataset.speakers, 'speaker', ',')}, "
         f"{counted(len(dataset.shard_bytes), 'shard', ',')}, {size:,.1f} GB",
         f"batches of {counted(spec.speakers, 'speaker')} x {spec.utterances_per_speaker}, "
-        f"crops of {spec.crop:,} frames"
+        f"crops of {f'{spec.shortest_crop:,} to ' if spec.varying else ''}{spec.crop:,} frames"
         f"{', read in whole blocks to verify them' if job.verify_crops else ''}; {job.nodes} x "
         f"{job.ranks_per_node} processes (nodes x ranks); {counted(lanes, 'lane')}",
     ]

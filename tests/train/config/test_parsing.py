@@ -56,6 +56,10 @@ def test_the_text_is_complete_and_reads_back_as_the_same_run(tmp_path):
         (["--data.wrkers", "3"], ["data.wrkers"]),
         (["--data.workers", "three"], ["data.workers", "three"]),
         (["--augment.noise.snr", "[1]"], ["augment.noise.snr"]),
+        (
+            ["--data.crop_frames", "[1, 2, 3]"],
+            ["data.crop_frames: must be one whole number or two", "[1, 2, 3]"],
+        ),
         (["--train.compile", "perhaps"], ["train.compile", "perhaps"]),
     ],
 )
@@ -92,6 +96,15 @@ def test_a_missing_url_is_named(capsys):
         ),
         (["--run.folder", "file:///run"], "it must be a path of a file system"),
         (["--data.crop_frames", "0"], r"data\.crop_frames is 0; it must be from 1 to 10000"),
+        (["--data.crop_frames", "[200, 20000]"], r"crop_frames is \[200, 20000\]; each number in it must be"),
+        (
+            ["--data.crop_frames", "[300, 200]"],
+            r"crop_frames is \[300, 200\]; the shorter length comes first",
+        ),
+        (
+            ["--data.crop_frames", "[200, 300]", "--train.compile", "true"],
+            r"train\.compile is true, and data\.crop_frames is \[200, 300\]: .*; set train\.compile false",
+        ),
         (["--run.seed", "-1"], r"run\.seed is -1"),
         (["--optim.lr", "0"], r"optim\.lr is 0"),
         (["--train.epochs", "2"], r"train\.steps is 10 and train\.epochs is 2: give exactly one"),
@@ -170,6 +183,17 @@ def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
         (["--run.seed", "4294967296"], "run.seed is 4294967296; it must be from 0 to 4294967295"),
         (["--validation.crops", "1000"], "1000 of validation.crop_frames 400 are 400000 feature frames"),
         (["--batch.speakers", "1000000"], "are 200000000 feature frames in a global batch"),
+        (
+            [
+                "--batch.speakers",
+                "10000",
+                "--data.crop_frames",
+                "[1, 10000]",
+                "--batch.utterances_per_speaker",
+                "2",
+            ],
+            "are 200000000 feature frames in a global batch",
+        ),
         (["--data.workers", "256", "--data.prefetch", "256"], "prepare 65536 batches ahead"),
         (["--optim.lr", "1", "--schedule.options", "{gamma: 10, every: 1, unit: steps}"], "beyond 1e+06"),
         (["--optim", "{weight_decay: null}"], "optim.weight_decay is null; give it a value, or leave"),

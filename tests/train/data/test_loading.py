@@ -53,7 +53,7 @@ class Utterances:
 def make(bad=(), on_error="substitute", speeds=(), constant=True):
     reader = Utterances(bad, constant)
     made = Speeds.of(list(speeds), SPEAKERS * EACH, SPEAKERS)
-    loader = CropLoader(reader, CROP, 3, made, on_error)
+    loader = CropLoader(reader, 3, made, on_error)
     labels, frames = made.labels(reader.catalogue.label), made.frames(reader.catalogue.frames)
     plan = EpochPlan(labels, frames, SPEAKERS * len(made.factors), BatchSpec(SPEAKERS, 1, CROP, seed=3))
     return loader, plan

@@ -9,6 +9,7 @@ import torch
 
 from shard_tools.errors import UserError
 from shard_tools.storage.errors import StorageError
+from train.augment.device import augment
 from train.config.parsing import parse
 from train.data.assemble import build_plan, build_stream, open_training_data
 from train.data.handover import room_needed
@@ -127,6 +128,45 @@ def test_what_a_device_needs_to_augment_comes_from_workers_too(corpus):
             assert tensor.dtype == two["prepared"][name].dtype
             assert torch.equal(tensor, two["prepared"][name])
         data = [*one["prepared"].values(), *(one[name] for name in ("audio", "label", "n", "utterance"))]
+        assert room_needed(len(data), sum(tensor.nbytes for tensor in data)) <= stream.most_bytes
+
+
+VARYING = [
+    "--data.crop_frames",
+    "[30, 60]",
+    "--augment.speed",
+    "[0.9]",
+    "--augment.telephone.probability",
+    "0.5",
+]
+
+
+@pytest.mark.parametrize("order", [[], ["--data.order", "windows", "--data.windows.lanes", "2"]])
+def test_crops_of_varying_length_are_the_same_for_any_ranks_workers_and_start(corpus, order):
+    def digests(first=0, world=1, workers=0):
+        streams = [make_stream(corpus, corpus.wav, rank, world, *VARYING, *order) for rank in range(world)]
+        parts = [fetch(stream, first, 9, workers) for stream in streams]
+        return [digest(step) for step in zip(*parts, strict=True)]
+
+    whole = fetch(make_stream(corpus, corpus.wav, 0, 1, *VARYING, *order), 0, 9)
+    lengths = [batch["audio"].shape[1] for batch in whole]
+    assert len(set(lengths)) > 4
+    assert all(30 * 160 + 240 <= length <= 60 * 160 + 240 and length % 160 == 80 for length in lengths)
+    reference = [digest([batch]) for batch in whole]
+    assert digests(world=2, workers=1) == reference
+    assert digests(first=4, workers=2) == reference[4:]
+
+
+def test_a_device_is_given_noise_as_long_as_the_crops(corpus):
+    more = ["--data.crop_frames", "[30, 60]", "--augment.device", "model", "--augment.none.weight", "0"]
+    stream = make_stream(corpus, corpus.wav, 0, 1, *more)
+    here = fetch(make_stream(corpus, corpus.wav, 0, 1, *more[:2], *more[4:]), 0, 5)
+    for batch, expected in zip(fetch(stream, 0, 5, workers=1), here, strict=True):
+        prepared = batch["prepared"]
+        assert prepared["added"].shape[1] == batch["audio"].shape[1]
+        found = augment(batch["audio"], prepared, torch.device("cpu"))
+        torch.testing.assert_close(found, expected["audio"], rtol=0, atol=1e-5)
+        data = [*prepared.values(), *(batch[name] for name in ("audio", "label", "n", "utterance"))]
         assert room_needed(len(data), sum(tensor.nbytes for tensor in data)) <= stream.most_bytes
 
 

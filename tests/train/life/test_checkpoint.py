@@ -249,3 +249,10 @@ def test_metrics_after_the_resumed_step_and_a_torn_line_are_dropped(tmp_path):
     path.write_text("".join(lines) + '{"step": 4')
     _drop_later(str(path), 20)
     assert path.read_text() == "".join(lines[:2])
+
+
+def test_varying_lengths_go_on_and_one_length_does_not_become_two():
+    varying = ("--data.crop_frames", "[200, 400]")
+    check_resumable(checkpoint_of(*varying), "c.pt", parse([*BASE, *varying]), "aaaa")
+    with pytest.raises(UserError, match=r"^data.crop_frames is \[200, 400\], and c.pt was trained with 200"):
+        check_resumable(checkpoint_of(), "c.pt", parse([*BASE, *varying]), "aaaa")

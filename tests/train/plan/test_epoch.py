@@ -24,13 +24,14 @@ def plans(draw):
     spec = BatchSpec(
         speakers=draw(st.integers(1, able)),
         utterances_per_speaker=size,
-        crop=100,
+        crop=500,
         max_utterances_per_speaker=cap,
         seed=draw(st.integers(0, 2**32 - 1)),
+        varying=draw(st.integers(0, 3)),
     )
     labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
     order = np.random.default_rng(spec.seed).permutation(len(labels))
-    frames = np.random.default_rng(spec.seed + 1).integers(1, 400, len(labels))
+    frames = np.random.default_rng(spec.seed + 1).integers(1, 1000, len(labels))
     return EpochPlan(labels[order], frames, len(counts), spec), labels[order], frames, np.array(counts)
 
 
@@ -51,7 +52,8 @@ def test_an_epoch_keeps_every_promise(planned, epoch):
         assert np.all(speakers == speakers[:, :1]), "rows of a speaker do not lie together"
         assert len(np.unique(speakers[:, 0])) == spec.speakers, "a speaker is twice in a batch"
         assert np.all(batch.start >= 0)
-        assert np.all(batch.start <= np.maximum(frames[batch.utterance] - spec.crop, 0))
+        assert batch.crop in range(spec.shortest_crop, spec.crop + 1, 160)
+        assert np.all(batch.start <= np.maximum(frames[batch.utterance] - batch.crop, 0))
     per_speaker = np.bincount(labels[used], minlength=len(counts))
     if spec.max_utterances_per_speaker is not None:
         assert per_speaker.max() <= spec.max_utterances_per_speaker
@@ -178,3 +180,38 @@ def test_batches_that_cannot_be_are_refused_with_numbers(counts, options, messag
 def test_a_world_that_does_not_divide_names_batches_near_by():
     with pytest.raises(PlanError, match=r"speakers 8 cannot be shared by 3 processes: set it to 6 or 9"):
         make_plan([9] * 20).check_world(3)
+
+
+def test_lengths_come_equally_often_and_reach_as_far_as_an_utterance_goes():
+    """A batch has one length, drawn by (seed, step); its crops start anywhere that leaves room for it."""
+    spec = BatchSpec(10, 1, 32_240, None, 3, varying=4)
+    plan = EpochPlan(np.arange(10, dtype=np.int32), np.full(10, 32_000), 10, spec)
+    batches = [plan.batch(step) for step in range(4000)]
+    lengths, counts = np.unique([batch.crop for batch in batches], return_counts=True)
+    assert lengths.tolist() == list(range(32_240 - 4 * 160, 32_241, 160))
+    assert np.all(np.abs(counts - 800) < 5 * np.sqrt(4000 * 0.2 * 0.8))
+    for batch in batches:
+        assert batch.crop == spec.crop_at(batch.step)
+        assert batch.part(3, 5).crop == batch.crop
+    latest = {length: max(int(b.start.max()) for b in batches if b.crop == length) for length in lengths}
+    assert all(
+        0.95 * max(32_000 - length, 0) <= latest[length] <= max(32_000 - length, 0) for length in lengths
+    )
+    other = BatchSpec(10, 1, 32_240, None, 4, varying=4)
+    assert [other.crop_at(step) for step in range(50)] != [spec.crop_at(step) for step in range(50)]
+
+
+def test_one_length_draws_as_before():
+    """What a run of one length was given stays; so do rows whose batch of varying lengths has that length."""
+    fixed, varying = (
+        EpochPlan(
+            np.arange(6, dtype=np.int32), np.full(6, 90_000), 6, BatchSpec(6, 1, 32_240, seed=1, varying=v)
+        )
+        for v in (0, 9)
+    )
+    same = [step for step in range(200) if varying.batch(step).crop == 32_240]
+    assert 5 < len(same) < 50
+    for step in same:
+        one, two = fixed.batch(step), varying.batch(step)
+        assert np.array_equal(one.start, two.start)
+        assert np.array_equal(one.utterance, two.utterance)

@@ -51,13 +51,14 @@ def plans(draw):
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
     skew = rng.dirichlet(np.full(speakers, draw(st.sampled_from([0.5, 5.0]))))
     label = rng.choice(speakers, size=sizes.sum(), p=skew).astype(np.int32)
-    shards = Shards(label, rng.integers(1, 400, sizes.sum()), sizes)
+    shards = Shards(label, rng.integers(1, 1000, sizes.sum()), sizes)
     spec = BatchSpec(
         speakers=lanes * draw(st.integers(1, 3)),
         utterances_per_speaker=draw(st.integers(1, 2)),
-        crop=100,
+        crop=500,
         max_utterances_per_speaker=draw(st.sampled_from([None, 2, 9])),
         seed=draw(st.integers(0, 2**32 - 1)),
+        varying=draw(st.integers(0, 3)),
     )
     windows = Windows(len(sizes), lanes, width, spec.seed)
     try:
@@ -95,7 +96,8 @@ def test_an_epoch_keeps_every_promise(planned, epoch):
         rows = batch.label.reshape(spec.speakers, spec.utterances_per_speaker)
         assert np.all(rows == rows[:, :1])
         assert len(np.unique(rows[:, 0])) == spec.speakers, "a speaker is twice in a global batch"
-        assert np.all(batch.start <= np.maximum(shards.frames[batch.utterance] - spec.crop, 0))
+        assert batch.crop == spec.crop_at(batch.step)
+        assert np.all(batch.start <= np.maximum(shards.frames[batch.utterance] - batch.crop, 0))
     if spec.max_utterances_per_speaker is not None:
         assert np.bincount(shards.label[used]).max() <= spec.max_utterances_per_speaker
 

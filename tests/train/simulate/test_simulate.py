@@ -75,14 +75,14 @@ def test_ranged_reading_by_hand():
 def test_ranged_reading_is_what_a_reader_counts(corpus, form, verify):
     """Neighbours in a shard are joined in one request, so that there are fewer of them than crops."""
     url = getattr(corpus, form)
-    spec = BatchSpec(speakers=16, utterances_per_speaker=3, crop=8000)
+    spec = BatchSpec(speakers=16, utterances_per_speaker=3, crop=8000, varying=20)
     catalogue = open_catalogue(url, block_crcs=True)
     source = RangedSource(catalogue.shard_urls, catalogue.shard_sizes)
     reader, plan = Reader(catalogue, source, verify), EpochPlan(catalogue.label, catalogue.frames, 16, spec)
     for step in range(plan.steps_per_epoch):
         for rank in range(2):
             part = plan.batch(step).part(rank, 2)
-            reader.crops(part.utterance, part.start, spec.crop)
+            reader.crops(part.utterance, part.start, part.crop)
     reading = ranged(open_dataset(url), Job(1, 2, spec, verify == "crops"))
     assert (reading.requests, reading.bytes) == (source.requests, source.fetched_bytes)
     assert reading.requests < 96
@@ -250,6 +250,10 @@ def test_the_command_measures_planning(capsys):
         (
             ["--synthetic", "2000", "100", "--speakers", "10", "--nodes", "3"],
             "cannot be shared by 3 processes: set it to 9 or 12",
+        ),
+        (
+            ["--synthetic", "2000", "100", "--shortest-crop-frames", "300"],
+            "--shortest-crop-frames is 300, more than --crop-frames 200",
         ),
     ],
 )

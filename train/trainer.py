@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from train.config.kept import kept_config
 from train.config.sections import Config
 from train.data.loader import NoBatchError, open_loader
 from train.data.pipeline import Stream
+from train.finite import FiniteWatch, describe, first_of_all, keys_of, record
 from train.learner import Learner
 from train.life.checkpoint import CheckpointFolder
 from train.life.distributed import Process, mean_over_ranks
@@ -90,6 +92,7 @@ class Trainer:
         self._newest: int | None = None  # step of the newest checkpoint, which may still be on its way
         self._samples = 0  # since this process started
         self._substituted = 0
+        self._finite = FiniteWatch(process.device, stream.plan.spec.size // process.world)
 
     def run(self, first: int, last: int, log: RunLog) -> int:
         """Run the steps, save and validate between them; returns the steps done, `last` unless stopped."""
@@ -118,7 +121,7 @@ class Trainer:
         done = first
         stopping = False
         while done < last and not stopping:
-            vote.begin()
+            vote.begin(alarm=self._finite.seen())
             try:
                 self._step(done, last, data, sums)
             except NoBatchError as error:
@@ -131,6 +134,8 @@ class Trainer:
             done += 1
             self._saver.poll()
             stopping = vote.end() and done < last
+            if vote.alarm:
+                self._require_finite()
             if stopping or done % self.config.train.log_every == 0 or done == last:
                 self._report(done, sums, time.perf_counter() - since, log)
                 sums, since = Sums(), time.perf_counter()
@@ -140,7 +145,15 @@ class Trainer:
                 since = time.perf_counter()
         return done
 
+    def flops(self) -> int:
+        """Floating-point operations of this rank's part of a step; to be asked before `run`."""
+        return self.learner.flops(self._stand_in())
+
     def _prepare(self) -> None:
+        self.learner.prepare(self._stand_in())
+
+    def _stand_in(self) -> dict[str, torch.Tensor]:
+        """A batch of the longest crops, on the device."""
         spec = self.stream.plan.spec
         rows = spec.size // self.process.world
         generator = torch.Generator().manual_seed(0)
@@ -148,7 +161,7 @@ class Trainer:
             "audio": torch.randn(rows, spec.crop, generator=generator) * 0.1,
             "label": torch.zeros(rows, dtype=torch.int64),
         }
-        self.learner.prepare({name: tensor.to(self.process.device) for name, tensor in stand_in.items()})
+        return {name: tensor.to(self.process.device) for name, tensor in stand_in.items()}
 
     def _step(self, step: int, last: int, data: Iterator[dict[str, Any]], sums: Sums) -> None:
         asked = time.perf_counter()
@@ -165,7 +178,9 @@ class Trainer:
             step, plan.epoch_of(step), step / plan.steps_per_epoch, last, self.config.run.seed
         )
         rate = self.config.optim.lr * self.schedule(progress)
-        sums.add(self.learner.step(inputs, progress, rate, lambda piece: self._reseed(step, piece)))
+        outcome = self.learner.step(inputs, progress, rate, lambda piece: self._reseed(step, piece))
+        sums.add(outcome)
+        self._finite.watch(step, outcome.loss, batch["utterance"])
         sums.substituted += batch["substituted"]
 
     def _reseed(self, step: int, piece: int) -> None:
@@ -215,16 +230,29 @@ class Trainer:
                 f"and check the shards with make-shards verify {self.config.data.url}"
             )
         if not math.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss} at step {step}: lower optim.lr ({self.config.optim.lr}), or look at the "
-                f"data; the last checkpoint is of step {self.saved_step}"
-            )
+            self._require_finite()
+
+    def _require_finite(self) -> None:
+        """Raise UserError, on all ranks, where a rank's loss was not finite; all must call this together."""
+        loader = self.stream.loader
+        keys = partial(keys_of, loader.reader.catalogue, loader.speeds)
+        found = first_of_all(self._finite, self.process.rank, keys)
+        if not found:
+            return
+        folder = None if self.config.train.dry else self.config.run.folder
+        if folder and self.process.leads:
+            record(found, folder)
+        raise UserError(
+            f"{describe(found, folder)}: lower optim.lr ({self.config.optim.lr}), or look at "
+            f"the data; the last checkpoint is of step {self.saved_step}"
+        )
 
     def _between_steps(self, done: int, last: int, log: RunLog) -> bool:
         """Validate and save when due after `done` steps; whether anything was due."""
         validating = self._validation_due(done, last)
         due = validating or done % self.config.checkpoint.every == 0 or done == last
         if due:
+            self._require_finite()
             # Before validating, which may take longer than the job has left.
             self.save(done, wait=done == last)
         if validating:

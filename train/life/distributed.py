@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,9 @@ from train.life.launched import launched
 
 # Long enough for rank 0 to write a checkpoint to a slow store while the others wait in an all-reduce.
 TIMEOUT = timedelta(minutes=10)
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,15 @@ def mean_over_ranks(values: list[float], device: torch.device) -> list[float]:
     total = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return [float(value) / dist.get_world_size() for value in total.cpu()]
+
+
+def from_all(value: Item) -> list[Item]:
+    """What each rank has, by rank; anything that can be pickled."""
+    if not dist.is_initialized():
+        return [value]
+    box: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(box, value)
+    return box
 
 
 def from_lead(text: str | None) -> str | None:

@@ -13,24 +13,28 @@ class Vote:
 
     `begin` before a step sends this rank's flag on its way, `end` after the step brings the answer, so
     that no step waits for it. The votes go over gloo on CPUs, where reading the answer
-    waits for no GPU.
+    waits for no GPU. With them goes an alarm: `alarm` says after `end` whether any rank raised it.
     """
 
     def __init__(self, flag: StopFlag) -> None:
         self._flag = flag
         self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
-        self._raised = torch.zeros(1, dtype=torch.int32)
+        self._raised = torch.zeros(2, dtype=torch.int32)
         self._work: dist.Work | None = None
 
-    def begin(self) -> None:
-        self._raised.fill_(self._flag.raised)
+    def begin(self, *, alarm: bool = False) -> None:
+        self._raised[0], self._raised[1] = self._flag.raised, alarm
         if self._group is not None:
             self._work = dist.all_reduce(self._raised, dist.ReduceOp.MAX, self._group, async_op=True)
 
     def end(self) -> bool:
         if self._work is not None:
             self._work.wait()
-        return bool(self._raised.item())
+        return bool(self._raised[0])
+
+    @property
+    def alarm(self) -> bool:
+        return bool(self._raised[1])
 
     def meet(self) -> None:
         """Wait until every rank is here: where one failed on its way, the others fail too."""

@@ -41,7 +41,7 @@ def main() -> int:
         place = launched()
         rank = place.rank if place else 0
         config = _parse(aloud=rank == 0)
-        folder = config.run.folder
+        folder = None if config.train.dry else config.run.folder
         from train.run import run  # after parsing: --help and a wrong key need not wait for all of it
 
         if run(config):

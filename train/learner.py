@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
 
 from train.averaging import Averaged
 from train.backward import Backward
@@ -76,6 +77,17 @@ class Learner:
         groups = of_a_piece // (self._train.norm_rows or of_a_piece)
         convert(self.objective, lambda layer: GhostBatchNorm(layer, groups))
         return groups * self._train.accumulate
+
+    def flops(self, stand_in: Mapping[str, torch.Tensor]) -> int:
+        """Floating-point operations of a pass forward and back, of products and convolutions.
+
+        To be asked before `prepare`: what is compiled then does not show them.
+        """
+        self.objective.train()
+        self.objective.begin(Progress(0, 0, 0.0, 1))
+        with FlopCounterMode(display=False) as counter:
+            rehearse(self.objective, lambda: self._backward(stand_in, lambda loss: loss, lambda _: None))
+        return counter.get_total_flops()
 
     def prepare(self, stand_in: Mapping[str, torch.Tensor]) -> None:
         """Compile, join the other ranks, and rehearse a step with `stand_in`, a batch of the usual shape."""

@@ -51,8 +51,13 @@ def run(config: Config) -> bool:
     """Train as `config` says, from the newest whole checkpoint of its folder if there is one.
 
     Returns whether the last step was reached; a signal stops a run before, with a checkpoint of where it
-    stopped. Raises UserError.
+    stopped. With train.dry nothing is kept, see train.dry. Raises UserError.
     """
+    if config.train.dry:
+        from train.dry import dry_run  # which needs this module
+
+        dry_run(config)
+        return True
     with process_group(config.train.device) as process:
         folder = config.run.folder if process.leads else None
         start_logging(folder)
@@ -64,7 +69,7 @@ def _run(config: Config, process: Process, folder: str | None) -> bool:
     """folder: of the run, on the rank that writes; None on the others."""
     if folder:
         _remove_drafts(folder)
-    trainer, first, last = _assemble(config, process)
+    trainer, first, last = assemble(config, process)
     folder_was_made()
 
     def note(state: Literal["running", "stopped", "done", "failed"]) -> None:
@@ -113,7 +118,7 @@ def _remove_drafts(folder: str) -> None:
         logger.info("removed what a killed process left: %s", ", ".join(drafts))
 
 
-def _assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
+def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     """The trainer, and the steps [first, last) that it is to run."""
     configure_storage(config.data.storage)
     data = open_training_data(config)

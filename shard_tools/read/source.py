@@ -57,6 +57,8 @@ class LocalSource(Unheeding):
 
     Its files stay open for the next reads, in a number that heeds the process's limit: all sources
     share half of that, and one for which the others left nothing closes its own before it gives up.
+
+    fetched_bytes: that this object was asked for.
     """
 
     at_once = True
@@ -65,11 +67,13 @@ class LocalSource(Unheeding):
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = paths
         self._files: dict[int, int] = {}
+        self.fetched_bytes = 0
         LocalSource._all.add(self)
 
     def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
         files = self._files
         preadv = os.preadv
+        self.fetched_bytes += sum(map(len, buffers))
         for position, (shard, offset, buffer) in enumerate(zip(shards, offsets, buffers, strict=True)):
             try:
                 file = files[shard] if shard in files else self._open(shard)
@@ -109,6 +113,7 @@ class LocalSource(Unheeding):
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._files = {}
+        self.fetched_bytes = 0
         LocalSource._all.add(self)
 
     def __del__(self) -> None:

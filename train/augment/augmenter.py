@@ -41,6 +41,10 @@ class Augmenter:
             None if rooms is None else Reverberator(rooms.taps, frames, int(rooms.frames.max()), cache_bytes)
         )
 
+    @property
+    def sources(self) -> dict[str, Recordings]:
+        return self._sources
+
     def draw(self, epoch: int, n: Int64Array) -> Draws:
         return draw(self.recipe, self._seed, epoch, n)
 

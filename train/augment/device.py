@@ -67,6 +67,10 @@ class Preparer:
         self.__dict__.update(state)
         self._reading = threading.Lock()
 
+    @property
+    def sources(self) -> dict[str, Recordings]:
+        return self._sources
+
     def draw(self, epoch: int, n: Int64Array) -> Draws:
         return draw(self.recipe, self._seed, epoch, n)
 

@@ -25,6 +25,10 @@ def check_for_ranks(config: Config, ranks: int) -> None:
     """
     if ranks < 1:
         raise UserError(f"--check is {ranks}; it must be at least 1")
+    if config.train.dry:
+        raise UserError(
+            "train.dry is true, which is for a run started by hand: leave it out of a job's options"
+        )
     if config.data.order == "windows":
         check_lanes(config.data.windows.lanes, ranks)
     else:

@@ -190,6 +190,7 @@ class TrainConfig:
         ema: Decay of a moving average of the network's weights, which validation and evaluation take then,
             such as 0.999; 0 for none.
         log_every: Steps between lines of metrics.jsonl.
+        dry: Build everything, run one step, say what a run would cost, and leave nothing behind.
     """
 
     steps: Annotated[int | None, Within(0, 1_000_000_000)] = None
@@ -203,6 +204,7 @@ class TrainConfig:
     sync_norm: bool = False
     ema: Annotated[float, Within(0, 0.999999)] = 0.0
     log_every: _Count = 10
+    dry: bool = False
 
 
 @dataclass

@@ -35,6 +35,7 @@ from train.life.log import METRICS, RunLog, folder_is_gone, folder_was_made, sta
 from train.life.resume import changes, check_resumable, check_whole
 from train.life.signals import flag
 from train.life.state import write_state
+from train.life.tracker import Tracker
 from train.losses import build_loss
 from train.objectives import Objective, Supervised
 from train.optim import build_schedule
@@ -80,8 +81,9 @@ def _run(config: Config, process: Process, folder: str | None) -> bool:
     if folder:
         storage.publish_bytes(os.path.join(folder, _CONFIG), as_yaml(config).encode())
         trainer.checkpoints.forget_after(first)
+    tracker = Tracker(config, folder) if folder and config.train.wandb != "none" else None
     note("running")
-    log = RunLog(folder, first, last, validated=trainer.validated)
+    log = RunLog(folder, first, last, validated=trainer.validated, tracker=tracker)
     trainer.saving = log.require_folder
     trainer.saved = lambda: note("running")
     flag.listen_to_interrupts()

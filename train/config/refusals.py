@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Literal
 
 from shard_tools import storage
@@ -60,6 +61,7 @@ def check(config: Config) -> None:
         missing = "data" if config.validation.data is None else "trials"
         raise UserError(f"validation needs both trials and data: validation.{missing} is not set")
     _check_augment(config.augment)
+    _check_wandb(config.train)
 
 
 def _check_crops(config: Config) -> None:
@@ -158,3 +160,20 @@ def _check_augment(augment: AugmentConfig) -> None:
             "(augment.telephone.probability 0 leaves the telephone out)"
         )
     check_speeds(augment.speed)
+
+
+def _check_wandb(train: TrainConfig) -> None:
+    if train.wandb == "none":
+        return
+    found = find_spec("wandb")
+    # A folder of that name, such as W&B itself leaves behind, is a package without an origin.
+    if found is None or found.origin is None:
+        raise UserError(
+            f"train.wandb is {train.wandb}, and wandb is not installed: pip install 'voxshard[wandb]', or "
+            "set train.wandb none"
+        )
+    name, refused = train.wandb_project, "/\\#?%:"
+    if not 1 <= len(name) <= 128 or set(name) & set(refused):
+        raise UserError(
+            f"train.wandb_project is {name!r}; Weights & Biases takes 1 to 128 characters, none of {refused}"
+        )

@@ -190,6 +190,9 @@ class TrainConfig:
         ema: Decay of a moving average of the network's weights, which validation and evaluation take then,
             such as 0.999; 0 for none.
         log_every: Steps between lines of metrics.jsonl.
+        wandb: Send what is logged to Weights & Biases too (pip install 'voxshard[wandb]'): online at once;
+            offline into wandb/ in run.folder, for `wandb sync`. A run that goes on is the same one there.
+        wandb_project: The project there.
         dry: Build everything, run one step, say what a run would cost, and leave nothing behind.
     """
 
@@ -204,6 +207,8 @@ class TrainConfig:
     sync_norm: bool = False
     ema: Annotated[float, Within(0, 0.999999)] = 0.0
     log_every: _Count = 10
+    wandb: Literal["none", "online", "offline"] = "none"
+    wandb_project: str = "voxshard"
     dry: bool = False
 
 

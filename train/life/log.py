@@ -1,4 +1,4 @@
-"""What a run says: metrics.jsonl, TensorBoard, log.txt and the progress bar. Only rank 0 says anything."""
+"""What a run says: metrics.jsonl, TensorBoard, W&B, log.txt, the progress bar. Only rank 0 says anything."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from shard_tools import records, storage
 from shard_tools.errors import UserError
 from shard_tools.text import SafeFormatter
+from train.life.tracker import Tracker
 
 logger = logging.getLogger("train")
 
@@ -31,11 +32,19 @@ class RunLog:
     first_step: the step that the run starts or resumes at; records of later steps, left by a
     run that was killed after its last checkpoint, are dropped, so that every step stands once.
     validated: whether the validation after first_step was brought to its end; else its record goes too.
+    tracker: gets the numbers too, and is closed with this.
     """
 
     def __init__(
-        self, folder: str | None, first_step: int, last_step: int, *, validated: bool = True
+        self,
+        folder: str | None,
+        first_step: int,
+        last_step: int,
+        *,
+        validated: bool = True,
+        tracker: Tracker | None = None,
     ) -> None:
+        self._tracker = tracker
         self._bar: tqdm[Any] | None = None
         if folder is None:
             return
@@ -92,12 +101,14 @@ class RunLog:
         try:
             self._metrics.write(json.dumps(line) + "\n")
             self._metrics.flush()
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self._board.add_scalar(f"{group}/{name}", value, step)
+            numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
+            for name, value in numbers.items():
+                self._board.add_scalar(f"{group}/{name}", value, step)
         except OSError as error:
             self.require_folder()
             raise _cannot_write(self._folder, error) from None
+        if self._tracker is not None:
+            self._tracker.record(step, group, numbers)
 
     def require_folder(self) -> None:
         """Raise UserError when the run's folder is not where it was: nothing is to be made in its place."""
@@ -118,6 +129,8 @@ class RunLog:
             return
         self._bar.close()
         self._redirect.__exit__(None, None, None)
+        if self._tracker is not None:
+            self._tracker.close()
         with contextlib.suppress(OSError):  # all that counts has been flushed
             self._metrics.close()
         if folder_is_gone(self._folder):  # TensorBoard's thread would fail loudly

@@ -48,6 +48,7 @@ _UNIMPORTANT = (
     "data.storage.",
     "checkpoint.",
     "train.log_every",
+    "train.wandb",
 )
 
 

@@ -109,6 +109,7 @@ def test_of_several_processes_one_speaks_for_all(corpus, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_nothing_either(corpus, tmp_path):
     words = options(corpus, tmp_path / "run")
     words[1] = str(tmp_path / "nowhere")

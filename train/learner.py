@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.flop_counter import FlopCounterMode
 
 from train.averaging import Averaged
 from train.backward import Backward
@@ -83,6 +82,8 @@ class Learner:
 
         To be asked before `prepare`: what is compiled then does not show them.
         """
+        from torch.utils.flop_counter import FlopCounterMode  # which runs that train need not wait for
+
         self.objective.train()
         self.objective.begin(Progress(0, 0, 0.0, 1))
         with FlopCounterMode(display=False) as counter:

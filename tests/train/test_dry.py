@@ -38,7 +38,10 @@ def batch_bytes(config):
     return 2 * int(np.minimum(open_catalogue(config.data.url).frames[batch.utterance], 50 * 160 + 240).sum())
 
 
-def test_what_a_step_takes_is_said_and_nothing_is_left(corpus, tmp_path, capsys, monkeypatch):
+def test_what_a_step_takes_is_said_and_nothing_is_left(
+    corpus, tmp_path, tmp_path_factory, capsys, monkeypatch
+):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))  # torch's own
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     config = parse(options(corpus, tmp_path / "run"))

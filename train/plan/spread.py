@@ -67,8 +67,9 @@ def spread(
     turn: the lane that chooses first in the first batch (they take turns); taken: int64 (batches or
     more, any), speakers that each batch has from elsewhere, -1 for none.
 
-    The batches end before one that cannot be filled. With `again` it is filled by speakers who have no
-    group left, a time more: each lane must then have enough whom no batch has from elsewhere.
+    The batches end before one that cannot be filled. With `again`, for one lane, it takes speakers that
+    earlier batches give up for others; or, where there are none, some who have no group left, a time
+    more: there must be enough whom no batch has from elsewhere.
     """
     lanes, speakers = groups.shape
     batches = most_batches(groups, share)
@@ -86,6 +87,7 @@ def spread(
     for row in range(batches):
         must = np.flatnonzero(together >= batches - row - to_come)
         to_come[absent[row]] -= 1
+        takings = list[tuple[int, Int64Array]]()
         for step in range(lanes):
             lane = (turn + row + step) % lanes
             candidates = ahead[lane].copy()
@@ -96,16 +98,17 @@ def spread(
             for others in (absent[row], *here):
                 candidates[others] = _NEVER
             first = np.partition(candidates, share - 1)[:share]
-            if bool((first >= _NEVER).any()):
-                if not again:
+            chosen = (first[first < _NEVER] & _SPEAKER_MASK).astype(np.int64)
+            taking = [(lane, chosen)]
+            if len(chosen) < share:
+                if not again or taken is None:
                     return rows[:row].astype(np.int32)
-                found = (first[first < _NEVER] & _SPEAKER_MASK).astype(np.int64)
-                first = _filled(found, share, groups[lane], np.concatenate([absent[row], *here]))
-            rows[row, lane] = np.sort((first & _SPEAKER_MASK).astype(np.int64))
-        for lane in range(lanes):
-            chosen = rows[row, lane]
-            if again:  # those who are there a time more have nothing left to take
-                chosen = chosen[left[lane, chosen] > 0]
+                given, instead = _exchanged(rows[:row, 0], taken, chosen, absent[row], left[0])
+                chosen = _filled(np.concatenate([chosen, given]), share, groups[0], absent[row])
+                taking += [(lane, instead[place : place + 1]) for place in range(len(instead))]
+            rows[row, lane] = np.sort(chosen)
+            takings += taking
+        for lane, chosen in takings:
             left[lane, chosen] -= 1
             together[chosen] -= 1
             position[lane, chosen] += 1
@@ -122,14 +125,42 @@ def _elsewhere(taken: Int64Array | None, batches: int, speakers: int) -> tuple[l
     return each, np.bincount(np.concatenate([np.empty(0, np.int64), *each]), minlength=speakers)
 
 
-def _filled(found: Int64Array, share: int, groups: Int64Array, barred: Int64Array) -> npt.NDArray[np.uint64]:
+def _exchanged(
+    rows: Int64Array, taken: Int64Array, found: Int64Array, barred: Int64Array, left: Int64Array
+) -> tuple[Int64Array, Int64Array]:
+    """Speakers for a batch that has only `found` of its share, and those who take their places before.
+
+    rows: (batches before, share), which change; taken: whom those have from elsewhere; barred: who must
+    not be in the batch; left: int64 (speakers,), groups.
+    """
+    given, instead = list[int](), list[int]()
+    outside = np.ones(len(left), dtype=np.bool_)  # those who are not in the batch and may be
+    outside[found] = outside[barred] = False
+    spare = left.copy()
+    spare[found] -= 1
+    for speaker in np.flatnonzero(spare > 0).tolist():
+        can = ~(rows == speaker).any(axis=1) & ~(taken[: len(rows)] == speaker).any(axis=1)
+        for row in np.flatnonzero(can)[::-1].tolist():
+            if not spare[speaker] or len(found) + len(given) == rows.shape[1]:
+                break
+            free = rows[row][outside[rows[row]]]
+            if len(free):
+                rows[row] = np.sort(np.where(rows[row] == free[0], speaker, rows[row]))
+                given.append(int(free[0]))
+                instead.append(speaker)
+                outside[free[0]] = False
+                spare[speaker] -= 1
+    return np.array(given, np.int64), np.array(instead, np.int64)
+
+
+def _filled(found: Int64Array, share: int, groups: Int64Array, barred: Int64Array) -> Int64Array:
     """`found` and others who are not barred, `share` in all: of the others those who have most groups."""
     free = groups > 0
     free[barred] = free[found] = False
     others = np.flatnonzero(free)
     others = others[np.argsort(-groups[others], kind="stable")][: share - len(found)]
     assert len(found) + len(others) == share, "a lane has too few speakers whom no batch has from elsewhere"
-    return np.concatenate([found, others]).astype(np.uint64)
+    return np.concatenate([found, others])
 
 
 def _in_time(groups: Int64Array, bits: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], Int64Array]:

@@ -86,7 +86,8 @@ def spread(
     rows = np.empty((batches, lanes, share), dtype=np.int64)
     for row in range(batches):
         must = np.flatnonzero(together >= batches - row - to_come)
-        to_come[absent[row]] -= 1
+        if len(absent[row]):
+            to_come[absent[row]] -= 1
         takings = list[tuple[int, Int64Array]]()
         for step in range(lanes):
             lane = (turn + row + step) % lanes
@@ -95,14 +96,15 @@ def spread(
                 urgent = must[left[lane, must] > 0]
                 candidates[urgent] = number[urgent]
             here = [rows[row, (turn + row + before) % lanes] for before in range(step)]
-            for others in (absent[row], *here):
+            for others in (absent[row], *here) if len(absent[row]) else here:
                 candidates[others] = _NEVER
             first = np.partition(candidates, share - 1)[:share]
-            chosen = (first[first < _NEVER] & _SPEAKER_MASK).astype(np.int64)
+            lacking = bool((first >= _NEVER).any())
+            if lacking and (not again or taken is None):
+                return rows[:row].astype(np.int32)
+            chosen = ((first[first < _NEVER] if lacking else first) & _SPEAKER_MASK).astype(np.int64)
             taking = [(lane, chosen)]
-            if len(chosen) < share:
-                if not again or taken is None:
-                    return rows[:row].astype(np.int32)
+            if lacking and taken is not None:
                 given, instead = _exchanged(rows[:row, 0], taken, chosen, absent[row], left[0])
                 chosen = _filled(np.concatenate([chosen, given]), share, groups[0], absent[row])
                 taking += [(lane, instead[place : place + 1]) for place in range(len(instead))]
@@ -118,9 +120,9 @@ def spread(
 
 
 def _elsewhere(taken: Int64Array | None, batches: int, speakers: int) -> tuple[list[Int64Array], Int64Array]:
-    """Each batch's speakers from elsewhere, once each; and how many batches have each, int64 (speakers,)."""
+    """Whom each batch has from elsewhere, once each; and how many batches have whom, (speakers,) or (1,)."""
     if taken is None:
-        return [np.empty(0, np.int64)] * batches, np.zeros(speakers, np.int64)
+        return [np.empty(0, np.int64)] * batches, np.zeros(1, np.int64)
     each = [np.unique(row[row >= 0]) for row in taken[:batches]]
     return each, np.bincount(np.concatenate([np.empty(0, np.int64), *each]), minlength=speakers)
 

@@ -250,12 +250,8 @@ def _describe(
             table.url, len(table), len(table.speakers), table.hours, len(table.shard_urls), table.digest[:12],
         )  # fmt: skip
         share, whole = own.spec.speakers, plan.spec.speakers
-        shared = (
-            f"{share} of a batch's {whole} speakers ({100 * share / whole:.1f} %); "
-            if own is not plan
-            else ""
-        )
-        logger.info("%s%s", shared, _use(config, own))
+        words = f"{share} of a batch's {whole} speakers ({100 * share / whole:.1f} %); "
+        logger.info("%s%s", words if len(plans) > 1 else "", _use(config, own))
     if len(plans) > 1:
         logger.info("%d speakers over all %d datasets", len(data.table.speakers), len(plans))
     if plan.spec.varying:

@@ -70,6 +70,7 @@ WINDOWS = ("--data.order", "windows")
 JOINED = ("--data.same_speakers", "joined")
 CASES = {
     "epoch": (("wav", "other"), ("--batch.utterances_per_speaker", "2")),
+    "epoch, crops of several lengths": (("wav", "other"), ("--data.crop_frames", "[40, 60]")),
     "epoch, joined": (("wav", "same"), JOINED),
     "epoch, speeds": (("wav", "same"), (*JOINED, "--augment.speed", "[0.9]")),
     "windows": (("wav", "other"), WINDOWS),

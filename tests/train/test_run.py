@@ -154,7 +154,7 @@ def test_several_datasets_by_windows_resume_bit_equal(corpus, tmp_path):
         "data__windows__shards": "1",
         "batch__utterances_per_speaker": "1",
         "loss__name": "softmax",
-        "train__device": "cpu",
+        "train__ema": "0.9",
     }
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     status, output = finish(train(corpus, whole, 1, **chosen), tmp_path / "log")

@@ -18,7 +18,6 @@ from eval.utterances import Utterances, open_utterances, require_all
 from models.options import weights_follow
 from models.registry import ModelError, build_network
 from shard_tools import storage
-from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.run_records import LOCK, STATE
 from train.augment.augmenter import describe
@@ -27,6 +26,7 @@ from train.config.kept import as_yaml
 from train.config.pieces import check_pieces
 from train.config.sections import Config
 from train.data.assemble import build_plan, build_stream, configure_storage, open_training_data
+from train.data.sets import TrainingData
 from train.learner import Learner
 from train.life.checkpoint import CheckpointFolder
 from train.life.distributed import Process, from_lead, process_group
@@ -39,7 +39,7 @@ from train.life.tracker import Tracker
 from train.losses import build_loss
 from train.objectives import Objective, Supervised
 from train.optim import build_schedule
-from train.plan import Anchor, BatchPlan
+from train.plan import Anchor, BatchPlan, JoinedPlan
 from train.restore import restore
 from train.trainer import Trainer
 
@@ -145,13 +145,13 @@ def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     checkpoint, validated = found if found else (None, True)
     first = checkpoint["step"] if checkpoint else 0
     known = checkpoint and checkpoint.get("anchor")
-    plan = build_plan(data, config, Anchor(**known) if known else None)
+    plan = build_plan(data, config, Anchor.of(known) if known else None)
     plan.check_world(process.world)
     stream = build_stream(config, data, plan, process.rank, process.world, process.on_node)
     augmenter = stream.augmenter
     validation = _open_validation(config)
     last = _last_step(config, plan)
-    _describe(config, process, catalogue, plan, objective, last)
+    _describe(config, process, data, plan, objective, last)
     logger.info("augmentation: %s", describe(augmenter.recipe) if augmenter else "none")
     if checkpoint is not None:
         logger.info("resuming from %s at step %d", checkpoints.url_of(first), first)
@@ -238,17 +238,22 @@ def _newest_checkpoint(
 def _describe(
     config: Config,
     process: Process,
-    table: UtteranceTable,
+    data: TrainingData,
     plan: BatchPlan,
     objective: Objective,
     last: int,
 ) -> None:
-    logger.info(
-        "%s: %d utterances of %d speakers, %.1f hours, in %d shards; manifest %s",
-        config.data.url, len(table), len(table.speakers), table.hours, len(table.shard_urls),
-        table.digest[:12],
-    )  # fmt: skip
-    logger.info("%s", _use(config, plan))
+    plans = plan.plans if isinstance(plan, JoinedPlan) else [plan]
+    for table, own in zip(data.tables, plans, strict=True):
+        logger.info(
+            "%s: %d utterances of %d speakers, %.1f hours, in %d shards; manifest %s",
+            table.url, len(table), len(table.speakers), table.hours, len(table.shard_urls), table.digest[:12],
+        )  # fmt: skip
+        share, whole = own.spec.speakers, plan.spec.speakers
+        words = f"{share} of a batch's {whole} speakers ({100 * share / whole:.1f} %); "
+        logger.info("%s%s", words if len(plans) > 1 else "", _use(config, own))
+    if len(plans) > 1:
+        logger.info("%d speakers over all %d datasets", len(data.table.speakers), len(plans))
     if plan.spec.varying:
         logger.info(
             "crops of %d to %d feature frames, one length a step",

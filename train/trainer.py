@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -199,11 +198,12 @@ class Trainer:
         self._substituted += round(substituted * self.process.world)
         self._samples += sums.steps * self.stream.plan.spec.size
         throughput = sums.steps * self.stream.plan.spec.size / seconds
-        epoch, rate = self.stream.plan.epoch_of(step - 1), self.learner.rate
+        epoch, *others = self.stream.plan.epochs_of(step - 1)
+        rate = self.learner.rate
         loss = figures["loss"]
         log.show(
             step,
-            epoch=str(epoch),
+            epoch="/".join(map(str, (epoch, *others))),
             **_shown(figures),
             lr=f"{rate:.3g}",
             utt_s=f"{throughput:.0f}",
@@ -214,6 +214,7 @@ class Trainer:
             "train",
             {
                 "epoch": epoch,
+                **({"epochs": [epoch, *others]} if others else {}),
                 **figures,
                 "lr": rate,
                 "utterances_per_second": round(throughput, 2),
@@ -227,7 +228,7 @@ class Trainer:
             raise UserError(
                 f"{self._substituted} of {self._samples} samples had to be substituted by step {step}, more "
                 f"than data.max_substituted {self.config.data.max_substituted}: look for the warnings above, "
-                f"and check the shards with make-shards verify {self.config.data.url}"
+                f"and check the shards with make-shards verify {' and '.join(self.config.data.urls)}"
             )
         if not math.isfinite(loss):
             self._require_finite()
@@ -313,14 +314,14 @@ class Trainer:
             return
         self.saving()
         plan = self.stream.plan
-        anchor = plan.anchor(step)
+        origin = plan.origin(step)
         self._saver.save(
             {
                 "step": step,
                 "config": kept_config(self.config),
                 "speakers": plan.speakers,
                 "manifest_digest": self.digest,
-                "anchor": None if anchor is None else asdict(anchor),
+                "anchor": None if origin is None else origin.record(),
                 **self.learner.state(),
             }
         )

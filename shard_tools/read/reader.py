@@ -260,7 +260,7 @@ class Reader:
 
 
 def _direct_source(catalogue: UtteranceTable) -> ByteSource:
-    """Shards of a catalogue all lie on one kind of storage."""
+    """Files where all shards are, else requests for them all: of several datasets one may lie elsewhere."""
     paths = [storage.local_path(url) for url in catalogue.shard_urls]
     local = [path for path in paths if path is not None]
     if len(local) == len(paths):

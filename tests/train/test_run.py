@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -140,6 +141,45 @@ def test_sigkill_at_a_random_step_and_resume_end_in_the_same_parameters(
         for run in (undisturbed, folder)
     ]
     assert losses[0] == losses[1]
+
+
+def test_several_datasets_by_windows_resume_bit_equal(corpus, tmp_path):
+    """Speakers of both are joined: a resumed run must know where each dataset's windows begin."""
+    chosen = {
+        "data__url": f"[{corpus.wav}, {corpus.flac}]",
+        "data__weights": "[3, 1]",
+        "data__same_speakers": "joined",
+        "data__order": "windows",
+        "data__windows__lanes": "2",
+        "data__windows__shards": "1",
+        "batch__utterances_per_speaker": "1",
+        "loss__name": "softmax",
+        "train__ema": "0.9",
+    }
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    status, output = finish(train(corpus, whole, 1, **chosen), tmp_path / "log")
+    assert status == 0, output
+    assert "6 of a batch's 8 speakers (75.0 %); a window of shards: " in output
+    assert "2 of a batch's 8 speakers (25.0 %); a window of shards: " in output
+    assert "16 speakers over all 2 datasets" in output
+
+    shutil.copytree(whole, parts)
+    for later in (parts / "checkpoints").glob("step-*.pt"):
+        if int(later.stem[5:]) > 12:
+            later.unlink()
+    status, output = finish(train(corpus, parts, 1, **chosen), tmp_path / "log")
+    assert status == 0, output
+    assert "at step 12" in output
+    assert_same_state(final_state(whole), final_state(parts))
+    lines = [
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (whole, parts)
+    ]
+    for one, two in zip(*lines, strict=True):
+        assert [one[key] for key in ("step", "loss", "epochs")] == [
+            two[key] for key in ("step", "loss", "epochs")
+        ]
+    assert lines[0][-1]["epochs"][0] >= 1
 
 
 def _parent(pid):

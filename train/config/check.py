@@ -8,13 +8,16 @@ from eval.trials import read_trials
 from eval.utterances import open_utterances, require_all
 from shard_tools import storage
 from shard_tools.dataset import manifest
+from shard_tools.dataset.joined import join_speakers
 from shard_tools.dataset.manifest import Manifest
 from shard_tools.errors import UserError
 from train.augment.draw import SOURCES
 from train.augment.speed import Speeds
 from train.config.pieces import check_pieces
 from train.config.sections import Config
+from train.plan import shares
 from train.plan.base import check_enough_shards, check_lanes, check_shared
+from train.plan.shares import too_few_speakers
 
 
 def check_for_ranks(config: Config, ranks: int) -> None:
@@ -39,9 +42,16 @@ def check_for_ranks(config: Config, ranks: int) -> None:
 
 
 def _check_files(config: Config) -> None:
-    data = _manifest_of("data.url", config.data.url)
-    if data is not None:
-        _check_speakers(config, data)
+    urls = config.data.urls
+    keys = [f"data.url[{number}]" for number in range(len(urls))] if len(urls) > 1 else ["data.url"]
+    manifests = [_manifest_of(key, url) for key, url in zip(keys, urls, strict=True)]
+    lanes = config.data.windows.lanes if config.data.order == "windows" else 1
+    each = shares(config.batch.speakers, config.data.shares, lanes) if len(urls) > 1 else [None]
+    for url, share, data in zip(urls, each, manifests, strict=True):
+        if data is not None:
+            _check_speakers(config, url, data, share)
+    here = [(url, data.speakers) for url, data in zip(urls, manifests, strict=True) if data is not None]
+    join_speakers([url for url, _ in here], [names for _, names in here], config.data.same_speakers)
     for kind in SOURCES:
         section = getattr(config.augment, kind)
         found = _manifest_of(f"augment.{kind}.url", section.url)
@@ -65,14 +75,19 @@ def _manifest_of(key: str, url: str | None) -> Manifest | None:
     return manifest.from_bytes(storage.read_bytes(place), place)
 
 
-def _check_speakers(config: Config, data: Manifest) -> None:
-    """That there are as many speakers as a batch asks for; only indexes tell how many utterances each has."""
+def _check_speakers(config: Config, url: str, data: Manifest, share: int | None) -> None:
+    """That there are as many speakers as a batch asks for; only indexes tell how many utterances each has.
+
+    share: of a batch's speakers, where several datasets share them.
+    """
     speeds = len(Speeds.of(config.augment.speed, data.utterances, len(data.speakers)).factors)
     able = len(data.speakers) * speeds
-    if config.batch.speakers > able:
-        heard = f" at {speeds} speeds" if speeds > 1 else ""
+    heard = f" at {speeds} speeds" if speeds > 1 else ""
+    if share is not None and share > able:
+        raise too_few_speakers(url, share, config.batch.speakers, f"{len(data.speakers)}{heard}")
+    if config.batch.speakers > able and share is None:
         raise UserError(
-            f"batch.speakers asks for {config.batch.speakers} speakers, and {config.data.url} has "
+            f"batch.speakers asks for {config.batch.speakers} speakers, and {url} has "
             f"{len(data.speakers)}{heard}: set batch.speakers to at most {able}"
         )
     if config.data.order == "windows":

@@ -210,13 +210,28 @@ def _let_the_command_line_win(parsed: Namespace, arguments: Sequence[str]) -> No
 def _expand_places(parsed: Namespace) -> None:
     for key in _PLACES:
         place = parsed.get(key)
-        if place is None:
-            continue
-        if not is_text(place):
-            raise UserError(f"{key} is {cut(ascii(place))}; it must be UTF-8 text without control characters")
-        if not place.strip():
-            raise UserError(f"{key} is empty; give it a path or a URL, or leave it out")
-        try:
-            parsed[key] = expand(place)
-        except UserError as error:
-            raise UserError(f"{key} is {error}") from error
+        if isinstance(place, list):
+            parsed[key] = _several([_expanded(f"{key}[{number}]", each) for number, each in enumerate(place)])
+        elif place is not None:
+            parsed[key] = _expanded(key, place)
+
+
+def _expanded(key: str, place: str) -> str:
+    if not is_text(place):
+        raise UserError(f"{key} is {cut(ascii(place))}; it must be UTF-8 text without control characters")
+    if not place.strip():
+        raise UserError(f"{key} is empty; give it a path or a URL, or leave it out")
+    try:
+        return expand(place)
+    except UserError as error:
+        raise UserError(f"{key} is {error}") from error
+
+
+def _several(urls: list[str]) -> str | list[str]:
+    """The datasets of data.url: a list of one is the same as that one."""
+    if not urls:
+        raise UserError("data.url is an empty list; give it a path or a URL, or several")
+    twice = next((url for url in urls if urls.count(url) > 1), None)
+    if twice is not None:
+        raise UserError(f"data.url has {twice} twice; data.weights says how much of it there is to be")
+    return urls if len(urls) > 1 else urls[0]

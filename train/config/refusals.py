@@ -7,12 +7,14 @@ from typing import Literal
 
 from shard_tools import storage
 from shard_tools.errors import UserError
+from shard_tools.text import counted
 from train.augment.draw import ADDITIVE, KINDS, SOURCES
 from train.augment.sections import AugmentConfig
 from train.augment.speed import check_speeds
 from train.config.bounds import check_values
 from train.config.sections import Config, TrainConfig
 from train.optim import build_schedule
+from train.plan import shares
 from train.progress import Progress
 
 MOST_CROP_FRAMES_OF_AN_UTTERANCE = 100_000  # 1,000 s of audio, 32 MB, some dozens of which are in memory
@@ -50,6 +52,7 @@ def check(config: Config) -> None:
             "batch.leftover drop, or data.order epoch"
         )
     _check_crops(config)
+    _check_datasets(config)
     _check_products(config)
     _check_norms(config.train)
     _check_schedule(config)
@@ -73,6 +76,25 @@ def _check_crops(config: Config) -> None:
             f"train.compile is true, and data.crop_frames is [{shortest}, {longest}]: the network would be "
             f"compiled anew for one length after another; set train.compile false, or one length"
         )
+
+
+def _check_datasets(config: Config) -> None:
+    """How several datasets go together, as far as their speakers' names need not be known."""
+    data, batch = config.data, config.batch
+    if data.weights is not None and len(data.weights) != len(data.urls):
+        raise UserError(
+            f"data.weights has {counted(len(data.weights), 'number')}, and data.url "
+            f"{counted(len(data.urls), 'dataset')}: give each dataset one, or null for equal ones"
+        )
+    if len(data.urls) == 1:
+        return
+    if batch.leftover == "rollover" and data.same_speakers == "joined":
+        raise UserError(
+            "batch.leftover is rollover, and data.same_speakers is joined: whom one dataset has put into a "
+            "batch another cannot, so that not all utterances are used equally often; set batch.leftover to "
+            "drop, or data.same_speakers to apart"
+        )
+    shares(batch.speakers, data.shares, data.windows.lanes if order(config) == "windows" else 1)
 
 
 def _check_products(config: Config) -> None:

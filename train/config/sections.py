@@ -81,7 +81,12 @@ class DataConfig:
     """The training shards and how they are read.
 
     Args:
-        url: Folder of a manifest.json made by make-shards: a path, s3://bucket/prefix, any fsspec URL.
+        url: Folder of a manifest.json made by make-shards: a path, s3://bucket/prefix, any fsspec URL; or a
+            list of them, to train on several datasets. An epoch is one pass of the first; the others go
+            through theirs at their own pace.
+        weights: What each dataset of a list gives of a batch's speakers, such as [3, 1] (null: equally much).
+        same_speakers: Of a name that several datasets have, refuse says which it is; joined makes one speaker
+            of it, who is never twice in a batch; apart makes one of each.
         crop_frames: Length of a crop in feature frames of 10 ms; 200 is 32,240 audio frames (2.015 s). Two,
             as [200, 400], are the shortest and the longest: a global batch has one length, drawn by its step.
         workers: Reading processes per rank; 0 reads in the training process.
@@ -100,7 +105,9 @@ class DataConfig:
         storage: Patience with the store.
     """
 
-    url: str
+    url: str | list[str]
+    weights: Annotated[list[float] | None, Within(0.0001, 1e6)] = None
+    same_speakers: Literal["refuse", "joined", "apart"] = "refuse"
     crop_frames: Annotated[int | tuple[int, int], Within(1, 10_000)] = 200
     workers: Annotated[int, Within(0, 256)] = 2
     prefetch: Annotated[int, Within(1, 256)] = 4
@@ -121,6 +128,16 @@ class DataConfig:
     def longest_crop(self) -> int:
         """Feature frames of the longest crop."""
         return self.crop_frames if isinstance(self.crop_frames, int) else self.crop_frames[1]
+
+    @property
+    def urls(self) -> list[str]:
+        """The datasets, one or several."""
+        return [self.url] if isinstance(self.url, str) else self.url
+
+    @property
+    def shares(self) -> list[float]:
+        """The weight of each dataset."""
+        return [1.0] * len(self.urls) if self.weights is None else self.weights
 
 
 @dataclass

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +14,6 @@ from shard_tools.cache.cache import CachedShard, ShardCache
 from shard_tools.cache.source import CachedSource
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
 from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
-from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
 from train.augment import SOURCES, Augmenter, Recipe
@@ -25,59 +23,51 @@ from train.augment.speed import Speeds
 from train.config.sections import AugmentConfig, Config, DataConfig, StorageConfig
 from train.data.loading import CropLoader
 from train.data.pipeline import Stream
+from train.data.sets import Dataset, TrainingData, join, single
 from train.data.windowed import WindowedBatches
-from train.plan import Anchor, BatchPlan, BatchSpec, EpochPlan, Windows, WindowUtterances
+from train.plan import Anchor, BatchPlan, BatchSpec, EpochPlan, Taken, Windows, WindowUtterances
 
 # Besides those of two windows: shards that substitutes come from.
 _HELD_BESIDES = 16
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """The training shards, opened for the order in which they are to be read.
-
-    table: their utterances; speeds: at which each is heard; plan: the run's batches of a given make, in
-    that order, from a window that a run which goes on knows (None: from its first step).
-    """
-
-    table: UtteranceTable
-    speeds: Speeds
-    plan: Callable[[BatchSpec, Anchor | None], BatchPlan]
-
-    @property
-    def speakers(self) -> int:
-        """How many speakers there are to tell apart: each at every speed."""
-        return len(self.table.speakers) * len(self.speeds.factors)
-
-
 def open_training_data(config: Config) -> TrainingData:
     """The training shards: by windows their indexes are read as windows need them, else all now."""
-    block_crcs = config.data.verify == "crops"
-    if config.data.order == "windows":
-        return _by_windows(config, block_crcs)
-    catalogue = open_catalogue(config.data.url, block_crcs=block_crcs)
+    data = config.data
+    opening = _by_windows if data.order == "windows" else _by_epochs
+    datasets = [opening(config, url) for url in data.urls]
+    if len(datasets) == 1:
+        return single(datasets[0])
+    lanes = data.windows.lanes if data.order == "windows" else None
+    return join(datasets, data.shares, data.same_speakers, config.augment.speed, lanes)
+
+
+def _by_epochs(config: Config, url: str) -> Dataset:
+    catalogue = open_catalogue(url, block_crcs=config.data.verify == "crops")
     speeds = Speeds.of(config.augment.speed, len(catalogue), len(catalogue.speakers))
 
-    def plan(spec: BatchSpec, _: Anchor | None) -> EpochPlan:
+    def plan(spec: BatchSpec, _: Anchor | None, taken: Taken | None) -> EpochPlan:
         labels, lengths = speeds.labels(catalogue.label), speeds.frames(catalogue.frames)
-        return EpochPlan(labels, lengths, len(catalogue.speakers) * len(speeds.factors), spec)
+        return EpochPlan(labels, lengths, len(catalogue.speakers) * len(speeds.factors), spec, taken)
 
-    return TrainingData(catalogue, speeds, plan)
+    return Dataset(catalogue, speeds, plan)
 
 
-def _by_windows(config: Config, block_crcs: bool) -> TrainingData:
+def _by_windows(config: Config, url: str) -> Dataset:
     given = config.data.windows
-    # Of two, because batches of one may still be read when the next is planned.
-    held = 2 * given.lanes * given.shards + _HELD_BESIDES
-    catalogue = open_shardwise(config.data.url, held=held, block_crcs=block_crcs)
+    # Of two, because batches of one may still be read when the next is planned; and where datasets have
+    # speakers in common, of two that are looked ahead into.
+    plans = 2 if len(config.data.urls) > 1 and config.data.same_speakers == "joined" else 1
+    held = plans * 2 * given.lanes * given.shards + _HELD_BESIDES
+    catalogue = open_shardwise(url, held=held, block_crcs=config.data.verify == "crops")
     speeds = Speeds.of(config.augment.speed, len(catalogue), len(catalogue.speakers))
-    windows = Windows(len(catalogue.shard_urls), given.lanes, given.shards, config.run.seed)
 
-    def plan(spec: BatchSpec, anchor: Anchor | None) -> WindowedBatches:
+    def plan(spec: BatchSpec, anchor: Anchor | None, taken: Taken | None) -> WindowedBatches:
         speakers = len(catalogue.speakers) * len(speeds.factors)
-        return WindowedBatches(_AtEverySpeed(catalogue, speeds), speakers, spec, windows, anchor)
+        windows = Windows(len(catalogue.shard_urls), given.lanes, given.shards, spec.plan_seed)
+        return WindowedBatches(_AtEverySpeed(catalogue, speeds), speakers, spec, windows, anchor, taken)
 
-    return TrainingData(catalogue, speeds, plan)
+    return Dataset(catalogue, speeds, plan)
 
 
 def configure_storage(patience: StorageConfig) -> None:
@@ -131,11 +121,12 @@ def build_plan(data: TrainingData, config: Config, anchor: Anchor | None = None)
     return data.plan(spec, anchor)
 
 
-def _reader(catalogue: UtteranceTable, config: Config, processes_on_node: int, world: int) -> Reader:
+def _reader(data: TrainingData, config: Config, processes_on_node: int, world: int) -> Reader:
     """The reader of the training shards, straight from where they lie or through the node's cache.
 
     Raises UserError when the cache cannot hold two windows of the shards that the node needs.
     """
+    catalogue = data.table
     verify: Literal["crops", "none"] = "crops" if config.data.verify == "crops" else "none"
     if config.data.access == "direct":
         return Reader(catalogue, verify=verify)
@@ -144,12 +135,13 @@ def _reader(catalogue: UtteranceTable, config: Config, processes_on_node: int, w
     capacity = int(given.capacity * 2**30)
     sizes = np.array(catalogue.shard_sizes)
     lanes = -(-config.data.windows.lanes * processes_on_node // world)
-    window = int(np.sort(sizes)[::-1][: lanes * config.data.windows.shards].sum())
+    largest = [np.sort(np.array(table.shard_sizes))[::-1] for table in data.tables]
+    window = sum(int(each[: lanes * config.data.windows.shards].sum()) for each in largest)
     if config.data.order == "windows" and capacity < 2 * window:
         raise UserError(
             f"data.cache.capacity is {given.capacity:g} GiB, and this node's {lanes} lane(s) of "
-            f"{config.data.windows.shards} shards need up to {window / 2**30:.3g} GiB twice, one window in "
-            "use and one on its way: raise the capacity or lower data.windows.shards"
+            f"{config.data.windows.shards} shards{_of_each(data)} need up to {window / 2**30:.3g} GiB "
+            "twice, one window in use and one on its way: raise the capacity or lower data.windows.shards"
         )
     cache = ShardCache(given.folder, capacity, verify=config.data.verify == "shards")
     shards = [
@@ -159,27 +151,31 @@ def _reader(catalogue: UtteranceTable, config: Config, processes_on_node: int, w
     return Reader(catalogue, CachedSource(cache, shards), verify)
 
 
+def _of_each(data: TrainingData) -> str:
+    return f" of each of {len(data.tables)} datasets" if len(data.tables) > 1 else ""
+
+
 def build_stream(
     config: Config, data: TrainingData, plan: BatchPlan, rank: int, world: int, on_node: int
 ) -> Stream:
     """One rank's stream of batches; on_node: how many of the `world` ranks are on its node."""
-    reader = _reader(data.table, config, on_node, world)
+    reader = _reader(data, config, on_node, world)
     return Stream(
         plan,
         CropLoader(reader, config.run.seed, data.speeds, config.data.on_error),
         build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed),
         rank,
         world,
-        ahead=_batches_ahead(config.data, plan.spec.size // world * plan.spec.crop, data.table.shard_urls[0]),
+        ahead=_batches_ahead(config.data, plan.spec.size // world * plan.spec.crop, data.table.shard_urls),
     )
 
 
-def _batches_ahead(config: DataConfig, samples: int, shard: str) -> int:
+def _batches_ahead(config: DataConfig, samples: int, shards: Sequence[str]) -> int:
     """Batches that a worker reads ahead: none from local storage, else what data.ahead_mib holds.
 
-    samples: in a batch of one rank; shard: any of those that are read.
+    samples: in a batch of one rank; shards: those that are read.
     """
-    if config.access == "cached" or storage.local_path(shard) is not None:
+    if config.access == "cached" or all(storage.local_path(shard) is not None for shard in shards):
         return 0
     return max(1, (config.ahead_mib << 20) // (4 * samples))  # float32
 

@@ -16,11 +16,14 @@ from train.plan import (
     BatchSpec,
     PlanError,
     PlannedWindow,
+    Taken,
     Windows,
     WindowUtterances,
     plan_window,
 )
-from train.plan.base import check_enough_shards, check_lanes
+from train.plan.base import check_enough_shards, check_lanes, check_lanes_share
+
+_EMPTY = 1000  # windows without a batch, after which none is looked for any more
 
 
 class WindowTable(Protocol):
@@ -33,7 +36,8 @@ class WindowTable(Protocol):
 class WindowedBatches:
     """A BatchPlan by windows: each lane gives its share of every batch from shards of its own.
 
-    speakers: how many the manifest has; spec.speakers must be a multiple of the lanes.
+    speakers: how many the manifest has; spec.speakers must be a multiple of the lanes; taken: the
+    speakers that batches have from elsewhere.
 
     A window is planned from its own shards alone, so that any step can be reached from its window's
     Anchor at the cost of one window. Its methods ask the table for windows that it has not planned,
@@ -47,18 +51,16 @@ class WindowedBatches:
         spec: BatchSpec,
         windows: Windows,
         anchor: Anchor | None = None,
+        taken: Taken | None = None,
     ) -> None:
         """anchor: a window to begin with; the first of the run where none is given. Raises PlanError."""
-        if spec.speakers % windows.lanes:
-            raise PlanError(
-                f"batch.speakers {spec.speakers} is not a multiple of data.windows.lanes "
-                f"{windows.lanes}: each lane gives the same number of speakers to a batch; change one of them"
-            )
+        check_lanes_share(spec.speakers, windows.lanes)
         check_enough_shards(windows.lanes, windows.shards)
         self.spec = spec
         self.speakers = speakers
         self.windows = windows
         self._table = table
+        self._taken = taken
         self._planned: tuple[tuple[int, int], PlannedWindow] | None = None
         self._anchors = [Anchor(0, 0, 0)] if anchor is None else [anchor]
         first = self._window(self._anchors[0])
@@ -88,13 +90,25 @@ class WindowedBatches:
         """The window that `step` is in. Costs planning the windows between the last known one and it."""
         if step < self._anchors[0].step:
             self._anchors = [Anchor(0, 0, 0)]
+        empty = 0
         while True:
             known = self._anchors[-1]
             if step < known.step:
                 return next(anchor for anchor in reversed(self._anchors) if anchor.step <= step)
-            if step < known.step + len(self._window(known)):
+            batches = len(self._window(known))
+            if step < known.step + batches:
                 return known
+            empty = 0 if batches else empty + 1
+            if empty == _EMPTY:
+                raise PlanError(
+                    f"{_EMPTY} windows in a row, up to epoch {known.epoch}, fill no batch of "
+                    f"{self.spec.speakers} speakers: raise data.windows.shards, or lower batch.speakers"
+                )
             self._anchors.append(self.following(known))
+
+    def origin(self, step: int) -> Anchor:
+        """As anchor."""
+        return self.anchor(step)
 
     def following(self, at: Anchor) -> Anchor:
         """The window after `at`."""
@@ -106,6 +120,19 @@ class WindowedBatches:
     def epoch_of(self, step: int) -> int:
         return self.anchor(step).epoch
 
+    def epochs_of(self, step: int) -> list[int]:
+        return [self.epoch_of(step)]
+
+    def speakers_at(self, first: int, last: int) -> Int64Array:
+        """The speakers of the batches of steps [first, last); int64 (last - first, P)."""
+        found = []
+        while first < last:
+            at = self.anchor(first)
+            window, row = self._window(at), first - at.step
+            found.append(window.label[row : row + last - first, :: self.spec.utterances_per_speaker])
+            first += len(found[-1])
+        return np.concatenate(found).astype(np.int64)
+
     def batch(self, step: int) -> Batch:
         """Global batch number `step` of the run, counted from 0 over all epochs."""
         at = self.anchor(step)
@@ -115,7 +142,7 @@ class WindowedBatches:
         n = (at.window << 32) + row * spec.size + np.arange(spec.size, dtype=np.int64)
         crop = spec.crop_at(step)
         room = np.maximum(window.length[row] - crop, 0)
-        start = philox.integers(spec.seed, "crop start", at.epoch, n, room + 1)
+        start = philox.integers(spec.plan_seed, "crop start", at.epoch, n, room + 1)
         label = window.label[row].astype(np.int64)
         return Batch(step, at.epoch, n, window.utterance[row], label, start, crop)
 
@@ -129,5 +156,6 @@ class WindowedBatches:
         which = at.epoch, at.window
         if self._planned is None or self._planned[0] != which:
             found = self._table.window(self.windows.of(*which))
-            self._planned = which, plan_window(found, self.spec, self.windows.lanes, *which)
+            planned = plan_window(found, self.spec, self.windows.lanes, *which, self._taken, at.step)
+            self._planned = which, planned
         return self._planned[1]

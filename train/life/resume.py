@@ -18,6 +18,8 @@ from train.config.sections import Config, DataConfig
 # What makes step n mean the same batch, and the weights fit. Everything else may change when a run goes on.
 FIXED = (
     "run.seed",
+    "data.weights",
+    "data.same_speakers",
     "data.crop_frames",
     "data.order",
     "data.windows.lanes",
@@ -57,6 +59,7 @@ class _Anchor:
     epoch: Annotated[int, at_least(0)]
     window: Annotated[int, at_least(0)]
     step: Annotated[int, at_least(0)]
+    others: tuple[_Anchor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest
     if checkpoint["manifest_digest"] != digest:
         raise UserError(
             f"{url} was trained on the manifest {checkpoint['manifest_digest']}, and data.url "
-            f"{config.data.url} has {digest}: give the shards it was trained on, or another run.folder"
+            f"{', '.join(config.data.urls)} has {digest}: give the shards it was trained on, or another "
+            "run.folder"
         )
     # An option younger than the checkpoint had its default: without it the same was done.
     defaults = Config(DataConfig(config.data.url))
@@ -102,7 +106,7 @@ def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest
     old, new = _flat(_filled(checkpoint["config"], kept_config(defaults))), _flat(kept_config(config))
     for key in FIXED:
         unused = key.startswith("data.windows.") and config.data.order != "windows"
-        if unused:
+        if unused or (key in ("data.weights", "data.same_speakers") and len(config.data.urls) == 1):
             continue
         for name in [name for name in {**old, **new} if name == key or name.startswith(f"{key}.")]:
             before, now = old.get(name), new.get(name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from shard_tools import philox
 from shard_tools.arrays import Int64Array
@@ -16,6 +17,19 @@ _HOP = SAMPLE_RATE // 100  # audio frames from one feature frame to the next
 
 class PlanError(UserError):
     """The manifest cannot fill the batches asked for, or the batch cannot be shared out."""
+
+
+class TooFewSpeakersError(PlanError):
+    """able: how many speakers there are with enough utterances."""
+
+    def __init__(self, spec: BatchSpec, able: int, speakers: int) -> None:
+        super().__init__(
+            f"batch.speakers asks for {spec.speakers} speakers with at least "
+            f"{spec.utterances_per_speaker} utterance(s) each (batch.utterances_per_speaker), and the "
+            f"manifest has {able} such of {speakers}: set batch.speakers to at most {able}, or lower "
+            "batch.utterances_per_speaker"
+        )
+        self.able = able
 
 
 def check_shared(speakers: int, world: int) -> None:
@@ -33,6 +47,15 @@ def check_enough_shards(lanes: int, shards: int) -> None:
         raise PlanError(
             f"data.windows.lanes is {lanes}, and there {are} {counted(shards, 'shard')}: lower it, or pack "
             "with fewer utterances per shard"
+        )
+
+
+def check_lanes_share(speakers: int, lanes: int) -> None:
+    """Raise PlanError unless each lane can give the same number of speakers to a batch."""
+    if speakers % lanes:
+        raise PlanError(
+            f"batch.speakers {speakers} is not a multiple of data.windows.lanes {lanes}: each lane gives the "
+            "same number of speakers to a batch; change one of them"
         )
 
 
@@ -58,6 +81,7 @@ class BatchSpec:
     seed: int = 0
     leftover: Literal["drop", "rollover"] = "drop"  # rollover: first in the next, by epochs only
     varying: int = 0
+    dataset: int = 0  # of several, which: their plans draw independently of each other
 
     def __post_init__(self) -> None:
         if self.speakers < 1 or self.utterances_per_speaker < 1:
@@ -86,6 +110,13 @@ class BatchSpec:
         if not self.varying:
             return self.crop
         return self.crop - _HOP * int(philox.integers(self.seed, "crop length", 0, step, self.varying + 1))
+
+    @property
+    def plan_seed(self) -> int:
+        """Keys what a plan draws: the run's seed, or for a later dataset one that follows from it."""
+        if self.dataset == 0:
+            return self.seed
+        return int(philox.words(self.seed, "dataset", 0, self.dataset)) >> 32
 
 
 @dataclass(frozen=True)
@@ -123,11 +154,42 @@ class Account:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A window of the run and the step that it begins with: enough to go on from without what came before."""
+    """A window of the run and the step that it begins with: enough to go on from without what came before.
+
+    others: with several datasets, those of the second and later ones.
+    """
 
     epoch: int
     window: int
     step: int
+    others: tuple[Anchor, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """In plain dicts and lists, as a checkpoint holds it."""
+        own = {"epoch": self.epoch, "window": self.window, "step": self.step}
+        return own | ({"others": [other.record() for other in self.others]} if self.others else {})
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Anchor:
+        """The anchor that `record` made this of."""
+        others = tuple(cls.of(other) for other in record.get("others", ()))
+        return cls(record["epoch"], record["window"], record["step"], others)
+
+
+class Taken(Protocol):
+    """Which speakers batches have from elsewhere, in a plan's own labels.
+
+    whom: int64, each who ever may be; most: how many at once.
+    """
+
+    @property
+    def whom(self) -> Int64Array: ...
+
+    @property
+    def most(self) -> int: ...
+
+    def __call__(self, first: int, last: int) -> Int64Array:
+        """Those of steps [first, last), -1 for none; int64 (last - first, any)."""
 
 
 class BatchPlan(Protocol):
@@ -143,6 +205,9 @@ class BatchPlan(Protocol):
 
     def epoch_of(self, step: int) -> int: ...
 
+    def epochs_of(self, step: int) -> list[int]:
+        """The epoch of each dataset, the first of which is the run's."""
+
     def account(self) -> Account: ...
 
     def check_world(self, world: int) -> None:
@@ -151,8 +216,11 @@ class BatchPlan(Protocol):
     def anchor(self, step: int) -> Anchor | None:
         """The window that `step` is in; None where batches mix the whole epoch."""
 
+    def origin(self, step: int) -> Anchor | None:
+        """Where a plan that is to go on at `step` must begin: at its window, or before it."""
+
     def following(self, at: Anchor) -> Anchor:
-        """The window after `at`."""
+        """The window after `at`, by which what is needed next is known."""
 
     def shards(self, at: Anchor, rank: int, world: int) -> Int64Array:
         """The shards that a rank's part of a window's batches lies in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,9 @@ import numpy.typing as npt
 from shard_tools import philox
 from shard_tools.arrays import Int32Array, Int64Array
 from shard_tools.dataset.layout import occurrence
-from train.plan.base import Account, BatchSpec
+from train.plan.base import Account, BatchSpec, Taken
 from train.plan.groups import groups_per_speaker, shuffle_within_speakers
-from train.plan.spread import spread
+from train.plan.spread import most_batches, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +46,18 @@ class PlannedWindow:
 
 
 def plan_window(
-    found: WindowUtterances, spec: BatchSpec, lanes: int, epoch: int, window: int
+    found: WindowUtterances,
+    spec: BatchSpec,
+    lanes: int,
+    epoch: int,
+    window: int,
+    taken: Taken | None = None,
+    begin: int = 0,
 ) -> PlannedWindow:
     """The batches of one window of an epoch; each of `lanes` lanes, which divide P, gives its share of each.
 
-    The order is random and no batch has a speaker twice, over all lanes. A function of its arguments alone.
+    The order is random and no batch has a speaker twice, over all lanes, or one who is taken at its step,
+    the first of which is `begin`. A function of its arguments alone.
     """
     within = _within_cap(found, spec, epoch)
     number, label, length, lane = (
@@ -59,11 +67,15 @@ def plan_window(
     cell = lane * len(present) + speaker
     counts = np.bincount(cell, minlength=lanes * len(present)).astype(np.int64)
 
-    groups = groups_per_speaker(counts, spec.utterances_per_speaker, None)
-    bits = philox.raw(spec.seed, "group time", epoch, int(groups.sum()), window)
-    chosen = spread(groups.reshape(lanes, -1), spec.speakers // lanes, bits, turn=window)
+    groups = groups_per_speaker(counts, spec.utterances_per_speaker, None).reshape(lanes, -1)
+    bits = philox.raw(spec.plan_seed, "group time", epoch, int(groups.sum()), window)
+    share = spec.speakers // lanes
+    barred = None
+    if taken is not None and (most := most_batches(groups, share)):
+        barred = _among(present, taken(begin, begin + most))
+    chosen = spread(groups, share, bits, window, barred)
 
-    own = shuffle_within_speakers(cell, counts, spec.seed, epoch, window)
+    own = shuffle_within_speakers(cell, counts, spec.plan_seed, epoch, window)
     cells = (np.arange(lanes)[:, None] * len(present) + chosen).reshape(-1)
     first = own.first[cells] + occurrence(cells, len(counts)) * spec.utterances_per_speaker
     rows = own.order[first[:, None] + np.arange(spec.utterances_per_speaker)]
@@ -71,6 +83,12 @@ def plan_window(
     total, grouped = len(found.number), int(groups.sum()) * spec.utterances_per_speaker
     account = Account(total, rows.size, total - len(number), len(number) - grouped, grouped - rows.size)
     return PlannedWindow(number[rows], label[rows], length[rows], account)
+
+
+def _among(present: npt.NDArray[Any], labels: Int64Array) -> Int64Array:
+    """Where labels stand among the ascending ones `present`, -1 for those that are not there."""
+    place = np.minimum(np.searchsorted(present, labels), len(present) - 1)
+    return np.where(present[place] == labels, place, -1)
 
 
 def _within_cap(found: WindowUtterances, spec: BatchSpec, epoch: int) -> npt.NDArray[np.bool_]:
@@ -82,5 +100,5 @@ def _within_cap(found: WindowUtterances, spec: BatchSpec, epoch: int) -> npt.NDA
     cap = spec.max_utterances_per_speaker
     if cap is None:
         return np.ones(len(found.number), dtype=np.bool_)
-    begin = philox.integers(spec.seed, "capped range", epoch, found.label, found.total)
+    begin = philox.integers(spec.plan_seed, "capped range", epoch, found.label, found.total)
     return (found.turn - begin) % found.total < cap

@@ -81,3 +81,28 @@ def test_a_manifest_that_is_damaged(checkable, corpus, tmp_path):
     (tmp_path / "copy" / "manifest.json").write_text("{}")
     with pytest.raises(UserError, match=r"manifest\.json"):
         parse([*checkable, "--data.url", str(tmp_path / "copy"), "--check", "4"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "{wav} and {flac} both have speakers named s00, s01, s02 and 13 more: set data.same_speakers"),
+        (
+            ["--data.weights", "[1, 3]", "--batch.speakers", "32"],
+            "{flac} gives 24 of the 32 speakers of a batch",
+        ),
+        (
+            ["--data.url", "[{wav}, gone]"],
+            "data.url[1] is gone, and there is no manifest.json in that folder",
+        ),
+        (
+            ["--data.order", "windows", "--data.windows.lanes", "8", "--data.same_speakers", "apart"],
+            "data.windows.lanes is 8, and there are ",
+        ),
+    ],
+)
+def test_datasets_that_a_run_would_not_train_on(checkable, corpus, arguments, message):
+    places = {"wav": corpus.wav, "flac": corpus.flac}
+    arguments = ["--data.url", "[{wav}, {flac}]", *arguments]
+    with pytest.raises(UserError, match=re.escape(message.format(**places))):
+        parse([*checkable, *(each.format(**places) for each in arguments), "--check", "8"])

@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import is_dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, get_origin, get_type_hints
 
 import pytest
@@ -342,3 +343,47 @@ def test_keys_of_an_earlier_release_are_taken(tmp_path):
     )
     config = parse(["--config", str(file), "--schedule.every", "7"])
     assert config.schedule == ScheduleConfig("step", {"gamma": 0.5, "every": 7, "unit": "steps"})
+
+
+def test_several_datasets_are_a_list_in_yaml_and_on_the_command_line(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("data:\n  url: [s3://bucket/one, two]\n  weights: [3, 1]\ntrain: {steps: 1}\n")
+    config = parse(["--config", str(file)])
+    assert config.data.urls == ["s3://bucket/one", "two"]
+    assert config.data.shares == [3.0, 1.0]
+    assert yaml.safe_load(as_yaml(config))["data"]["url"] == ["s3://bucket/one", "two"]
+    typed = parse(["--data.url", "[~/one, two]", "--train.steps", "1"])
+    assert typed.data.urls == [str(Path.home() / "one"), "two"]
+    assert typed.data.shares == [1.0, 1.0]
+    (tmp_path / "again.yaml").write_text(as_yaml(typed))
+    assert parse(["--config", str(tmp_path / "again.yaml")]) == typed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.weights", "[3, -1]"], "data.weights is [3.0, -1.0]; each number in it must be from 0.0001"),
+        (["--data.weights", "[3, 0]"], "each number in it must be from 0.0001 to 1000000"),
+        (["--data.weights", "[3, .nan]"], "each number in it must be from 0.0001 to 1000000"),
+        (["--data.weights", "[3, 1, 1]"], "data.weights has 3 numbers, and data.url 2 datasets: give each"),
+        (
+            ["--data.url", "one", "--data.weights", "[3, 1]"],
+            "data.weights has 2 numbers, and data.url 1 dataset",
+        ),
+        (["--data.weights", "[1000, 1]"], "give 1 of 1001 to dataset 2, which is none of the 200 speakers"),
+        (
+            ["--data.order", "windows", "--data.windows.lanes", "100", "--data.weights", "[9, 1]"],
+            "none of the 200 speakers of a batch over 100 data.windows.lanes",
+        ),
+        (["--data.url", "[one, one]"], "data.url has one twice"),
+        (["--data.url", "[]"], "data.url is an empty list"),
+        (["--data.url", "[one, '']"], "data.url[1] is empty"),
+        (
+            ["--data.same_speakers", "joined", "--batch.leftover", "rollover"],
+            "batch.leftover is rollover, and data.same_speakers is joined",
+        ),
+    ],
+)
+def test_datasets_that_do_not_go_together(arguments, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse(["--data.url", "[one, two]", "--train.steps", "1", *arguments])

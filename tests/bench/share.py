@@ -3,8 +3,8 @@ r"""What the trainer costs beside network, loss and optimiser, and what a checkp
     python tests/bench/share.py shards
 
 Fast ResNet-34, 64 crops of 2 s, AAM-softmax, one process; shards as `make-shards pack` makes them. The share
-is of the seconds from the first step's end to the last's: what is left of them without forward and backward
-pass and the optimiser. With a checkpoint every 5 steps: seconds a step against those of a run that writes none
+is of the seconds from the first step's end to the last's: what is left of them without forward and
+backward pass and the optimiser. With a checkpoint every 5 steps: seconds a step against those of a run that writes none
 between.
 """
 
@@ -15,8 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
-
-import torch
 
 from train.backward import Backward
 from train.config.parsing import parse
@@ -52,17 +50,19 @@ class Clock:
 
 def measure(shards: str, steps: int, every: int) -> tuple[float, float]:
     clock = Clock()
-    passes, step, adam = Backward.__call__, Learner.step, torch.optim.Adam.step
+    passes, step, made = Backward.__call__, Learner.step, Learner.__init__
+
+    def make(self: Learner, *arguments: Any) -> None:
+        made(self, *arguments)
+        self.optimizer.step = clock.timed(self.optimizer.step)  # type: ignore[method-assign]
 
     def whole(self: Learner, *arguments: Any) -> Any:
-        if self.optimizer.step.__func__ is adam:  # type: ignore[attr-defined]
-            self.optimizer.step = clock.timed(self.optimizer.step)  # type: ignore[method-assign]
         outcome = step(self, *arguments)
         clock.step_ended()
         return outcome
 
     Backward.__call__ = clock.timed(passes)  # type: ignore[method-assign]
-    Learner.step = whole  # type: ignore[method-assign, assignment]
+    Learner.step, Learner.__init__ = whole, make  # type: ignore[method-assign, assignment]
     try:
         with tempfile.TemporaryDirectory() as folder:
             words = {
@@ -77,7 +77,7 @@ def measure(shards: str, steps: int, every: int) -> tuple[float, float]:
             }
             run(parse([word for key, value in words.items() for word in (f"--{key}", str(value))]))
     finally:
-        Backward.__call__, Learner.step = passes, step  # type: ignore[method-assign]
+        Backward.__call__, Learner.step, Learner.__init__ = passes, step, made  # type: ignore[method-assign]
     return clock.share()
 
 

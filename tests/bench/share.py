@@ -3,9 +3,9 @@ r"""What the trainer costs beside network, loss and optimiser, and what a checkp
     python tests/bench/share.py shards
 
 Fast ResNet-34, 64 crops of 2 s, AAM-softmax, one process; shards as `make-shards pack` makes them. The share
-is of the seconds from the first step's end to the last's: what is left of them without forward and
-backward pass and the optimiser. With a checkpoint every 5 steps: seconds a step against those of a run that writes none
-between.
+is of the seconds from the first step's end to the last's: what is left of them without forward and backward
+pass and the optimiser. With a checkpoint every 5 steps: seconds a step against those of a run that writes
+none between.
 """
 
 from __future__ import annotations

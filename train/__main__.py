@@ -30,6 +30,10 @@ SILENCE_S = 10.0
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["average"]:
+        from train.average import main as average
+
+        return average(sys.argv[2:])
     number = os.environ.get("RANK")
     name = "train" if number is None else f"train[rank {number}]"
     rank = 0

@@ -21,6 +21,12 @@ class Averaged:
         self._theirs = list(network.state_dict().values())
 
     @torch.no_grad()
+    def begin(self) -> None:
+        """Begin with the weights as they are now: they were put there after this was made."""
+        for own, theirs in zip(self._own, self._theirs, strict=True):
+            own.copy_(theirs)
+
+    @torch.no_grad()
     def take(self, steps: int) -> None:
         """Take in the weights after `steps` steps.
 

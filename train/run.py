@@ -30,6 +30,7 @@ from train.data.sets import TrainingData
 from train.learner import Learner
 from train.life.checkpoint import CheckpointFolder
 from train.life.distributed import Process, from_lead, process_group
+from train.life.initial import Data, begin_with, choose
 from train.life.lock import hold
 from train.life.log import METRICS, RunLog, folder_is_gone, folder_was_made, start_logging
 from train.life.resume import changes, check_resumable, check_whole
@@ -129,7 +130,7 @@ def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     check_pieces(config, process.world)
     if config.train.precision == "fp16" and process.device.type == "cpu":
         raise UserError("train.precision is fp16, and there is no GPU here: take bf16 or fp32")
-    with weights_follow() if checkpoints.steps() else nullcontext():
+    with weights_follow() if checkpoints.steps() or config.init.from_ else nullcontext():
         objective = _build_objective(config, data.speakers).to(process.device)
     rows = config.batch.speakers * config.batch.utterances_per_speaker // process.world
     learner = Learner(objective, rows, process, config.train, config.optim)
@@ -143,6 +144,12 @@ def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
 
     found = _newest_checkpoint(process, checkpoints, take)
     checkpoint, validated = found if found else (None, True)
+    if checkpoint is None and config.init.from_:
+        beginning = from_lead(choose(config) if process.leads else None)
+        assert beginning is not None
+        begin_with(beginning, config, objective, Data(catalogue.digest, data.speakers))
+        if learner.averaged is not None:
+            learner.averaged.begin()
     first = checkpoint["step"] if checkpoint else 0
     known = checkpoint and checkpoint.get("anchor")
     plan = build_plan(data, config, Anchor.of(known) if known else None)
@@ -155,6 +162,8 @@ def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     logger.info("augmentation: %s", describe(augmenter.recipe) if augmenter else "none")
     if checkpoint is not None:
         logger.info("resuming from %s at step %d", checkpoints.url_of(first), first)
+        if config.init.from_:
+            logger.info("init.from is passed over: the run has begun")
         for change in changes(checkpoint, config):
             logger.info("changed since then: %s", change)
     if first > last:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import yaml
 
@@ -28,10 +28,15 @@ class Found:
 def find_checkpoint(url: str, which: Which | None, say: Callable[[str], None]) -> Found:
     """The checkpoint that `url` means: a file, or one of a run folder or a folder of checkpoints.
 
-    which: of a folder's; None means the best. Where no best one is noted, the best is the newest, as is
-    then said by `say`. Raises UserError where there is none, and StorageError.
+    which: of a folder's; None means the best, unless the url says it: RUN/best, RUN/newest. Where no best
+    one is noted, the best is the newest, as is then said by `say`. Raises UserError where there is none,
+    and StorageError.
     """
     names = _names(url)
+    folder, _, last = url.rstrip("/").rpartition("/")
+    said = which is None and folder and last in get_args(Which)
+    if said and not names and not _is_there(url) and (above := _names(folder)) is not None:
+        url, which, names = folder, cast(Which, last), above
     if names is None:
         if which is not None:
             raise UserError(f"--which {which} chooses among the checkpoints of a folder, but {url} is a file")
@@ -39,6 +44,14 @@ def find_checkpoint(url: str, which: Which | None, say: Callable[[str], None]) -
     if CONFIG in names:
         return Found(_choose(checkpoint_folder(url), which or "best", say), url)
     return Found(_choose(url, which or "best", say))
+
+
+def folder_of_checkpoints(url: str) -> str:
+    """The folder of checkpoints that `url` is, or that of the run in the folder `url`. Raises UserError."""
+    names = _names(url)
+    if names is None:
+        raise UserError(f"{url}: is no folder: give the folder of a run, or one of checkpoints")
+    return checkpoint_folder(url) if CONFIG in names else url
 
 
 def checkpoint_folder(run: str) -> str:
@@ -87,6 +100,11 @@ def _names(url: str) -> list[str] | None:
         return storage.list_names(url) if storage.kind(path) == "folder" else None
     # S3 knows no folders: what holds nothing is taken for a file, which is then missing.
     return None if url.endswith(".pt") else storage.list_names(url) or None
+
+
+def _is_there(url: str) -> bool:
+    path = storage.local_path(url)
+    return path is not None and storage.kind(path) is not None
 
 
 def _choose(folder: str, which: Which, say: Callable[[str], None]) -> str:

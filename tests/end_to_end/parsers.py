@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import eval.__main__
 import slurm.__main__
+import train.average
 import train.simulate.__main__
 from eval.export import __main__ as models
 from shard_tools import cli, recipes
@@ -16,6 +17,7 @@ from train.config.parsing import parser as train_parser
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     yield "train", train_parser()
+    yield "train average", train.average._parser()
     yield "train.simulate", train.simulate.__main__._parser()
     yield "eval", eval.__main__._parser()
     yield "recipes", recipes._parser()

@@ -23,6 +23,7 @@ from project import REPO
 
 import eval.__main__
 import slurm.__main__
+import train.average
 import train.simulate.__main__
 from eval.export import __main__ as models
 from shard_tools import cli, recipes, voxshard
@@ -126,7 +127,9 @@ def check_slurm(words: list[str], command: str) -> None:
 
 
 def check_module(module: str, words: list[str], command: str) -> None:
-    if module == "train":
+    if module == "train" and words[:1] == ["average"]:
+        accept(lambda: train.average._parser().parse_args(words[1:]), command)
+    elif module == "train":
         check_training(words, 1, command)
     elif module == "eval":
         words = [word for word in words if word != "…"]

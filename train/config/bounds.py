@@ -16,7 +16,7 @@ def check_values(section: Any, prefix: str = "") -> None:
     section: a dataclass of train/config/sections.py; prefix: what stands before its fields' names ("data.").
     """
     for name, hint in get_type_hints(type(section), include_extras=True).items():
-        value, key = getattr(section, name), prefix + name
+        value, key = getattr(section, name), prefix + name.removesuffix("_")
         if is_dataclass(value):
             check_values(value, f"{key}.")
             continue

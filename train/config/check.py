@@ -39,6 +39,7 @@ def check_for_ranks(config: Config, ranks: int) -> None:
     check_pieces(config, ranks)
     _check_files(config)
     _check_network_and_loss(config)
+    _check_init(config)
 
 
 def _check_files(config: Config) -> None:
@@ -109,6 +110,20 @@ def _check_validation(config: Config) -> None:
     if not Path(folder).is_dir():  # shards, or a folder of audio
         raise UserError(f"validation.data is {data}, and there is no such folder")
     require_all(open_utterances(data), names, trials)
+
+
+def _check_init(config: Config) -> None:
+    """That a run which has not begun yet can begin with what init.from names on this machine."""
+    begins = config.init.from_
+    if begins is None or storage.local_path(begins) is None:
+        return
+    from eval.checkpoint.file import steps_among
+    from train.config.beginning import check_beginning
+
+    if storage.local_path(config.checkpoint_url()) is None or not steps_among(
+        storage.list_names(config.checkpoint_url())
+    ):
+        check_beginning(config)
 
 
 def _check_network_and_loss(config: Config) -> None:

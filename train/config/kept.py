@@ -13,8 +13,13 @@ from train.config.sections import Config
 
 def kept_config(config: Config) -> dict[str, Any]:
     """Every option with its value, in plain lists and dicts, without the credentials in URLs."""
-    values: dict[str, Any] = plain(asdict(config))
+    values: dict[str, Any] = plain(asdict(config, dict_factory=_by_key))
     return values
+
+
+def _by_key(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A section's fields by their keys, which lack the underscore that keeps a name from being Python's."""
+    return {name.removesuffix("_"): value for name, value in fields}
 
 
 def as_yaml(config: Config) -> str:

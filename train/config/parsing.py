@@ -31,10 +31,12 @@ _EXAMPLES = """examples:
   torchrun --standalone --nproc-per-node 8 -m train --config configs/resnetse34l_aam.yaml \\
       --data.url s3://bucket/voxceleb2 --run.folder runs/first --model.options.pooling asp
   python -m train --config configs/demo.yaml --print_config   # what would run, every default filled in
+  python -m train average runs/first --last 10   # the mean of its newest checkpoints
 """
 
 _PLACES = (
-    "run.folder", "data.url", "data.cache.folder", "validation.trials", "validation.data", "checkpoint.url",
+    "run.folder", "data.url", "data.cache.folder", "init.from", "validation.trials", "validation.data",
+    "checkpoint.url",
     *(f"augment.{source}.url" for source in SOURCES),
 )  # fmt: skip
 
@@ -71,7 +73,16 @@ def parser() -> ArgumentParser:
     )
     add_version(made)
     made.add_class_arguments(Config, None)
+    _name_freely(made)
     return made
+
+
+def _name_freely(made: ArgumentParser) -> None:
+    """Call init.from what no field of a dataclass can be called."""
+    [action] = [action for action in made._actions if action.dest == "init.from_"]
+    del made._option_string_actions["--init.from_"]
+    action.dest, action.option_strings = "init.from", ["--init.from"]
+    made._option_string_actions["--init.from"] = action
 
 
 _TYPES = {"a <class 'int'>": "a whole number", "a <class 'float'>": "a number", "a typing.Literal": "one of "}
@@ -147,6 +158,7 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
     ranks = parsed.pop("check")
     _let_the_command_line_win(parsed, typed)
     _expand_places(parsed)
+    parsed["init.from_"] = parsed.pop("init.from")
     values = made.instantiate(parsed)
     config = Config(**{name: values[name] for name in Config.__dataclass_fields__})
     complete(config)

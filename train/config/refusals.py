@@ -63,6 +63,11 @@ def check(config: Config) -> None:
     if (config.validation.trials is None) != (config.validation.data is None):
         missing = "data" if config.validation.data is None else "trials"
         raise UserError(f"validation needs both trials and data: validation.{missing} is not set")
+    if config.init.average is not None and config.init.from_ is None:
+        raise UserError(
+            f"init.average is {config.init.average}, and init.from is not set: give it the run whose "
+            "checkpoints are to be averaged"
+        )
     _check_augment(config.augment)
     _check_wandb(config.train)
 

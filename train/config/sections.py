@@ -173,6 +173,24 @@ class ModelConfig:
 
 
 @dataclass
+class InitConfig:
+    """Weights of another run to begin with, without its optimiser; a run that is resumed has its own.
+
+    Args:
+        from_: A checkpoint, or a run or a folder of checkpoints, of which the best is taken (RUN/newest takes
+            the newest); a path or any URL (null: random weights).
+        average: Take the mean of so many of the newest checkpoints of the run in place of its best one.
+        head: The loss's weights. auto keeps them where loss and training shards are the same, those of the
+            speakers at this run's speeds; keep refuses to begin without them; leave begins them anew.
+    """
+
+    # `from` is a word of Python's own: nobody else sees the underscore (parsing.py, kept.py, bounds.py).
+    from_: str | None = None
+    average: Annotated[int | None, Within(1, 100_000)] = None
+    head: Literal["auto", "keep", "leave"] = "auto"
+
+
+@dataclass
 class LossConfig:
     """The loss.
 
@@ -275,6 +293,7 @@ class Config:
         batch: The global batch.
         augment: Augmentation.
         model: Network.
+        init: Weights to begin with.
         loss: Loss.
         optim: Optimiser.
         schedule: Learning-rate schedule.
@@ -288,6 +307,7 @@ class Config:
     batch: BatchConfig = field(default_factory=BatchConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

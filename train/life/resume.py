@@ -49,6 +49,7 @@ _UNIMPORTANT = (
     "data.cache.",
     "data.storage.",
     "checkpoint.",
+    "init.",
     "train.log_every",
     "train.wandb",
 )

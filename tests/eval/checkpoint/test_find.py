@@ -98,3 +98,18 @@ def test_a_run_is_evaluated_on_its_own_validation(tmp_path, voices, capsys):
     assert metrics["trials"] == 66
     assert metrics["checkpoint"] == str(run / "checkpoints/step-00000020.pt")
     assert "taking the newest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+@pytest.mark.parametrize(("last", "step"), [("best", 10), ("newest", 20)])
+def test_a_url_may_say_which(tmp_path, place, last, step):
+    run = str(tmp_path / "run") if place == "local" else f"memory://{tmp_path.name}/run"
+    folder = make_run(run)
+    for of in (run, folder):
+        assert find_checkpoint(f"{of}/{last}", None, pytest.fail).url == f"{folder}/step-{step:08d}.pt"
+
+
+def test_a_folder_called_best_is_a_folder(tmp_path):
+    folder = make_run(str(tmp_path / "best"), best=None)
+    assert find_checkpoint(str(tmp_path / "best"), "newest", pytest.fail).url == f"{folder}/step-00000020.pt"
+    assert find_checkpoint(str(tmp_path / "no/best"), None, pytest.fail).url == str(tmp_path / "no/best")

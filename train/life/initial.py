@@ -1,0 +1,124 @@
+"""The weights that a run begins with when they are another run's (the section `init`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from eval.checkpoint.average import newest, write_average
+from eval.checkpoint.file import load_weights, read_checkpoint
+from eval.checkpoint.find import find_checkpoint
+from shard_tools import storage
+from shard_tools.errors import UserError
+from shard_tools.text import redacted
+from train.config.beginning import check_network
+from train.config.sections import Config
+from train.objectives import Objective
+
+logger = logging.getLogger("train")
+
+AVERAGE = "init.pt"
+"""The mean that a run began with, beside its checkpoints."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Whom a run tells apart. digest: of the manifest; speakers: number of labels, at all speeds together."""
+
+    digest: str
+    speakers: int
+
+
+def choose(config: Config) -> str:
+    """The URL of the checkpoint that the run is to begin with; a mean is made, and written, first.
+
+    To be asked on one rank: what is the best may change from one moment to the next. Raises UserError.
+    """
+    assert config.init.from_ is not None
+    if config.init.average is None:
+        return find_checkpoint(config.init.from_, None, lambda text: logger.info("%s", text)).url
+    out = storage.join(config.checkpoint_url(), AVERAGE)
+    urls = newest(config.init.from_, config.init.average)
+    write_average(urls, out)
+    logger.info(
+        "init: %s is the mean of %s to %s", redacted(out), redacted(urls[0]), urls[-1].rpartition("/")[2]
+    )
+    return out
+
+
+def begin_with(url: str, config: Config, objective: Objective, data: Data) -> None:
+    """Put the weights of the checkpoint at `url` into the network, and into the loss as init.head says.
+
+    Raises UserError for another network, and for a head that was to be kept and cannot be.
+    """
+    checkpoint = read_checkpoint(url)
+    check_network(checkpoint, url, config)
+    load_weights(objective.network, checkpoint["network"], f"{url}: field network")
+    logger.info("init: weights of %s, step %d of its run", redacted(url), checkpoint["step"])
+    loss = objective.parts().get("loss")
+    if loss is None or not loss.state_dict():
+        return
+    if config.init.head == "leave":
+        logger.info("init: the loss's weights begin anew, as init.head says")
+        return
+    try:
+        weights = _head(checkpoint, config, data, loss.state_dict())
+    except _NoHeadError as error:
+        if config.init.head == "keep":
+            raise UserError(
+                f"init.head is keep, and {url} {error}: set init.head leave, to begin the loss's weights anew"
+            ) from None
+        logger.info("init: the loss's weights begin anew, as the checkpoint %s", error)
+        return
+    load_weights(loss, weights, f"{url}: field loss")
+    logger.info("init: the loss's weights are kept")
+
+
+class _NoHeadError(Exception):
+    """Why a checkpoint's head is of no use here, as what one says of the checkpoint."""
+
+
+def _head(
+    checkpoint: Mapping[str, Any], config: Config, data: Data, expected: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The loss's weights in the checkpoint, those of the run's speakers at the run's speeds alone."""
+    found = checkpoint.get("loss")
+    if not isinstance(found, dict) or not all(isinstance(each, torch.Tensor) for each in found.values()):
+        raise _NoHeadError("holds no weights of a loss")
+    then = checkpoint["config"]
+    if config.init.head == "auto":
+        name = (then.get("loss") or {}).get("name")
+        if name != config.loss.name:
+            raise _NoHeadError(f"was trained with the loss {name}, not {config.loss.name}")
+        if checkpoint.get("manifest_digest") != data.digest:
+            raise _NoHeadError(
+                "was trained on other shards (init.head keep takes speakers of the same order)"
+            )
+    had = [1.0, *(then.get("augment") or {}).get("speed", [])]
+    wanted = [1.0, *config.augment.speed]
+    for speed in wanted:
+        if speed not in had:
+            raise _NoHeadError(f"was not trained at augment.speed {speed}")
+    numbers = [had.index(speed) for speed in wanted]
+    before = data.speakers // len(wanted) * len(had)
+    weights = {}
+    for key, tensor in found.items():
+        like = expected.get(key)
+        rows = like is not None and tensor.dim() > 0 and len(tensor) * data.speakers == len(like) * before
+        weights[key] = _at_speeds(tensor, len(had), numbers) if rows else tensor
+    for key in {**expected, **weights}:
+        if key not in expected or key not in weights or weights[key].shape != expected[key].shape:
+            ours = list(expected[key].shape) if key in expected else "none"
+            theirs = list(found[key].shape) if key in found else "none"
+            raise _NoHeadError(f"holds {theirs} for the loss's {key}, and the run needs {ours}")
+    return weights
+
+
+def _at_speeds(tensor: torch.Tensor, speeds: int, numbers: list[int]) -> torch.Tensor:
+    """The rows of the speakers at the speeds of these numbers, of which `speeds` lie one after the other."""
+    blocks = tensor.chunk(speeds)
+    return torch.cat([blocks[number] for number in numbers])

@@ -15,6 +15,7 @@ from slurm.records.run_folder import RunFolder
 from slurm.records.runs import shown_path
 from slurm.submit import resources as options
 from slurm.submit.executor import log_pattern, sbatch_file, submit
+from slurm.submit.following import Before
 from slurm.submit.launch import Launch, prepare, print_files, refuse_second, with_cpus
 from slurm.submit.resources import Resources
 
@@ -23,6 +24,7 @@ examples:
   python -m slurm train --config configs/resnetse34l_aam.yaml --nodes 2 --gpus-per-node 8 --partition gpu \\
       --time 24:00:00 -- --data.url s3://bucket/voxceleb2 --run.folder runs/first
   python -m slurm train --config configs/resnetse34l_aam.yaml --gpus-per-node 8 --then-eval
+  python -m slurm train --config configs/tiny.yaml --after runs/first -- --run.folder runs/second
   python -m slurm train --config configs/demo.yaml --cluster local --ranks-per-node 2
   python -m slurm train --config configs/demo.yaml --nodes 2 --dry-run      # the sbatch file, not sent
 
@@ -46,6 +48,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.add_argument("--config", required=True, metavar="YAML", help="the training's configuration")
+    _add_after(train)
     _add_then_eval(train)
     options.add_options(train)
     train.set_defaults(run=_train)
@@ -58,9 +61,19 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     resume.add_argument("folder", metavar="RUN", help="the run's folder")
+    _add_after(resume)
     _add_then_eval(resume)
     options.add_options(resume)
     resume.set_defaults(run=_resume)
+
+
+def _add_after(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--after",
+        metavar="RUN",
+        help="begin when that run has reached its last step, with its weights (init.from, if it is not set); "
+        "if it fails, not at all",
+    )
 
 
 def _add_then_eval(parser: argparse.ArgumentParser) -> None:
@@ -74,21 +87,26 @@ def _add_then_eval(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     resources = options.from_options(arguments)
-    return _launch(arguments, prepare(arguments.config, overrides, resources), arguments.config, resources)
+    before = Before.find(arguments.after, resources) if arguments.after else None
+    launch = prepare(arguments.config, overrides, resources, before)
+    return _launch(arguments, launch, arguments.config, resources)
 
 
 def _resume(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     folder = RunFolder(arguments.folder)
-    before = [job for job in folder.jobs() if job.kind == "train"]
-    if not before:
+    jobs = [job for job in folder.jobs() if job.kind == "train"]
+    if not jobs:
         raise SlurmError(f"{folder.path} has no job to go by: submit it with python -m slurm train")
-    last = before[-1]
+    last = jobs[-1]
     assert last.config is not None
     recorded = (
         Resources.from_fields(last.resources) if last.resources else options.read_site(arguments.site)[0]
     )
     resources = options.from_options(arguments, recorded)
-    launch = prepare(last.config, (*last.overrides, *overrides), resources)
+    # One that has begun has its weights, and needs the other run no longer.
+    after = arguments.after or (None if folder.state() else last.follows)
+    before = Before.find(after, resources) if after else None
+    launch = prepare(last.config, (*last.overrides, *overrides), resources, before)
     if launch.folder.path.resolve() != folder.path.resolve():
         raise SlurmError(
             f"{last.config} is of the run {launch.folder.path}, not of {folder.path}: give "
@@ -106,9 +124,10 @@ def _launch(arguments: argparse.Namespace, launch: Launch, config: str, resource
     asked = with_cpus(resources, [launch])
     name = resources.name or folder.path.name
     task = launch.job(resources)
+    after = launch.before.dependency() if launch.before else None
     evaluation = Evaluation(folder, str(folder.path), resources, f"{name}-eval", after="JOB")
     if arguments.dry_run:
-        files = [("training", sbatch_file([task], folder.jobs_path, asked, name=name))]
+        files = [("training", sbatch_file([task], folder.jobs_path, asked, name=name, after=after))]
         if arguments.then_eval:
             files.append(("evaluation, when JOB, the training, is done", evaluation.file()))
         print_files(files)
@@ -118,11 +137,13 @@ def _launch(arguments: argparse.Namespace, launch: Launch, config: str, resource
         print(_finished(folder))
         return 0
     launch.make_folder()
-    [job] = submit([task], folder.jobs_path, asked, name=name)
+    [job] = submit([task], folder.jobs_path, asked, name=name, after=after)
     logs = log_pattern(folder.jobs_path, job)
     launch.note(job, logs, resources)
     print(f"job {job}: {name} on {resources.nodes} x {resources.ranks} ranks, run folder {folder.path}")
     print(f"logs: {logs}")
+    if launch.before:
+        print(f"begins {_when(launch.before)} with {launch.values['init']['from']}")
     if arguments.then_eval:
         replace(evaluation, after=job).submit()
     shown = shlex.quote(shown_path(folder.path))
@@ -130,10 +151,16 @@ def _launch(arguments: argparse.Namespace, launch: Launch, config: str, resource
     return 0
 
 
+def _when(before: Before) -> str:
+    if not before.jobs:
+        return f"at once, as {before.name} is done,"
+    return f"when {before.name} is done (job {', '.join(before.jobs)}),"
+
+
 def _is_finished(launch: Launch) -> bool:
     """Whether the run has done all the steps that it is asked for."""
     state = launch.folder.state()
-    if state.get("state") != "done" or state.get("saved_step") != state.get("last_step"):
+    if not launch.folder.is_done():
         return False
     steps, epochs = launch.values["train"].get("steps"), launch.values["train"].get("epochs")
     if steps is not None:

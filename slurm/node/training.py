@@ -20,6 +20,7 @@ from enum import Enum
 
 from shard_tools.run_records import ATTEMPT_VARIABLE, NODE_VARIABLE, Failure
 from slurm.node import diagnosis, rendezvous
+from slurm.node.following import await_end
 from slurm.node.network import interface_towards, interfaces
 from slurm.node.outcome import after_failure, after_leaving, first_causes, give_up, say, start_again
 from slurm.node.place import Place
@@ -42,7 +43,8 @@ class Training:
     """A training job.
 
     folder: the run's; arguments: of `python -m train`; signal_delay_s: how long before the time
-    limit SLURM sends its signal; tries: attempts of a job in a row without a new checkpoint.
+    limit SLURM sends its signal; tries: attempts of a job in a row without a new checkpoint; follows: the
+    folder of a run that must have reached its end before this one begins.
     """
 
     folder: str
@@ -53,6 +55,7 @@ class Training:
     join_timeout_s: int = 300
     tries: int = 4
     python: str = sys.executable
+    follows: str | None = None
 
 
 def run_node(training: Training, place: Place) -> int:
@@ -65,7 +68,8 @@ def run_node(training: Training, place: Place) -> int:
     signals.listen()
     folder = RunFolder(training.folder)
     if place.leads:
-        refused = _begin(training, place, folder)
+        waited = await_end(training.follows, place, folder, signals) if training.follows else None
+        refused = _begin(training, place, folder) or waited
         if refused:
             return give_up(place, folder, refused)
     lacking = _lacking_interface(training.interface)

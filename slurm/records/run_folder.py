@@ -35,7 +35,8 @@ class Job:
 
     job: as squeue shows it, 12 or 12_3; kind: train, eval, …; nodes, ranks_per_node: its size;
     config: the YAML it runs; overrides: the training's arguments besides; resources: what was asked
-    of SLURM, for submitting it again; logs: a pattern of paths; after: the job it waits for.
+    of SLURM, for submitting it again; logs: a pattern of paths; after: the job it waits for; follows: the
+    folder of the run that it begins with.
     """
 
     job: str
@@ -48,6 +49,7 @@ class Job:
     overrides: tuple[str, ...] = ()
     resources: dict[str, Any] = field(default_factory=dict)
     after: str | None = None
+    follows: str | None = None
     submitted: Time = field(default_factory=time.time)
 
     def log_paths(self) -> list[Path]:
@@ -106,6 +108,11 @@ class RunFolder:
 
     def saved_step(self) -> int:
         return int(self.state().get("saved_step", 0))
+
+    def is_done(self) -> bool:
+        """Whether the training has reached the last step that it was asked for last."""
+        state = self.state()
+        return state.get("state") == "done" and state.get("saved_step") == state.get("last_step")
 
     def began(self) -> float:
         """When the training was started last, in seconds since 1970, as its lock says; 0 where nothing does.

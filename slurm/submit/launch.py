@@ -16,18 +16,23 @@ from slurm.records.run_folder import Job, RunFolder
 from slurm.records.scheduler import Queued
 from slurm.submit import train_config
 from slurm.submit.executor import python_of, refuse_place
+from slurm.submit.following import Before
 from slurm.submit.job import TrainingJob
 from slurm.submit.resources import Resources, refuse_control
 
 
 @dataclass(frozen=True)
 class Launch:
-    """text: the complete YAML, of which the job runs a copy in `frozen`; values: the same as a mapping."""
+    """text: the complete YAML, of which the job runs a copy in `frozen`; values: the same as a mapping.
+
+    before: the run that it follows.
+    """
 
     folder: RunFolder
     text: str
     values: dict[str, Any]
     frozen: Path
+    before: Before | None = None
 
     def job(self, resources: Resources) -> TrainingJob:
         return TrainingJob(
@@ -39,6 +44,7 @@ class Launch:
                 signal_delay_s=resources.signal_delay,
                 tries=resources.tries,
                 python=python_of(resources),
+                follows=self._follows(),
             )
         )
 
@@ -52,22 +58,36 @@ class Launch:
         self.folder.add_job(
             Job(
                 job, "train", resources.nodes, resources.ranks, logs, resources.cluster, str(self.frozen),
-                resources=resources.as_fields(),
+                resources=resources.as_fields(), follows=self._follows(),
+                after=":".join(self.before.jobs) or None if self.before else None,
             )
         )  # fmt: skip
 
+    def _follows(self) -> str | None:
+        return str(self.before.folder.path) if self.before else None
 
-def prepare(config: str, overrides: Sequence[str], resources: Resources) -> Launch:
+
+def prepare(
+    config: str, overrides: Sequence[str], resources: Resources, before: Before | None = None
+) -> Launch:
     """Raises SlurmError with the training's own words where the configuration is refused.
 
     Credentials are refused too.
     """
     refuse_secrets(overrides)
-    text, values = train_config.complete(config, overrides, resources.nodes * resources.ranks)
+    ranks = resources.nodes * resources.ranks
+    if before is None:
+        text, values = train_config.complete(config, overrides, ranks)
+    else:
+        text, values = train_config.complete(
+            config, overrides, ranks, lambda values: before.begin(values, overrides)
+        )
     folder = RunFolder(train_config.run_folder(values))
     refuse_place(folder.path)
+    if before is not None and folder.path.resolve() == before.folder.path.resolve():
+        raise SlurmError(f"--after {before.name} is the run itself: give another run.folder")
     frozen = folder.jobs_path / f"{time.strftime('%Y%m%d-%H%M%S')}.yaml"
-    return Launch(folder, text, values, frozen)
+    return Launch(folder, text, values, frozen, before)
 
 
 def with_cpus(resources: Resources, launches: Sequence[Launch]) -> Resources:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,13 @@ import yaml
 from slurm.errors import SlurmError
 from slurm.programs import program
 
+Begin = Callable[[dict[str, Any]], Sequence[str]]
+"""May change a complete configuration; returns words that its check is to be asked with besides."""
 
-def complete(config: str, overrides: Sequence[str], ranks: int) -> tuple[str, dict[str, Any]]:
+
+def complete(
+    config: str, overrides: Sequence[str], ranks: int, begin: Begin | None = None
+) -> tuple[str, dict[str, Any]]:
     """The YAML text with every default filled in, and the same as a mapping of sections.
 
     Raises SlurmError with the training's own words for an unknown key, a wrong type, no such file, and
@@ -23,8 +28,13 @@ def complete(config: str, overrides: Sequence[str], ranks: int) -> tuple[str, di
     if not Path(config).is_file():
         raise SlurmError(f"--config {config}: there is no such file")
     text = _asked(config, overrides, "--print_config")
-    _asked(config, overrides, "--check", str(ranks))
-    return text, yaml.safe_load(text)
+    values = yaml.safe_load(text)
+    more: Sequence[str] = ()
+    if begin is not None:
+        more = begin(values)
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+    _asked(config, [*overrides, *more], "--check", str(ranks))
+    return text, values
 
 
 def _asked(config: str, overrides: Sequence[str], *question: str) -> str:

@@ -53,10 +53,12 @@ def job_state(job: Job, queue: Queue) -> tuple[State, str]:
     found = likely_cause(job)
     if found is not None:
         return "failed", found.in_short()
-    return ("failed", "left no word") if job.log_paths() else ("stopped", _GONE.format(job.job))
+    return ("failed", "left no word") if job.log_paths() else ("stopped", _gone(job))
 
 
-_GONE = "job {} left the queue before it began: cancelled?"
+def _gone(job: Job) -> str:
+    why = f"as job {job.after}, for which it waited, failed?" if job.after else "cancelled?"
+    return f"job {job.job} left the queue before it began: {why}"
 
 
 def _in_progress(seen: Seen) -> tuple[State, str]:
@@ -117,7 +119,7 @@ def _by_files(seen: Seen, queue: Queue, now: float, *, leaving: bool) -> tuple[S
     if job is not None and job.cluster == "debug":
         return ("failed", found) if found else ("unknown", "ran in the process that submitted it")
     if attempt is None and said is None and job is not None:
-        return ("failed", found) if found else ("stopped", _GONE.format(job.job))
+        return ("failed", found) if found else ("stopped", _gone(job))
     signs = [seen.beat, number(seen.state.get("time")), attempt.started if attempt else None]
     last = time.localtime(max((sign for sign in signs if sign is not None), default=0.0))
     since = f"no sign of life since {time.strftime('%Y-%m-%d %H:%M:%S', last)}"

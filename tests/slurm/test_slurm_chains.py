@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster import Cluster
-from jobs import finish, launched, slurm
+from jobs import finish, launched, reach, slurm
 from small_corpus import Corpus
 
 from shard_tools.pack.packing import PackOptions, pack
@@ -29,6 +29,47 @@ def test_an_array_packs_what_one_process_packs(cluster: Cluster, corpus: Corpus,
     assert finish(cluster, merging, records) == "COMPLETED"
     assert len(list(alone.glob("*.tar"))) > 3
     assert contents(together) == contents(alone)
+
+
+def test_a_second_stage_begins_when_the_first_is_done_and_not_when_it_failed(
+    cluster: Cluster, corpus: Corpus, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    sections = {
+        "data": {"url": corpus.wav, "crop_frames": 20, "workers": 0},
+        "batch": {"speakers": 8},
+        "model": {"name": "tdnn", "options": {"channels": 16, "embedding_size": 16}},
+        "augment": {"speed": [0.9]},
+        "train": {"steps": 400, "log_every": 1, "device": "cpu"},
+        "checkpoint": {"every": 50},
+    }
+    config.write_text(yaml.safe_dump(sections))
+    runs = {name: tmp_path / name for name in ("first", "second", "broken", "never")}
+
+    def train(name: str, after: str | None, *more: str) -> str:
+        words = ["train", "--config", str(config), *(["--after", str(runs[after])] if after else [])]
+        [job] = launched(slurm(cluster, *words, "--", "--run.folder", str(runs[name]), *more))
+        return job
+
+    first = train("first", None)
+    reach(runs["first"], 5)
+    stage = ["--init.average", "2", "--augment.speed", "[]", "--train.steps", "2"]
+    second = train("second", "first", *stage)
+    assert cluster.state(second) == "PENDING"
+    cluster.run("scontrol", "requeue", first)
+    assert finish(cluster, first, runs["first"]) == "COMPLETED"
+    assert finish(cluster, second, runs["second"]) == "COMPLETED"
+    log = (runs["second"] / "log.txt").read_text()
+    assert "is the mean of" in log
+    assert "step-00000400.pt" in log
+    assert "the loss's weights are kept" in log
+
+    broken = train("broken", None)
+    reach(runs["broken"], 5)
+    never = train("never", "broken", *stage)
+    assert slurm(cluster, "cancel", str(runs["broken"])).returncode == 0
+    assert finish(cluster, never, runs["never"]) == "CANCELLED"
+    assert not (runs["never"] / "state.json").exists()
 
 
 def test_a_sweep_ends_in_a_table(cluster: Cluster, corpus: Corpus, tmp_path: Path) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from eval.checkpoint.average import newest
 from eval.checkpoint.file import read_checkpoint
 from eval.checkpoint.find import find_checkpoint
+from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.text import redacted
+from shard_tools.yaml_file import check_yaml_file
 from train.config.components import completed
 from train.config.kept import plain
 from train.config.renamed import modern
@@ -20,8 +24,16 @@ _OF_TRAINING = ("mask_bands", "mask_frames", "encoder", "trained")
 
 
 def check_beginning(config: Config) -> None:
-    """Raise UserError where the run could not begin with what init.from names: for before a run starts."""
+    """Raise UserError where the run could not begin with what init.from names: for before a run starts.
+
+    The configuration of a run whose checkpoints are yet to come may stand for them.
+    """
     assert config.init.from_ is not None
+    if config.init.from_.endswith(".yaml"):
+        check_yaml_file(config.init.from_)
+        known = yaml.safe_load(storage.read_bytes(config.init.from_))
+        check_network({"config": known}, config.init.from_, config)
+        return
     if config.init.average is None:
         url = find_checkpoint(config.init.from_, None, lambda _: None).url
     else:

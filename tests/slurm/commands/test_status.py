@@ -134,6 +134,9 @@ def test_what_the_training_said_before_the_newest_job_is_not_of_it(run: FakeRun)
     assert look(run, in_queue("13", "PENDING", "Priority")).state == "pending"
     gone = look(run, {})
     assert (gone.state, gone.note) == ("stopped", "job 13 left the queue before it began: cancelled?")
+    run.job("14", ago=50, after="13")
+    dropped = "job 14 left the queue before it began: as job 13, for which it waited, failed?"
+    assert look(run, {}).note == dropped
 
 
 def test_a_job_that_never_came_to_our_code_failed_for_what_its_log_says(run: FakeRun) -> None:

@@ -53,8 +53,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     found = recipes()
     if options.folder is None:
+        width = max(map(len, found), default=0)
         for name, content in found.items():
-            print(f"{name:<28}{content.decode().splitlines()[0].lstrip('# ')}")
+            print(f"{name:<{width}}  {content.decode().splitlines()[0].lstrip('# ')}")
         return
     for name, content in found.items():
         path = options.folder / name

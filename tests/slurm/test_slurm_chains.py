@@ -64,7 +64,7 @@ def test_a_second_stage_begins_when_the_first_is_done_and_not_when_it_failed(
     assert "step-00000400.pt" in log
     assert "the loss's weights are kept" in log
 
-    broken = train("broken", None)
+    train("broken", None)
     reach(runs["broken"], 5)
     never = train("never", "broken", *stage)
     assert slurm(cluster, "cancel", str(runs["broken"])).returncode == 0

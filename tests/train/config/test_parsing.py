@@ -11,7 +11,6 @@ from typing import Annotated, get_origin, get_type_hints
 
 import pytest
 import yaml
-from project import REPO
 
 from models.options import ModelError, Within
 from models.registry import build_network, network_names, network_options
@@ -20,7 +19,6 @@ from train.config.kept import as_yaml, kept_config
 from train.config.parsing import parse
 from train.config.sections import Config, ScheduleConfig
 from train.losses import build_loss, loss_names, loss_options
-from train.plan.base import check_shared
 
 REQUIRED = ["--data.url", "shards", "--train.steps", "10"]
 
@@ -134,16 +132,6 @@ def test_a_missing_url_is_named(capsys):
 def test_values_that_no_run_can_use_are_named_with_a_remedy(arguments, message):
     with pytest.raises(UserError, match=message):
         parse([*REQUIRED, *arguments])
-
-
-RECIPES = sorted((REPO / "configs").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
-def test_every_recipe_can_be_shared_by_1_to_16_processes(recipe):
-    config = parse(["--config", str(recipe)])
-    for world in (1, 2, 4, 8, 16):
-        check_shared(config.batch.speakers, world)
 
 
 def test_paths_lead_where_a_shell_would_take_them(monkeypatch):

@@ -54,24 +54,28 @@ class Before:
         """What SLURM sees to; on this machine the task itself waits."""
         return After(":".join(self.jobs)) if self.jobs and self.cluster == "slurm" else None
 
-    def begin(self, values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
-        """Let a complete configuration begin with this run; words for its check besides.
+    def words(self, config: str, overrides: Sequence[str]) -> list[str]:
+        """Options that let a training begin with this run, unless its file or options say with what."""
+        section = _mapping(Path(config)).get("init")
+        named = isinstance(section, dict) and section.get("from") is not None
+        return [] if named or _types_beginning(overrides) else ["--init.from", self.name]
 
-        Where init.from is not set it is set to the run, in `values`. Checkpoints that are yet to come are
-        not looked for: the run's configuration is, which must have the same network. Raises SlurmError.
+    def check(self, values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+        """Options with which a complete configuration is to be checked besides.
+
+        Checkpoints that are yet to come are not looked for: the run's configuration is, which must have the
+        same network. Raises SlurmError for weights of another run that were not asked for by an option.
         """
         section = values["init"]
-        if section["from"] is None:
-            section["from"] = self.name
-        elif not self._holds(section["from"]):
-            if any(word.partition("=")[0] in ("--init", "--init.from") for word in overrides):
+        if not self._holds(section["from"]):
+            if _types_beginning(overrides):
                 return []
             raise SlurmError(
                 f"init.from is {section['from']}, and --after waits for {self.name}: give "
                 f"-- --init.from {self.name}, or wait for the run that it is of"
             )
         if not self.jobs:
-            return ["--init.from", section["from"]]
+            return []
         path, known = self._config()
         keep = (known.get("checkpoint") or {}).get("keep")
         if isinstance(keep, int) and (section["average"] or 0) > keep:
@@ -92,10 +96,19 @@ class Before:
         """The run's configuration: as it runs, or as it waits; and in which file."""
         frozen = [Path(job.config) for job in self.folder.jobs() if job.kind == "train" and job.config]
         for path in (self.folder.path / "config.yaml", *reversed(frozen)):
-            try:
-                found = yaml.safe_load(path.read_text())
-            except (OSError, ValueError, yaml.YAMLError):
-                continue
-            if isinstance(found, dict):
+            if found := _mapping(path):
                 return path, found
         return self.folder.path / "config.yaml", {}
+
+
+def _types_beginning(overrides: Sequence[str]) -> bool:
+    return any(word.partition("=")[0] in ("--init", "--init.from") for word in overrides)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """What a YAML file holds; {} for none, and for one whose mistakes the training will name."""
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -79,8 +79,9 @@ def prepare(
     if before is None:
         text, values = train_config.complete(config, overrides, ranks)
     else:
+        words = [*overrides, *before.words(config, overrides)]
         text, values = train_config.complete(
-            config, overrides, ranks, lambda values: before.begin(values, overrides)
+            config, words, ranks, lambda whole: before.check(whole, overrides)
         )
     folder = RunFolder(train_config.run_folder(values))
     refuse_place(folder.path)

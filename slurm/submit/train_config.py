@@ -13,12 +13,12 @@ import yaml
 from slurm.errors import SlurmError
 from slurm.programs import program
 
-Begin = Callable[[dict[str, Any]], Sequence[str]]
-"""May change a complete configuration; returns words that its check is to be asked with besides."""
+Besides = Callable[[dict[str, Any]], Sequence[str]]
+"""A complete configuration → options that its check is to be asked with besides."""
 
 
 def complete(
-    config: str, overrides: Sequence[str], ranks: int, begin: Begin | None = None
+    config: str, overrides: Sequence[str], ranks: int, besides: Besides | None = None
 ) -> tuple[str, dict[str, Any]]:
     """The YAML text with every default filled in, and the same as a mapping of sections.
 
@@ -29,10 +29,7 @@ def complete(
         raise SlurmError(f"--config {config}: there is no such file")
     text = _asked(config, overrides, "--print_config")
     values = yaml.safe_load(text)
-    more: Sequence[str] = ()
-    if begin is not None:
-        more = begin(values)
-        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+    more = besides(values) if besides is not None else ()
     _asked(config, [*overrides, *more], "--check", str(ranks))
     return text, values
 

@@ -75,7 +75,18 @@ def begin_with(url: str, config: Config, objective: Objective, data: Data) -> No
         logger.info("init: the loss's weights begin anew, as the checkpoint %s", error)
         return
     load_weights(loss, weights, f"{url}: field loss")
-    logger.info("init: the loss's weights are kept")
+    here, there = _speeds(config.augment.speed), _speeds(_speed_of(checkpoint))
+    of = "" if here == there else f", of the speakers at {there} those at {here}"
+    logger.info("init: the loss's weights are kept%s", of)
+
+
+def _speeds(others: list[float]) -> str:
+    return f"speed {', '.join(f'{speed:g}' for speed in (1.0, *others))}"
+
+
+def _speed_of(checkpoint: Mapping[str, Any]) -> list[float]:
+    """augment.speed of the run that wrote the checkpoint."""
+    return (checkpoint["config"].get("augment") or {}).get("speed") or []
 
 
 class _NoHeadError(Exception):
@@ -98,7 +109,7 @@ def _head(
             raise _NoHeadError(
                 "was trained on other shards (init.head keep takes speakers of the same order)"
             )
-    had = [1.0, *(then.get("augment") or {}).get("speed", [])]
+    had = [1.0, *_speed_of(checkpoint)]
     wanted = [1.0, *config.augment.speed]
     for speed in wanted:
         if speed not in had:

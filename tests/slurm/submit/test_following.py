@@ -38,6 +38,7 @@ def asked(monkeypatch) -> list[list[str]]:
             "data": {"workers": 1},
             "init": {"from": None, "average": None, "head": "auto"},
         }
+        values["init"] |= (yaml.safe_load(Path(config).read_text()) or {}).get("init", {})
         words = list(overrides)
         for option in ("from", "average"):
             if f"--init.{option}" in words:
@@ -80,7 +81,7 @@ def test_it_waits_for_the_job_of_a_run_that_is_on_its_way(fake, asked, capsys):
     assert job.config is not None
     assert yaml.safe_load(Path(job.config).read_text())["init"]["from"] == "runs/first"
     frozen = os.path.abspath("runs/first/jobs/frozen.yaml")
-    assert asked[-1] == ["--init.from", frozen, "--init.average", "null"]
+    assert asked[-1] == ["--init.from", "runs/first", "--init.from", frozen, "--init.average", "null"]
     [task] = RunFolder("runs/second").jobs_path.glob("*_submitted.pkl")
     assert pickle.loads(task.read_bytes()).function.training.follows == os.path.abspath("runs/first")
     assert "begins when runs/first is done (job 9), with runs/first" in capsys.readouterr().out
@@ -90,7 +91,7 @@ def test_a_run_that_is_done_is_not_waited_for(fake, asked, capsys):
     first("done", saved=10)
     assert submitted("--", "--init.from", "runs/first/average.pt") == 0
     assert "dependency" not in fake.options(17)
-    assert asked[-1][-2:] == ["--init.from", "runs/first/average.pt"]
+    assert asked[-1] == ["--init.from", "runs/first/average.pt"]
     assert "begins at once" in capsys.readouterr().out
 
 
@@ -130,7 +131,7 @@ def test_weights_of_another_run_are_refused_unless_they_were_typed(fake, asked, 
     with pytest.raises(
         following.SlurmError, match=r"init\.from is runs/other, and --after waits for runs/first"
     ):
-        before.begin({"init": {"from": "runs/other", "average": None}}, [])
+        before.check({"init": {"from": "runs/other", "average": None}}, [])
 
 
 def test_more_checkpoints_than_the_run_keeps_are_refused(fake, asked, capsys):

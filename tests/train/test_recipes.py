@@ -34,7 +34,7 @@ SMALL = {
     "ecapa_tdnn": "{channels: 16, embedding_size: 8}",
     "resnet": "{channels: 4, embedding_size: 8}",
     "campplus": "{channels: 8, growth: 4, embedding_size: 8}",
-    "redimnet2": "{channels: 8, pooled_channels: 16, embedding_size: 8}",
+    "redimnet2": "{channels: 4, stages: 2x1 1 1 3x3 0; 1x2 1 1 3x3 0, pooled_channels: 8, embedding_size: 8}",
     "resnetse34v2": "{channels: 8, embedding_size: 8}",
 }
 
@@ -120,7 +120,7 @@ def one_step(name: str, corpus: Corpus, folder: Path, *more: str) -> Path:
         ]
     if given["model"]["name"] in SMALL:
         for option, value in yaml.safe_load(SMALL[given["model"]["name"]]).items():
-            words += [f"--model.options.{option}", str(value)]
+            words.append(f"--model.options.{option}={value}")
     assert run(parse([*words, *more]))
     return folder / name
 

@@ -14,6 +14,7 @@ from train.backward import Backward
 from train.buffers import BufferMean
 from train.config.sections import OptimConfig, TrainConfig
 from train.life.distributed import Process
+from train.life.shards import clip_gradients, grad_scaler, leave_to_ranks, whole_state
 from train.norm import GhostBatchNorm, RunningStatistics, SharedBatchNorm, convert
 from train.objectives import Objective, Outcome
 from train.objectives.base import rehearse
@@ -42,7 +43,7 @@ class Learner:
         groups = parameter_groups(objective.named_parameters(), optim.rates, no_decay=optim.no_decay)
         self.made_by: Optimizer = build_optimizer(optim.name, optim.options)
         self.optimizer = self.made_by.make(groups, lr=optim.lr, weight_decay=optim.weight_decay)
-        self.scaler = torch.amp.GradScaler(process.device.type, enabled=train.precision == "fp16")
+        self.scaler = grad_scaler(objective, process.device.type, enabled=train.precision == "fp16")
         if train.channels_last:
             objective.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = Averaged(objective.network, train.ema) if train.ema else None
@@ -99,6 +100,7 @@ class Learner:
             self.objective.network.compile()
         parallel: nn.Module = self.objective
         if self._process.world > 1:
+            leave_to_ranks(self.objective)
             devices = [self._process.device] if self._process.device.type == "cuda" else None
             parallel = DistributedDataParallel(
                 self.objective, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
@@ -138,7 +140,7 @@ class Learner:
 
     def _clip(self, most: float) -> torch.Tensor:
         """Hold the norm of all gradients to `most`; returns what it was, 0 where fp16 overflowed."""
-        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), most)
+        norm = clip_gradients(self.objective, most)
         return (
             torch.where(norm.isfinite(), norm, torch.zeros_like(norm)) if self.scaler.is_enabled() else norm
         )
@@ -155,6 +157,10 @@ class Learner:
         return weights
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it: weights, the optimiser's moments, the scale of fp16's gradients."""
+        """What a checkpoint holds of it: weights, the optimiser's moments, the scale of fp16's gradients.
+
+        All ranks must call it together, where they have shards; whole ones are on rank 0 alone.
+        """
+        weights, moments = whole_state(self.weights(), self.objective, self.optimizer)
         scaler = {"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
-        return {**self.weights(), "optimizer": self.optimizer.state_dict(), **scaler}
+        return {**weights, "optimizer": moments, **scaler}

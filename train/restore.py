@@ -9,6 +9,7 @@ import torch
 
 from eval.checkpoint.file import CheckpointError, check_fields, like, load_weights
 from train.learner import Learner
+from train.life.shards import own_state
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ def restore(
     learner: Learner,
 ) -> None:
     """Put the checkpoint's weights and moments where they belong. Raises CheckpointError unless all fit."""
+    checkpoint = own_state(checkpoint, url, learner.objective, learner.optimizer)
     for name, part in learner.objective.parts().items():
         # Where "network" is an average, what it is the average of stands beside it.
         field = "trained" if name == "network" and "trained" in checkpoint else name

@@ -195,6 +195,7 @@ def _build_objective(config: Config, speakers: int) -> Supervised:
             embedding_size=size,
             speakers=speakers,
             utterances_per_speaker=config.batch.utterances_per_speaker,
+            sharded=config.loss.sharded,
         )
     except ModelError as error:
         raise UserError(f"loss: {error}") from None
@@ -274,6 +275,11 @@ def _describe(
         config.model.name, parameters, config.loss.name, process.world, process.device.type,
         config.train.precision, last,
     )  # fmt: skip
+    for classes in set(objective.sharded().values()):
+        logger.info(
+            "the head of %d speakers is shared by %d processes: %d on this one",
+            classes.total, classes.world, classes.count,
+        )  # fmt: skip
     dropouts = _dropouts(objective.network)
     if dropouts and (config.train.norm_rows is not None or config.train.sync_norm):
         logger.info(

@@ -124,7 +124,8 @@ class Trainer:
             try:
                 self._step(done, last, data, sums)
             except NoBatchError as error:
-                self.save(done)
+                if not self.learner.objective.sharded():  # which takes all ranks to save
+                    self.save(done)
                 if not flag.raised or self.process.world > 1:  # the others are in the midst of the step
                     raise
                 logger.warning("%s", error)
@@ -301,7 +302,10 @@ class Trainer:
             self._saver.wait()
 
     def _begin_saving(self, step: int) -> None:
-        diverged = next(filter(None, map(first_not_finite, self.learner.weights().values())), None)
+        state = self.learner.state()  # on every rank: each sends its part of what they share
+        diverged = next(
+            filter(None, (first_not_finite(state[name]) for name in self.learner.weights())), None
+        )
         if diverged is not None:
             raise UserError(
                 f"the weights hold NaN or infinity after step {step}, first in {diverged}: lower "
@@ -322,7 +326,7 @@ class Trainer:
                 "speakers": plan.speakers,
                 "manifest_digest": self.digest,
                 "anchor": None if origin is None else origin.record(),
-                **self.learner.state(),
+                **state,
             }
         )
 

@@ -54,6 +54,8 @@ LOSSES: dict[str, dict[str, Any]] = {
     "softmax": {},
     "amsoftmax": {"margin": 0.2, "scale": 30.0},
     "aamsoftmax": {"margin": 0.2, "scale": 30.0},
+    "aamsoftmax_subcentre": {},
+    "sphereface2": {},
     "angleproto": {},
     "ge2e": {},
     "prototypical": {},

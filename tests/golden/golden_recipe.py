@@ -51,6 +51,33 @@ LOSSES: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 """Golden losses: name → (loss, utterances per speaker, options). Outputs in losses.npz."""
 
+_INTERTOPK, _SPHERE = "ArcMarginProduct_intertopk_subcenter", "SphereFace2"
+
+WESPEAKER_LOSSES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], float]] = {
+    "subcentre": (_INTERTOPK, "aamsoftmax_subcentre", {}, {}, 0.2),
+    "subcentre_wide": (
+        _INTERTOPK,
+        "aamsoftmax_subcentre",
+        {"scale": 15.0, "centres": 2, "top_k": 3, "penalty": 0.1},
+        {"scale": 15.0, "K": 2, "k_top": 3, "mp": 0.1},
+        0.6,
+    ),
+    "subcentre_easy": (_INTERTOPK, "aamsoftmax_subcentre", {"easy_margin": True}, {"easy_margin": True}, 0.3),
+    "subcentre_large_margin": (_INTERTOPK, "aamsoftmax_subcentre", {"top_k": 0}, {"do_lm": True}, 0.5),
+    "subcentre_no_margin": (_INTERTOPK, "aamsoftmax_subcentre", {}, {}, 0.0),
+    "sphereface2_c": (_SPHERE, "sphereface2", {}, {}, 0.2),
+    "sphereface2_a": (_SPHERE, "sphereface2", {"margin_type": "A"}, {"margin_type": "A"}, 0.15),
+    "sphereface2_a_wide": (
+        _SPHERE,
+        "sphereface2",
+        {"margin_type": "A", "scale": 20.0, "positive_weight": 0.6, "t": 4},
+        {"margin_type": "A", "scale": 20.0, "lanbuda": 0.6, "t": 4},
+        0.9,
+    ),
+}
+"""Golden losses of wespeaker: name → (its class, our loss, our options, its options, margin). Outputs in
+wespeaker_losses.npz."""
+
 
 def draw(name: str, *shape: int, low: float = -1.0, high: float = 1.0) -> torch.Tensor:
     """float32 array of `shape`, uniform in [low, high)."""
@@ -99,7 +126,7 @@ def loss_batch(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     Each row leans towards its speaker's row of `loss_weight`, some strongly and
     some the other way, so that the margins' branches are all taken.
     """
-    _, utterances, _ = LOSSES[name]
+    utterances = LOSSES[name][1] if name in LOSSES else 2
     speakers = 12
     labels = (torch.arange(speakers) * 5 % SPEAKERS).repeat_interleave(utterances)
     leaning = draw(f"leaning {name}", len(labels), 1, low=-4.0, high=4.0)
@@ -109,9 +136,14 @@ def loss_batch(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return embeddings.requires_grad_(), labels
 
 
-def loss_weight() -> torch.Tensor:
-    """The classification losses' weight (SPEAKERS, EMBEDDING_SIZE)."""
-    return draw("loss weight", SPEAKERS, EMBEDDING_SIZE)
+def loss_weight(centres: int = 1) -> torch.Tensor:
+    """The classification losses' weight (SPEAKERS * centres, EMBEDDING_SIZE); a speaker's rows are alike."""
+    weight = draw("loss weight", SPEAKERS, EMBEDDING_SIZE)
+    if centres == 1:
+        return weight
+    return weight.repeat_interleave(centres, dim=0) + 0.2 * draw(
+        "centres", SPEAKERS * centres, EMBEDDING_SIZE
+    )
 
 
 def loss_bias() -> torch.Tensor:

@@ -275,3 +275,30 @@ def test_the_logged_error_rates_are_those_of_eval(corpus, tmp_path, processes, c
         assert json.loads((out / "metrics.json").read_text())["eer"] == pytest.approx(eer, abs=0.005)
         beside = json.loads((folder / f"checkpoints/step-{step:08d}.json").read_text())
         assert beside["eer"] == eer
+
+
+def test_a_shared_head_resumes_the_same_and_without_being_shared(corpus, tmp_path):
+    changed = {"loss__name": "aamsoftmax_subcentre", "train__steps": "8", "schedule__every": "1"}
+    # Adam would make steps of its rate out of the rounding of gradients that are 0.
+    changed |= {"loss__options": "{margin_ends: 0.5, centres: 2}", "optim__name": "sgd", "optim__lr": "0.01"}
+    changed["train__ema"] = "0.9"
+
+    def trained(name, sharded, of=None):
+        folder = tmp_path / name
+        if of is not None:
+            (folder / "checkpoints").mkdir(parents=True)
+            shutil.copy(of / "checkpoints/step-00000004.pt", folder / "checkpoints")
+        command = train(corpus, folder, loss__sharded=sharded, **changed)
+        status, output = finish(command, tmp_path / "out")
+        assert status == 0, output
+        assert (of is not None) == ("resuming from" in output)
+        return folder, read_checkpoint(str(folder / "checkpoints/step-00000008.pt"))
+
+    whole, undisturbed = trained("whole", "true")
+    _, again = trained("again", "true", whole)
+    assert_same_state(undisturbed, again)
+    _, unshared = trained("unshared", "false", whole)
+    assert unshared["loss"]["weight"].shape == (2 * unshared["speakers"], 128)
+    for part in ("network", "loss"):
+        for name, tensor in undisturbed[part].items():
+            torch.testing.assert_close(unshared[part][name], tensor, rtol=0, atol=1e-5, msg=name)

@@ -141,6 +141,7 @@ def _check_network_and_loss(config: Config) -> None:
             embedding_size=int(network.embedding_size),  # type: ignore[arg-type]
             speakers=config.batch.speakers,
             utterances_per_speaker=config.batch.utterances_per_speaker,
+            sharded=config.loss.sharded,
         )
     except ModelError as error:
         raise UserError(str(error)) from error

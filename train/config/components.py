@@ -9,7 +9,7 @@ from models.options import ModelError
 from models.registry import describe_networks, network_options
 from shard_tools.errors import UserError
 from train.config.sections import Config
-from train.losses import describe_losses, loss_options
+from train.losses import check_shardable, describe_losses, loss_options
 from train.optim import (
     build_optimizer,
     describe_optimizers,
@@ -40,6 +40,11 @@ def complete(config: Config) -> None:
             section.options = options_of(section.name, section.options)
         except ModelError as error:
             raise UserError(f"{key}: {error}") from None
+    try:
+        if config.loss.sharded:
+            check_shardable(config.loss.name)
+    except ModelError as error:
+        raise UserError(str(error)) from None
     try:
         build_optimizer(config.optim.name, config.optim.options)
     except ModelError as error:

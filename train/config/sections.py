@@ -197,10 +197,13 @@ class LossConfig:
     Args:
         name: One of the losses listed below.
         options: The loss's own options.
+        sharded: Each process holds the classification head of its own share of the speakers, for more
+            speakers than a GPU can hold. The same is learnt.
     """
 
     name: str = "aamsoftmax"
     options: dict[str, Any] = field(default_factory=dict)
+    sharded: bool = False
 
 
 @dataclass

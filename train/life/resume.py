@@ -101,10 +101,7 @@ def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest
             f"{', '.join(config.data.urls)} has {digest}: give the shards it was trained on, or another "
             "run.folder"
         )
-    # An option younger than the checkpoint had its default: without it the same was done.
-    defaults = Config(DataConfig(config.data.url))
-    complete(defaults)
-    old, new = _flat(_filled(checkpoint["config"], kept_config(defaults))), _flat(kept_config(config))
+    old, new = _then_and_now(checkpoint, config)
     for key in FIXED:
         unused = key.startswith("data.windows.") and config.data.order != "windows"
         if unused or (key in ("data.weights", "data.same_speakers") and len(config.data.urls) == 1):
@@ -120,13 +117,23 @@ def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest
 
 def changes(checkpoint: dict[str, Any], config: Config) -> list[str]:
     """The other options that differ from the checkpoint's, as "key: before → now"."""
-    old, new = _flat(_kept_then(checkpoint["config"])), _flat(kept_config(config))
+    old, new = _then_and_now(checkpoint, config)
     keys = sorted({*old, *new})
     return [
         f"{key}: {old.get(key)} → {new.get(key)}"
         for key in keys
         if old.get(key) != new.get(key) and not key.startswith((*FIXED, *_UNIMPORTANT))
     ]
+
+
+def _then_and_now(checkpoint: dict[str, Any], config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The checkpoint's options and those of today, by their keys.
+
+    An option younger than the checkpoint had its default: without it the same was done.
+    """
+    defaults = Config(DataConfig(config.data.url))
+    complete(defaults)
+    return _flat(_filled(checkpoint["config"], kept_config(defaults))), _flat(kept_config(config))
 
 
 def _kept_then(config: dict[str, Any]) -> dict[str, Any]:

@@ -10,15 +10,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.options import Within
-from train.losses.base import LossOutput, SpeakerLoss, classify
-from train.losses.margin import Growth
-from train.progress import Progress
+from train.losses.angle import turned
+from train.losses.classes import Classes
+from train.losses.head import HeadLoss, Places
+from train.losses.initial import xavier_normal
+from train.losses.margin import GrowingMargin
 
-_LEAST_SQUARED_SINE = 1e-12
-"""Far below what float32 can hold of 1 - cos² short of 0 (6e-8): it only replaces the zeros."""
 
-
-class AAMSoftmax(SpeakerLoss):
+class AAMSoftmax(GrowingMargin, HeadLoss):
     """Cross-entropy over scaled cosines, with `margin` added to the right speaker's angle.
 
     Deng et al., "ArcFace: additive angular margin loss for deep face recognition",
@@ -41,6 +40,7 @@ class AAMSoftmax(SpeakerLoss):
         embedding_size: int,
         speakers: int,
         utterances_per_speaker: int,
+        classes: Classes | None = None,
         *,
         margin: Annotated[float, Within(0, math.pi / 2)] = 0.3,
         scale: Annotated[float, Within(1e-3, 1000)] = 15.0,
@@ -50,37 +50,22 @@ class AAMSoftmax(SpeakerLoss):
         margin_ends: Annotated[float, Within(0, 1_000_000)] = 0.0,
         margin_growth: Literal["exponential", "linear"] = "exponential",
     ) -> None:
-        super().__init__()
-        self.growth = Growth(
-            margin_initial, margin, margin_begins, margin_ends, margin_growth == "exponential"
-        )
-        self.margin = self.growth.at(0.0)
+        super().__init__(speakers, classes)
+        self.grow(margin, margin_initial, margin_begins, margin_ends, margin_growth)
         self.scale = scale
         self.easy_margin = easy_margin
-        self.weight = nn.Parameter(torch.empty(speakers, embedding_size))
-        nn.init.xavier_normal_(self.weight)
+        self.weight = nn.Parameter(xavier_normal(self.classes, embedding_size))
 
-    def begin(self, progress: Progress) -> None:
-        self.margin = self.growth.at(progress.epochs)
+    def scores(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return F.linear(F.normalize(embeddings), F.normalize(self.weight))
 
-    def figures(self) -> dict[str, float]:
-        return {"margin": self.margin} if self.growth.grows else {}
-
-    def compute(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossOutput:
-        """embeddings (B, D), labels (B,) int64."""
-        cosines = F.linear(F.normalize(embeddings), F.normalize(self.weight))
-        right = torch.arange(len(labels), device=labels.device), labels
-        cosines[right] = self._with_margin(cosines[right])
-        return classify(cosines.mul_(self.scale), labels)
+    def logits(self, scores: torch.Tensor, right: Places) -> torch.Tensor:
+        scores[right] = self._with_margin(scores[right])
+        return scores.mul_(self.scale)
 
     def _with_margin(self, cosine: torch.Tensor) -> torch.Tensor:
-        """The logit (before scaling) that stands for a right speaker at `cosine`; any shape.
-
-        At cosine ±1 the slope of the sine is infinite; the clamp makes it 0 there,
-        because one such row would turn every weight into NaN.
-        """
-        sine = (1.0 - cosine.square()).clamp(min=_LEAST_SQUARED_SINE).sqrt()
-        shifted = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        """The logit (before scaling) that stands for a right speaker at `cosine`; any shape."""
+        shifted = turned(cosine, self.margin)
         if self.easy_margin:
             return torch.where(cosine > 0, shifted, cosine)
         turning = math.cos(math.pi - self.margin)

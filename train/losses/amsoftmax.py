@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.options import Within
-from train.losses.base import LossOutput, SpeakerLoss, classify
-from train.losses.margin import Growth
-from train.progress import Progress
+from train.losses.classes import Classes
+from train.losses.head import HeadLoss, Places
+from train.losses.initial import xavier_normal
+from train.losses.margin import GrowingMargin
 
 
-class AMSoftmax(SpeakerLoss):
+class AMSoftmax(GrowingMargin, HeadLoss):
     """Cross-entropy over scaled cosines, with `margin` taken from the right speaker's cosine.
 
     Wang et al., "Additive margin softmax for face verification", 2018.
@@ -30,6 +31,7 @@ class AMSoftmax(SpeakerLoss):
         embedding_size: int,
         speakers: int,
         utterances_per_speaker: int,
+        classes: Classes | None = None,
         *,
         margin: Annotated[float, Within(0, 2)] = 0.3,
         scale: Annotated[float, Within(1e-3, 1000)] = 15.0,
@@ -38,23 +40,14 @@ class AMSoftmax(SpeakerLoss):
         margin_ends: Annotated[float, Within(0, 1_000_000)] = 0.0,
         margin_growth: Literal["exponential", "linear"] = "exponential",
     ) -> None:
-        super().__init__()
-        self.growth = Growth(
-            margin_initial, margin, margin_begins, margin_ends, margin_growth == "exponential"
-        )
-        self.margin = self.growth.at(0.0)
+        super().__init__(speakers, classes)
+        self.grow(margin, margin_initial, margin_begins, margin_ends, margin_growth)
         self.scale = scale
-        self.weight = nn.Parameter(torch.empty(speakers, embedding_size))
-        nn.init.xavier_normal_(self.weight)
+        self.weight = nn.Parameter(xavier_normal(self.classes, embedding_size))
 
-    def begin(self, progress: Progress) -> None:
-        self.margin = self.growth.at(progress.epochs)
+    def scores(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return F.linear(F.normalize(embeddings), F.normalize(self.weight))
 
-    def figures(self) -> dict[str, float]:
-        return {"margin": self.margin} if self.growth.grows else {}
-
-    def compute(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossOutput:
-        """embeddings (B, D), labels (B,) int64."""
-        cosines = F.linear(F.normalize(embeddings), F.normalize(self.weight))
-        cosines[torch.arange(len(labels), device=labels.device), labels] -= self.margin
-        return classify(cosines.mul_(self.scale), labels)
+    def logits(self, scores: torch.Tensor, right: Places) -> torch.Tensor:
+        scores[right] -= self.margin
+        return scores.mul_(self.scale)

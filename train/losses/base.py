@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from train.losses.classes import Classes
 from train.progress import Progress
 
 
@@ -41,6 +42,10 @@ class SpeakerLoss(nn.Module, ABC):
 
     def figures(self) -> dict[str, float]:
         """What the log shows besides, such as a margin that moves: the same on every rank."""
+        return {}
+
+    def sharded(self) -> dict[nn.Parameter, Classes]:
+        """The parameters of which each process has the rows of its own classes, and which those are."""
         return {}
 
     @abstractmethod

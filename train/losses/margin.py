@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from models.options import ModelError
+from train.progress import Progress
 
 _LEFT = 1e-3
 """Of the whole way, what an exponential growth has still to go at its end; there it is made up for."""
@@ -43,3 +44,21 @@ class Growth:
         part = max(0.0, (epochs - self.begins) / (self.ends - self.begins))
         way = 1.0 - math.exp(part * math.log(_LEFT)) if self.exponential else part
         return self.initial + (self.final - self.initial) * way
+
+
+class GrowingMargin:
+    """What losses whose margin grows have in common."""
+
+    growth: Growth
+    margin: float
+
+    def grow(self, final: float, initial: float, begins: float, ends: float, growth: str) -> None:
+        """Raises ModelError for epochs between which nothing can grow."""
+        self.growth = Growth(initial, final, begins, ends, growth == "exponential")
+        self.margin = self.growth.at(0.0)
+
+    def begin(self, progress: Progress) -> None:
+        self.margin = self.growth.at(progress.epochs)
+
+    def figures(self) -> dict[str, float]:
+        return {"margin": self.margin} if self.growth.grows else {}

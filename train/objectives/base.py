@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple, TypeVar
 import torch
 from torch import nn
 
+from train.losses.classes import Classes
 from train.progress import Progress
 
 _Self = TypeVar("_Self", bound="Objective")
@@ -58,6 +59,10 @@ class Objective(nn.Module, ABC):
     def judge(self, embeddings: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> Outcome:
         """The outcome of all rows, whose embeddings (rows, D) there are already."""
         raise NotImplementedError
+
+    def sharded(self) -> dict[nn.Parameter, Classes]:
+        """The parameters of which each process has rows of its own, and which: see SpeakerLoss.sharded."""
+        return {}
 
     def begin(self, progress: Progress) -> None:
         """Told before each step how far the run has come; see SpeakerLoss.begin."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from train.losses import LossOutput, SpeakerLoss
+from train.losses.classes import Classes
 from train.objectives.base import Objective, Outcome
 from train.progress import Progress
 
@@ -33,6 +34,9 @@ class Supervised(Objective):
 
     def parts(self) -> dict[str, nn.Module]:
         return {"network": self.network, "loss": self.loss}
+
+    def sharded(self) -> dict[nn.Parameter, Classes]:
+        return self.loss.sharded()
 
     def begin(self, progress: Progress) -> None:
         self.loss.begin(progress)

@@ -106,6 +106,10 @@ def test_a_missing_url_is_named(capsys):
         ),
         (["--run.seed", "-1"], r"run\.seed is -1"),
         (["--optim.lr", "0"], r"optim\.lr is 0"),
+        (
+            ["--loss.sharded", "true", "--loss.name", "angleproto"],
+            r'^loss\.sharded is true, and loss "angleproto" has no head .* take one of aamsoftmax, ',
+        ),
         (["--train.epochs", "2"], r"train\.steps is 10 and train\.epochs is 2: give exactly one"),
         (["--validation.trials", "x"], r"validation\.data is not set"),
         (["--augment.noise.snr", "[9, 3]"], r"augment\.noise\.snr is \[9\.0, 3\.0\]"),

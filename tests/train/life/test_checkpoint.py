@@ -218,7 +218,9 @@ def test_options_that_would_change_the_stream_or_the_network_are_refused(argumen
 def test_an_option_younger_than_the_checkpoint_counts_as_its_default():
     before = checkpoint_of()
     del before["config"]["batch"]["leftover"]
+    del before["config"]["loss"]["sharded"]
     check_resumable(before, "c.pt", parse(BASE), "aaaa")
+    assert changes(before, parse([*BASE, "--loss.sharded", "true"])) == ["loss.sharded: False → True"]
     with pytest.raises(UserError, match=r"batch\.leftover is rollover, and c\.pt was trained with drop"):
         check_resumable(before, "c.pt", parse([*BASE, "--batch.leftover", "rollover"]), "aaaa")
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from golden_recipe import EMBEDDING_SIZE, FOLDER, LOSSES, SPEAKERS, loss_batch, loss_bias, loss_weight
+from golden_recipe import (
+    EMBEDDING_SIZE,
+    FOLDER,
+    LOSSES,
+    SPEAKERS,
+    WESPEAKER_LOSSES,
+    loss_batch,
+    loss_bias,
+    loss_weight,
+)
 
 from train.losses import LossOutput, build_loss
 from train.losses.base import SpeakerLoss
@@ -52,6 +61,48 @@ def test_same_as_the_voxceleb_trainer(name: str) -> None:
             *(f"gradient_{key.rpartition('.')[2]}" for key, _ in loss.named_parameters()),
         )
     }
+
+
+def wespeaker_loss(name: str) -> SpeakerLoss:
+    _, ours, options, _, margin = WESPEAKER_LOSSES[name]
+    loss = build_loss(
+        ours,
+        {**options, "margin": margin},
+        embedding_size=EMBEDDING_SIZE,
+        speakers=SPEAKERS,
+        utterances_per_speaker=2,
+    )
+    with torch.no_grad():
+        loss.get_parameter("weight").copy_(loss_weight(getattr(loss, "centres", 1)))
+        if ours == "sphereface2":
+            loss.get_parameter("bias").fill_(-0.3)
+    return loss
+
+
+@pytest.mark.parametrize("name", sorted(WESPEAKER_LOSSES))
+def test_same_as_wespeaker(name: str) -> None:
+    golden = np.load(FOLDER / "wespeaker_losses.npz")
+    loss = wespeaker_loss(name)
+    embeddings, labels = loss_batch(name)
+    output = loss(embeddings, labels)
+    output.loss.backward()
+    check(output.loss, golden[f"{name}/loss"])
+    check(output.accuracy, golden[f"{name}/accuracy"])
+    check(embeddings.grad, golden[f"{name}/gradient_embeddings"])
+    for key, parameter in loss.named_parameters():
+        check(parameter.grad, golden[f"{name}/gradient_{key}"])
+
+
+@pytest.mark.parametrize("name", ["subcentre_wide", "subcentre_easy", "sphereface2_a", "sphereface2_a_wide"])
+def test_wespeakers_golden_batches_take_both_sides_of_the_margin(name: str) -> None:
+    _, _, options, _, margin = WESPEAKER_LOSSES[name]
+    loss = wespeaker_loss(name)
+    embeddings, labels = loss_batch(name)
+    weight = loss.get_parameter("weight").view(SPEAKERS, -1, EMBEDDING_SIZE)
+    cosine = torch.nn.functional.cosine_similarity(embeddings[:, None], weight[labels], dim=2).amax(dim=1)
+    edge = 0.0 if options.get("easy_margin") else float(np.cos(np.pi - margin))
+    assert (cosine > edge).any()
+    assert (cosine < edge).any()
 
 
 @pytest.mark.parametrize("name", ["aamsoftmax", "aamsoftmax_wide", "aamsoftmax_easy"])

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from models.options import ModelError
 from train.losses import build_loss
 from train.losses.base import SpeakerLoss
+from train.losses.classes import Classes
+from train.losses.sharded import hardest
 from train.progress import Progress
 
 
@@ -57,7 +59,9 @@ def test_aamsoftmax_is_a_margin_on_the_angle(seed: int, margin: float, easy_marg
     torch.testing.assert_close(found[clear], expected[clear], rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["softmax", "amsoftmax", "aamsoftmax"])
+@pytest.mark.parametrize(
+    "name", ["softmax", "amsoftmax", "aamsoftmax", "aamsoftmax_subcentre", "sphereface2"]
+)
 def test_classification_uses_all_rows_alike(name: str) -> None:
     torch.manual_seed(0)
     loss = build(name, utterances=2)
@@ -141,7 +145,7 @@ def test_angleproto_needs_pairs_and_whole_groups() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("arcface", {}, "unknown loss 'arcface'; there are: aamsoftmax, amsoftmax, angleproto, ge2e, "),
+        ("arcface", {}, "unknown loss 'arcface'; there are: aamsoftmax, aamsoftmax_subcentre, "),
         ("softmax", {"margin": 0.2}, "loss \"softmax\" has no option 'margin'; its options: none at all"),
         (
             "aamsoftmax",
@@ -266,7 +270,7 @@ def test_softmax_and_prototypical_are_added() -> None:
 
 
 @pytest.mark.parametrize("growth", ["exponential", "linear"])
-@pytest.mark.parametrize("name", ["aamsoftmax", "amsoftmax"])
+@pytest.mark.parametrize("name", ["aamsoftmax", "aamsoftmax_subcentre", "amsoftmax", "sphereface2"])
 def test_a_margin_grows_between_two_epochs_as_wespeakers(name: str, growth: str) -> None:
     options = {"margin": 0.2, "margin_begins": 20.0, "margin_ends": 40.0, "margin_growth": growth}
     loss, still = build(name, **options), build(name, margin=0.2)
@@ -283,3 +287,109 @@ def test_a_margin_grows_between_two_epochs_as_wespeakers(name: str, growth: str)
     torch.testing.assert_close(loss(embeddings, labels), still(embeddings, labels))
     with pytest.raises(ModelError, match="margin_ends 10 is not after margin_begins 20"):
         build(name, **(options | {"margin_ends": 10.0}))
+
+
+def test_the_penalty_grows_with_the_margin() -> None:
+    torch.manual_seed(0)
+    growing = build("aamsoftmax_subcentre", penalty=0.1, margin_ends=10.0, margin_growth="linear")
+    embeddings, labels = torch.randn(7, 6), torch.randint(5, (7,))
+    for epochs, penalty in ((0.0, 0.0), (5.0, 0.05), (10.0, 0.1)):
+        growing.begin(Progress(0, int(epochs), epochs, 100))
+        scores = growing.scores(embeddings)
+        right = torch.arange(7), labels
+        wrong = scores.scatter(1, labels[:, None], -torch.inf).flatten()
+        logits = growing.logits(scores.clone(), right).scatter(1, labels[:, None], -torch.inf).flatten()
+        finite = wrong.isfinite()
+        turned = (wrong[finite].acos() - penalty).cos() * 32.0  # all: there are fewer than 5 wrong speakers
+        torch.testing.assert_close(logits[finite], turned, rtol=0, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), speakers=st.integers(2, 9), count=st.integers(1, 8))
+def test_the_hardest_are_the_highest_wrong_ones(seed: int, speakers: int, count: int) -> None:
+    torch.manual_seed(seed)
+    scores, labels = torch.randn(4, speakers), torch.randint(speakers, (4,))
+    count = min(count, speakers - 1)
+    rows, columns = hardest(scores, (torch.arange(4), labels), count, False)
+    for row in range(4):
+        order = [one for one in scores[row].argsort(descending=True).tolist() if one != labels[row]]
+        assert sorted(columns[rows == row].tolist()) == sorted(order[:count])
+
+
+def test_one_centre_and_no_penalty_are_aamsoftmax_below_the_turn() -> None:
+    torch.manual_seed(0)
+    one, plain = (
+        build("aamsoftmax_subcentre", centres=1, top_k=0),
+        build("aamsoftmax", margin=0.2, scale=32.0),
+    )
+    plain.load_state_dict(one.state_dict())
+    embeddings, labels = torch.randn(7, 6), torch.randint(5, (7,))
+    torch.testing.assert_close(one(embeddings, labels), plain(embeddings, labels))
+
+
+@pytest.mark.parametrize("margin_type", ["A", "C"])
+def test_sphereface2_is_finite_at_the_ends_of_the_cosine(margin_type: str) -> None:
+    loss = build("sphereface2", margin_type=margin_type)
+    with torch.no_grad():
+        loss.weight.copy_(torch.eye(5, 6))
+    for sign in (1.0, -1.0):
+        embeddings = (sign * torch.eye(5, 6)).requires_grad_()
+        loss(embeddings, torch.arange(5)).loss.backward()
+        assert torch.isfinite(embeddings.grad).all()
+        assert torch.isfinite(loss.weight.grad).all()
+
+
+HEADS = ("softmax", "amsoftmax", "aamsoftmax", "aamsoftmax_subcentre")
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("speakers", [3, 10_001])
+def test_a_share_of_the_head_begins_as_the_whole_ones_rows(name: str, speakers: int) -> None:
+    torch.manual_seed(1)
+    whole, after = build(name, speakers=speakers).state_dict(), torch.rand(1)
+    for rank in range(3):
+        torch.manual_seed(1)
+        kind = type(build(name))
+        torch.manual_seed(1)
+        classes = Classes(speakers, rank, 3)
+        share = kind(6, speakers, 1, classes)
+        assert torch.equal(torch.rand(1), after)
+        for key, rows in share.state_dict().items():
+            first, last = (len(whole[key]) // speakers * bound for bound in classes.bounds(rank))
+            assert torch.equal(rows, whole[key][first:last])
+
+
+def test_heads_begin_as_torch_would_have_them() -> None:
+    torch.manual_seed(2)
+    head, normal, uniform = (build(name, speakers=9000) for name in ("softmax", "amsoftmax", HEADS[3]))
+    torch.manual_seed(2)
+    linear = torch.nn.Linear(6, 9000)
+    assert torch.equal(linear.weight, head.fc.weight)
+    assert torch.equal(linear.bias, head.fc.bias)
+    assert torch.equal(torch.nn.init.xavier_normal_(torch.empty(9000, 6)), normal.weight)
+    assert torch.equal(torch.nn.init.xavier_uniform_(torch.empty(27000, 6)), uniform.weight)
+
+
+@given(total=st.integers(1, 1000), world=st.integers(1, 64))
+def test_every_class_is_with_one_process(total: int, world: int) -> None:
+    if total < world:
+        with pytest.raises(ModelError, match=f"{total} speakers cannot be shared by {world} processes"):
+            Classes(total, 0, world)
+        return
+    shares = [Classes(total, rank, world) for rank in range(world)]
+    assert [share.first for share in shares] == [0, *(share.first + share.count for share in shares[:-1])]
+    assert sum(share.count for share in shares) == total
+    assert max(share.count for share in shares) - min(share.count for share in shares) <= 1
+
+
+def test_alone_a_process_has_the_whole_head() -> None:
+    sizes = {"embedding_size": 6, "speakers": 5, "utterances_per_speaker": 1}
+    assert build_loss("aamsoftmax", {}, **sizes, sharded=True).sharded() == {}
+
+
+def test_a_loss_without_a_head_is_not_sharded() -> None:
+    for name in ("ge2e", "softmaxproto", "sphereface2"):
+        with pytest.raises(
+            ModelError, match=f'loss.sharded is true, and loss "{name}" has no head .* softmax$'
+        ):
+            build_loss(name, {}, embedding_size=6, speakers=5, utterances_per_speaker=2, sharded=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from eval.checkpoint.average import newest, write_average
 from eval.checkpoint.file import load_weights, read_checkpoint
@@ -17,6 +18,7 @@ from shard_tools.errors import UserError
 from shard_tools.text import redacted
 from train.config.beginning import check_network
 from train.config.sections import Config
+from train.life.shards import own_rows
 from train.objectives import Objective
 
 logger = logging.getLogger("train")
@@ -66,7 +68,7 @@ def begin_with(url: str, config: Config, objective: Objective, data: Data) -> No
         logger.info("init: the loss's weights begin anew, as init.head says")
         return
     try:
-        weights = _head(checkpoint, config, data, loss.state_dict())
+        weights = _head(checkpoint, config, data, _whole_shapes(loss, objective))
     except _NoHeadError as error:
         if config.init.head == "keep":
             raise UserError(
@@ -74,10 +76,21 @@ def begin_with(url: str, config: Config, objective: Objective, data: Data) -> No
             ) from None
         logger.info("init: the loss's weights begin anew, as the checkpoint %s", error)
         return
-    load_weights(loss, weights, f"{url}: field loss")
+    load_weights(loss, own_rows(weights, loss, objective, url), f"{url}: field loss")
     here, there = _speeds(config.augment.speed), _speeds(_speed_of(checkpoint))
     of = "" if here == there else f", of the speakers at {there} those at {here}"
     logger.info("init: the loss's weights are kept%s", of)
+
+
+def _whole_shapes(loss: nn.Module, objective: Objective) -> dict[str, torch.Size]:
+    """The shapes of the loss's weights, of all ranks together where each has rows of its own."""
+    shapes = {key: tensor.shape for key, tensor in loss.state_dict().items()}
+    sharded = objective.sharded()
+    for key, parameter in loss.named_parameters():
+        if parameter in sharded:
+            rows = len(parameter) // sharded[parameter].count * sharded[parameter].total
+            shapes[key] = torch.Size([rows, *parameter.shape[1:]])
+    return shapes
 
 
 def _speeds(others: list[float]) -> str:
@@ -94,7 +107,7 @@ class _NoHeadError(Exception):
 
 
 def _head(
-    checkpoint: Mapping[str, Any], config: Config, data: Data, expected: Mapping[str, torch.Tensor]
+    checkpoint: Mapping[str, Any], config: Config, data: Data, expected: Mapping[str, torch.Size]
 ) -> dict[str, torch.Tensor]:
     """The loss's weights in the checkpoint, those of the run's speakers at the run's speeds alone."""
     found = checkpoint.get("loss")
@@ -119,11 +132,11 @@ def _head(
     weights = {}
     for key, tensor in found.items():
         like = expected.get(key)
-        rows = like is not None and tensor.dim() > 0 and len(tensor) * data.speakers == len(like) * before
+        rows = like and tensor.dim() > 0 and len(tensor) * data.speakers == like[0] * before
         weights[key] = _at_speeds(tensor, len(had), numbers) if rows else tensor
     for key in {**expected, **weights}:
-        if key not in expected or key not in weights or weights[key].shape != expected[key].shape:
-            ours = list(expected[key].shape) if key in expected else "none"
+        if key not in expected or key not in weights or weights[key].shape != expected[key]:
+            ours = list(expected[key]) if key in expected else "none"
             theirs = list(found[key].shape) if key in found else "none"
             raise _NoHeadError(f"holds {theirs} for the loss's {key}, and the run needs {ours}")
     return weights

@@ -68,17 +68,31 @@ def own_state(checkpoint: State, url: str, objective: Objective, optimizer: torc
     """
 
     def cut(tensor: torch.Tensor, classes: Classes, name: str) -> torch.Tensor:
-        if tensor.layout != torch.strided or tensor.is_nested or len(tensor) % classes.total:
-            return tensor
-        if bool(tensor.isnan().any()):
-            raise CheckpointError(f"{url}: {name} holds NaN; use another checkpoint")
-        each = len(tensor) // classes.total
-        first, last = classes.bounds(classes.rank)
-        return tensor[first * each : last * each].clone()  # lets go of the others' rows
+        return _cut(tensor, classes, f"{url}: {name}")
 
     weights = {name: checkpoint[name] for name in objective.parts() if isinstance(checkpoint.get(name), dict)}
     weights, moments = _changed(weights, checkpoint["optimizer"], objective, optimizer, cut)
     return {**checkpoint, **weights, "optimizer": moments}
+
+
+def own_rows(weights: State, part: nn.Module, objective: Objective, url: str) -> State:
+    """The whole `weights` of a part, with this rank's rows of what is sharded; as own_state."""
+    sharded = objective.sharded()
+    return weights | {
+        key: _cut(weights[key], sharded[parameter], f"{url}: {key}")
+        for key, parameter in part.named_parameters()
+        if parameter in sharded and key in weights
+    }
+
+
+def _cut(tensor: torch.Tensor, classes: Classes, name: str) -> torch.Tensor:
+    if tensor.layout != torch.strided or tensor.is_nested or len(tensor) % classes.total:
+        return tensor
+    if bool(tensor.isnan().any()):
+        raise CheckpointError(f"{name} holds NaN; use another checkpoint")
+    each = len(tensor) // classes.total
+    first, last = classes.bounds(classes.rank)
+    return tensor[first * each : last * each].clone()  # lets go of the others' rows
 
 
 def gradient_norm(objective: Objective) -> torch.Tensor:

@@ -17,6 +17,7 @@ from train.config.kept import kept_config
 from train.config.parsing import parse
 from train.config.sections import Config
 from train.life.initial import Data, begin_with
+from train.losses.classes import Classes
 from train.objectives import Supervised
 from train.run import _build_objective, run
 
@@ -242,3 +243,21 @@ def test_a_second_stage_begins_with_the_mean_and_resumes_without_it(corpus: Corp
     log = (tmp_path / "second/log.txt").read_text()
     assert log.count("init: the loss's weights are kept") == 1
     assert "init.from is passed over: the run has begun" in log
+
+
+@pytest.mark.parametrize("loss", ["aamsoftmax_subcentre", "softmax"])
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_rank_takes_its_own_speakers_of_a_head_that_is_shared(tmp_path, monkeypatch, loss, rank):
+    state = write(tmp_path / "c.pt", "--loss.name", loss, "--augment.speed", "[0.9, 1.1]")
+    config = configured("--init.from", str(tmp_path / "c.pt"), "--loss.name", loss)
+    _, data = made(config)
+    classes = Classes(SPEAKERS, rank, 3)
+    monkeypatch.setattr("train.losses.own_classes", lambda _: classes)
+    config.loss.sharded = True
+    objective = _build_objective(config, SPEAKERS)
+    assert objective.sharded()
+    begin_with(str(tmp_path / "c.pt"), config, objective, data)
+    first, last = classes.bounds(rank)
+    for key, tensor in objective.loss.state_dict().items():
+        each = len(state["loss"][key]) // (3 * SPEAKERS)
+        assert torch.equal(tensor, state["loss"][key][first * each : last * each]), key

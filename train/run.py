@@ -13,8 +13,6 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from eval.checkpoint.file import read_checkpoint
-from eval.trials import Trials, read_trials
-from eval.utterances import Utterances, open_utterances, require_all
 from models.options import weights_follow
 from models.registry import ModelError, build_network
 from shard_tools import storage
@@ -43,6 +41,7 @@ from train.optim import build_schedule
 from train.plan import Anchor, BatchPlan, JoinedPlan
 from train.restore import restore
 from train.trainer import Trainer
+from train.validation import open_validation
 
 logger = logging.getLogger("train")
 
@@ -156,7 +155,7 @@ def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     plan.check_world(process.world)
     stream = build_stream(config, data, plan, process.rank, process.world, process.on_node)
     augmenter = stream.augmenter
-    validation = _open_validation(config)
+    validation = open_validation(config.validation)
     last = _last_step(config, plan)
     _describe(config, process, data, plan, objective, last)
     logger.info("augmentation: %s", describe(augmenter.recipe) if augmenter else "none")
@@ -200,15 +199,6 @@ def _build_objective(config: Config, speakers: int) -> Supervised:
     except ModelError as error:
         raise UserError(f"loss: {error}") from None
     return Supervised(network, loss, config.train.precision)
-
-
-def _open_validation(config: Config) -> tuple[Utterances, Trials] | None:
-    if config.validation.trials is None or config.validation.data is None:
-        return None
-    trials = read_trials(config.validation.trials)
-    source = open_utterances(config.validation.data)
-    require_all(source, trials.names, trials.name)
-    return source, trials
 
 
 def _last_step(config: Config, plan: BatchPlan) -> int:

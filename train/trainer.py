@@ -11,13 +11,9 @@ from typing import Any
 
 import torch
 
-from eval.checkpoint.file import Rates, first_not_finite
-from eval.evaluate import evaluate_network
-from eval.trials import Trials
-from eval.utterances import Utterances
+from eval.checkpoint.file import first_not_finite
 from shard_tools import philox
 from shard_tools.errors import UserError
-from shard_tools.text import redacted
 from train.augment.device import augment
 from train.config.kept import kept_config
 from train.config.sections import Config
@@ -26,42 +22,23 @@ from train.data.pipeline import Stream
 from train.finite import FiniteWatch, describe, first_of_all, keys_of, record
 from train.learner import Learner
 from train.life.checkpoint import CheckpointFolder
-from train.life.distributed import Process, mean_over_ranks
+from train.life.distributed import Process
 from train.life.log import RunLog
 from train.life.saver import Saver
 from train.life.signals import flag
 from train.life.stop import Vote
-from train.objectives import Outcome
 from train.optim import Schedule
 from train.progress import Progress
+from train.report import Reporter, Sums
+from train.validation import Validation
 
 logger = logging.getLogger("train")
-
-
-class Sums:
-    """Sums since the last line of metrics, kept on the device so that no step waits for them."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.waited = 0.0  # seconds in which the step had no data
-        self.substituted = 0  # rows of this rank
-        self._figures: dict[str, torch.Tensor] = {}
-
-    def add(self, outcome: Outcome) -> None:
-        for name, value in {"loss": outcome.loss, **outcome.figures}.items():
-            value = value.detach()
-            self._figures[name] = self._figures[name] + value if name in self._figures else value.clone()
-        self.steps += 1
-
-    def means(self) -> dict[str, float]:
-        """The loss and the objective's figures, each a mean over the steps."""
-        return {name: value.item() / self.steps for name, value in self._figures.items()}
 
 
 class Trainer:
     """Runs the steps [first, last) of a run.
 
-    learner: of the network; schedule: of its learning rate; validation: what to evaluate on, or None.
+    learner: of the network; schedule: of its learning rate; validation: what it is validated on, or None.
     """
 
     def __init__(
@@ -72,7 +49,7 @@ class Trainer:
         learner: Learner,
         schedule: Schedule,
         checkpoints: CheckpointFolder,
-        validation: tuple[Utterances, Trials] | None,
+        validation: Validation | None,
         digest: str,
     ) -> None:
         self.config = config
@@ -89,8 +66,7 @@ class Trainer:
         self.saved: Callable[[], None] = lambda: None  # and after it
         self._saver = Saver(checkpoints, config.checkpoint.background, self._written)
         self._newest: int | None = None  # step of the newest checkpoint, which may still be on its way
-        self._samples = 0  # since this process started
-        self._substituted = 0
+        self._reporter = Reporter(stream.plan, process, config.data)
         self._finite = FiniteWatch(process.device, stream.plan.spec.size // process.world)
 
     def run(self, first: int, last: int, log: RunLog) -> int:
@@ -98,9 +74,8 @@ class Trainer:
         if first < last:
             self._prepare()
         vote = Vote(flag)
-        if (
-            first and not self.validated and self._validation_due(first, last)
-        ):  # it was ended in the midst of validating
+        # A run that was ended in the midst of validating does that first.
+        if first and not self.validated and self._validation_due(first, last):
             self._between_steps(first, last, log)
         with open_loader(
             self.stream,
@@ -192,45 +167,8 @@ class Trainer:
         return tensor.to(self.process.device, non_blocking=True)
 
     def _report(self, step: int, sums: Sums, seconds: float, log: RunLog) -> None:
-        local = sums.means()
-        values = [*local.values(), sums.waited / seconds, sums.substituted]
-        *means, waited, substituted = mean_over_ranks(values, self.process.device)
-        figures = dict(zip(local, means, strict=True))
-        self._substituted += round(substituted * self.process.world)
-        self._samples += sums.steps * self.stream.plan.spec.size
-        throughput = sums.steps * self.stream.plan.spec.size / seconds
-        epoch, *others = self.stream.plan.epochs_of(step - 1)
-        rate = self.learner.rate
-        loss = figures["loss"]
-        log.show(
-            step,
-            epoch="/".join(map(str, (epoch, *others))),
-            **_shown(figures),
-            lr=f"{rate:.3g}",
-            utt_s=f"{throughput:.0f}",
-            wait=f"{100 * waited:.0f}%",
-        )
-        log.record(
-            step,
-            "train",
-            {
-                "epoch": epoch,
-                **({"epochs": [epoch, *others]} if others else {}),
-                **figures,
-                "lr": rate,
-                "utterances_per_second": round(throughput, 2),
-                "data_wait": round(waited, 4),
-                "substituted": self._substituted,
-                **self.learner.scale(),
-            },
-        )
-        share = self._substituted / self._samples
-        if share > self.config.data.max_substituted:
-            raise UserError(
-                f"{self._substituted} of {self._samples} samples had to be substituted by step {step}, more "
-                f"than data.max_substituted {self.config.data.max_substituted}: look for the warnings above, "
-                f"and check the shards with make-shards verify {' and '.join(self.config.data.urls)}"
-            )
+        learner = self.learner
+        loss = self._reporter.report(step, sums, seconds, learner.rate, learner.scale(), log)
         if not math.isfinite(loss):
             self._require_finite()
 
@@ -262,32 +200,15 @@ class Trainer:
         return due
 
     def _validation_due(self, done: int, last: int) -> bool:
-        return self.validation is not None and (done % self.config.validation.every == 0 or done == last)
+        return self.validation is not None and self.validation.due(done, last)
 
     def _validate(self, step: int, log: RunLog) -> None:
-        """Error rates of the network as it is, by all ranks together, noted beside its checkpoint."""
+        """By all ranks together, noted beside the checkpoint."""
         assert self.validation is not None
-        source, trials = self.validation
-        result = evaluate_network(
-            self.learner.network,
-            source,
-            trials,
-            device=self.process.device,
-            crops=self.config.validation.crops,
-            crop_feature_frames=self.config.validation.crop_frames,
-            progress=False,
-        )
-        rates = Rates(step, result.metrics["eer"], result.metrics["min_dcf"], redacted(trials.name))
-        values = {"eer": rates.eer} | {f"min_dcf_{p}": cost for p, cost in rates.min_dcf.items()}
-        log.record(step, "validation", values | {"trial_list": rates.trial_list})
+        rates = self.validation.rates(self.learner.network, self.process.device, step, log)
         if self.process.leads:
             self._saver.wait()  # a note is of a checkpoint that is there
             self.checkpoints.note(rates)
-        shown = ", ".join(f"minDCF({p}) {cost:.4f}" for p, cost in rates.min_dcf.items())
-        logger.info(
-            "step %d: EER %.2f %%, %s on %s (%.1f s)",
-            step, rates.eer, shown, rates.trial_list, result.metrics["seconds"],
-        )  # fmt: skip
 
     def save(self, step: int, *, wait: bool = True) -> None:
         """Write the checkpoint after `step` steps, on rank 0; the others wait in the next all-reduce.
@@ -344,16 +265,3 @@ class Trainer:
     def close(self) -> None:
         """Wait for the checkpoint that is being written."""
         self._saver.wait()
-
-
-_SHORT = {"accuracy": "acc", "gradient_norm": "norm"}
-
-
-def _shown(figures: dict[str, float]) -> dict[str, str]:
-    """Figures as a line of the log has them: shares of rows in percent, the others as they are."""
-    return {
-        _SHORT.get(name, name): f"{value:.3f}"
-        if name in ("loss", "margin", "gradient_norm")
-        else f"{100 * value:.1f}%"
-        for name, value in figures.items()
-    }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from shard_tools import storage
 from shard_tools.errors import UserError
@@ -29,7 +29,7 @@ class Tracker:
     def __init__(self, config: Config, folder: str) -> None:
         import wandb  # a second or two, which other runs need not wait for
 
-        mode = config.train.wandb
+        mode: Literal["online", "offline"] = "online" if config.train.wandb == "online" else "offline"
         try:
             self._run = wandb.init(
                 project=config.train.wandb_project,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -63,20 +64,24 @@ class WindowedBatches:
         self._taken = taken
         self._planned: tuple[tuple[int, int], PlannedWindow] | None = None
         self._anchors = [Anchor(0, 0, 0)] if anchor is None else [anchor]
-        first = self._window(self._anchors[0])
-        if not len(first):
+        if not len(self._window(self._anchors[0])):
             raise PlanError(
                 f"a window of {windows.width} shards in each of {windows.lanes} lanes cannot fill one batch "
                 f"of {spec.speakers} speakers x {spec.utterances_per_speaker} utterances: raise "
                 "data.windows.shards, or lower data.windows.lanes or batch.speakers"
             )
-        share = first.account.total / (windows.width * windows.lanes)
-        self._steps_per_epoch = max(1, round(len(first) * share * windows.shards / first.account.total))
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
-        """About how many steps an epoch has, reckoned from the first window: windows differ a little."""
-        return self._steps_per_epoch
+        """About how many steps an epoch has, reckoned from the run's first window: windows differ a little.
+
+        Not from the window that a run goes on from: its end and its schedules would move.
+        """
+        held = self._planned
+        first = self._window(Anchor(0, 0, 0))
+        self._planned = held
+        share = 1 / (self.windows.width * self.windows.lanes)
+        return max(1, round(len(first) * share * self.windows.shards))
 
     def check_world(self, world: int) -> None:
         """Raise PlanError unless each of `world` ranks carries the same number of whole lanes."""

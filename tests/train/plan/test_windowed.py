@@ -110,6 +110,9 @@ def test_going_on_from_a_windows_anchor_is_the_same_and_reads_nothing_before_it(
         assert np.array_equal(getattr(found, name), getattr(expected, name))
     in_window = np.concatenate(plan.windows.of(at.epoch, at.window))
     assert shards.asked == set(in_window.tolist())
+    again = WindowedBatches(shards, speakers, plan.spec, plan.windows, at)
+    assert again.steps_per_epoch == plan.steps_per_epoch, "what ends and schedules hang on"
+    assert np.array_equal(again.batch(step).utterance, expected.utterance)
     assert np.array_equal(fresh.batch(0).utterance, plan.batch(0).utterance), "going back must work too"
 
 

@@ -12,6 +12,7 @@ from train.augment.draw import ADDITIVE, KINDS, SOURCES
 from train.augment.sections import AugmentConfig
 from train.augment.speed import check_speeds
 from train.config.bounds import check_values
+from train.config.lengths import check_lengths
 from train.config.sections import Config, TrainConfig
 from train.optim import build_schedule
 from train.plan import shares
@@ -56,6 +57,8 @@ def check(config: Config) -> None:
     _check_products(config)
     _check_norms(config.train)
     _check_schedule(config)
+    if config.train.epochs:
+        check_lengths(config, config.train.epochs)
     if (config.train.steps is None) == (config.train.epochs is None):
         raise UserError(
             f"train.steps is {config.train.steps} and train.epochs is {config.train.epochs}: give exactly one"

@@ -205,6 +205,23 @@ def test_paths_lead_where_a_shell_would_take_them(monkeypatch):
             "train.precision is fp16, which is for GPUs",
         ),
         (["--train.norm_rows", "1"], "train.norm_rows is 1; it must be from 2 to"),
+        (
+            [
+                "--train.steps",
+                "null",
+                "--train.epochs",
+                "3",
+                "--schedule.name",
+                "cosine",
+                "--schedule.options.warm_up",
+                "4",
+            ],
+            "schedule.options.warm_up is 4 epochs, and the run has 3: lower it, or train for longer",
+        ),
+        (
+            ["--train.steps", "null", "--train.epochs", "3", "--loss.options.margin_ends", "3.5"],
+            "loss.options.margin_ends is 3.5 epochs, and the run has 3: lower it",
+        ),
         (["--train.ema", "1"], "train.ema is 1.0; it must be from 0 to 0.999999"),
         (["--optim.weight_decay", "-1"], "optim.weight_decay is -1.0; it must be from 0 to 1000"),
     ],

@@ -19,6 +19,7 @@ COMMANDS = {
     "models": ("eval.export.__main__", "the networks there are; others' weights to ours; ours to ONNX"),
     "slurm": ("slurm.__main__", "training, evaluation and packing as jobs; status, logs, cancel"),
     "shards": ("shard_tools.cli", "make, index, verify and describe shards (make-shards)"),
+    "prep": ("shard_tools.dataprep.cli", "corpora from their archives to audio and lists (dataprep)"),
     "simulate": ("train.simulate.__main__", "what reading a dataset costs, and how well it mixes"),
     "synthesise": ("shard_tools.synthetic.corpus", "a corpus of made-up voices, noise and rooms"),
     "demo": ("shard_tools.synthetic.demo", "all of it, on made-up or your own speech: minutes on a CPU"),

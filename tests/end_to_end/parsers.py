@@ -11,6 +11,7 @@ import train.average
 import train.simulate.__main__
 from eval.export import __main__ as models
 from shard_tools import cli, recipes
+from shard_tools.dataprep import cli as dataprep
 from shard_tools.synthetic import corpus, demo
 from train.config.parsing import parser as train_parser
 
@@ -23,7 +24,12 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     yield "recipes", recipes._parser()
     yield "synthetic", corpus._parser()
     yield "synthetic.demo", demo._parser()
-    several = {"make-shards": cli._parser(), "models": models._parser(), "slurm": slurm.__main__.parser()}
+    several = {
+        "make-shards": cli._parser(),
+        "dataprep": dataprep._parser(),
+        "models": models._parser(),
+        "slurm": slurm.__main__.parser(),
+    }
     for name, parser in several.items():
         yield name, parser
         for action in parser._actions:

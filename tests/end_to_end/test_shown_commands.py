@@ -27,6 +27,7 @@ import train.average
 import train.simulate.__main__
 from eval.export import __main__ as models
 from shard_tools import cli, recipes, voxshard
+from shard_tools.dataprep import cli as dataprep
 from shard_tools.synthetic import corpus as synthesise
 from shard_tools.synthetic import demo
 from train.config.parsing import parse
@@ -37,7 +38,7 @@ PAGES = (
 )  # fmt: skip
 # Not ours: what a shell, or SLURM itself, does with them is not for us to promise.
 FOREIGN = (".", "cat", "export", "scontrol", "squeue", "tail", "apt-get", "sbatch", "job=$(sbatch")
-OURS = r"make|make-shards|voxshard|torchrun|python|\.venv/bin/\w+"
+OURS = r"make|make-shards|dataprep|voxshard|torchrun|python|\.venv/bin/\w+"
 COMMAND = re.compile(rf"^\s{{2,}}((?:{OURS}|\.|cat|export|scontrol|job=\$\(sbatch|sbatch)\s.*)$")
 
 
@@ -146,6 +147,8 @@ def check_module(module: str, words: list[str], command: str) -> None:
         accept(lambda: demo.main([*words, "--help"]), command)
     elif module == "shard_tools.recipes":
         accept(lambda: recipes._parser().parse_args(words), command)
+    elif module == "shard_tools.dataprep":
+        accept(lambda: dataprep._parser().parse_args(words), command)
     elif module == "pytest":
         assert all(Path(word).exists() for word in words if word.startswith("tests/")), command
     else:
@@ -158,6 +161,8 @@ def check_voxshard(words: list[str], command: str) -> None:
     module = voxshard.COMMANDS[words[0]][0].removesuffix(".__main__")
     if module == "shard_tools.cli":
         accept(lambda: cli._parser().parse_args(words[1:]), command)
+    elif module == "shard_tools.dataprep.cli":
+        accept(lambda: dataprep._parser().parse_args(words[1:]), command)
     else:
         check_module(module, words[1:], command)
 
@@ -189,6 +194,8 @@ def test_it_is_taken(place: str, command: str) -> None:
         if "--part" in rest and not {"I/N"}.isdisjoint(rest):
             rest[rest.index("I/N")] = "1/2"
         accept(lambda: cli._parser().parse_args(rest), command)
+    elif program == "dataprep":
+        accept(lambda: dataprep._parser().parse_args(rest), command)
     elif program == "torchrun":
         at = rest.index("voxshard") if "voxshard" in rest else rest.index("-m")
         assert rest[at + 1] == "train", command

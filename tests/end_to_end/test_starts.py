@@ -26,6 +26,8 @@ def test_training_does_not_load_what_few_runs_need() -> None:
 
 
 def test_slurm_and_shards_do_without_torch() -> None:
-    code = "import sys, slurm.__main__, shard_tools.cli; print('torch' in sys.modules)"
+    code = (
+        "import sys, slurm.__main__, shard_tools.cli, shard_tools.dataprep.cli; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,0 +1,1 @@
+"""From published archives to audio and lists: download, join, extract, convert. The command is `dataprep`."""

@@ -27,3 +27,24 @@ def add_save_path(parser: argparse.ArgumentParser) -> None:
         default=local_folder("data"),
         help="where the archives lie, and what is made of them goes (default %(default)s)",
     )
+
+
+def add_lists(parser: argparse.ArgumentParser) -> None:
+    """`--lists FOLDER`, a Path or None."""
+    parser.add_argument(
+        "--lists",
+        metavar="FOLDER",
+        type=local_folder,
+        help="of fileparts.txt, files.txt and augment.txt (default: those that come with the project)",
+    )
+
+
+def add_only(parser: argparse.ArgumentParser, whose: str) -> None:
+    """`--only PATTERN`, a list of texts."""
+    parser.add_argument(
+        "--only",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help=f"as a shell's, of the name {whose}; may be given several times",
+    )

@@ -34,6 +34,8 @@ _PLACES = {
     "musan.tar.gz": Place("musan", frozenset({"musan"})),
     "rirs_noises.zip": Place("RIRS_NOISES", frozenset({"RIRS_NOISES"})),
 }
+VOXCELEB1_PARTS = (_PLACES["vox1_dev_wav.zip"].folder, _PLACES["vox1_test_wav.zip"].folder)
+VOXCELEB1 = "voxceleb1/wav"  # links to the speakers of both
 KINDS = (".zip", ".tar.gz", ".tgz")
 
 

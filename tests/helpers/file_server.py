@@ -6,6 +6,7 @@ import base64
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections import defaultdict
@@ -34,6 +35,7 @@ class FileServer:
         key: str | None = None,
         ranges: bool = True,
         sizes: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.files = files
         self.login = login
@@ -59,7 +61,9 @@ class FileServer:
                 """A client that hangs up is nothing to report."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' * (tls is not None)}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from archives import md5
+from file_lists import write_lists
 from file_server import FileServer, serving
 
 from shard_tools.dataprep.lists import Lists, read_lists
@@ -16,8 +17,13 @@ from shard_tools.dataprep.lists import Lists, read_lists
 PART = 200_001
 
 
-def md5(data: bytes) -> str:
-    return hashlib.md5(data).hexdigest()
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's servers are asked by themselves, and nobody's own account is used."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    for name in ("VOXCELEB_USER", "VOXCELEB_PASSWORD", "VOXCELEB_KEY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @dataclass
@@ -28,13 +34,6 @@ class Corpus:
     @property
     def lists(self) -> Lists:
         return read_lists(self.folder)
-
-
-def write_lists(folder: Path, fileparts: str, files: str = "", augment: str = "") -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, text in (("fileparts", fileparts), ("files", files), ("augment", augment)):
-        (folder / f"{name}.txt").write_bytes(text.encode())
-    return folder
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shard_tools.dataprep.archive_lists import FILEPARTS, FILES, Joined, Listed, Lists, chosen, read_lists
+from shard_tools.dataprep.archive_places import is_archive, place_of
 from shard_tools.dataprep.done import Done
 from shard_tools.dataprep.files import CHUNK, gigabytes, require_space
 from shard_tools.dataprep.finished import Finished
-from shard_tools.dataprep.layout import is_archive, place_of
-from shard_tools.dataprep.lists import FILEPARTS, FILES, Joined, Listed, Lists, chosen, read_lists
 from shard_tools.dataprep.options import add_command, add_lists, add_only, add_save_path
 from shard_tools.dataprep.partial import Partial
 from shard_tools.dataprep.parts import PartsFile
-from shard_tools.dataprep.problems import ProblemsError
 from shard_tools.dataprep.progress import Progress
 from shard_tools.errors import UserError
+from shard_tools.pack.listing import ProblemsError
 from shard_tools.text import counted
 
 _ABOUT = """\

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from shard_tools.dataprep.archive_lists import Listed, Lists
+from shard_tools.dataprep.archive_places import is_archive, place_of
 from shard_tools.dataprep.files import md5_of
 from shard_tools.dataprep.finished import Finished
-from shard_tools.dataprep.layout import is_archive, place_of
-from shard_tools.dataprep.lists import Listed, Lists
 
 
 class Done:

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from shard_tools.dataprep import credentials
+from shard_tools.dataprep.archive_lists import read_lists
 from shard_tools.dataprep.files import gigabytes
-from shard_tools.dataprep.lists import read_lists
 from shard_tools.dataprep.options import add_command, add_lists, add_only, add_save_path
 from shard_tools.options import whole_number
 from shard_tools.text import counted

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from shard_tools.dataprep.archive_lists import Listed, Lists, chosen, misfits, names_in
 from shard_tools.dataprep.credentials import Credentials
 from shard_tools.dataprep.done import Done
 from shard_tools.dataprep.fetch import Fetcher, FetchError, Patience, Source, sources_of
 from shard_tools.dataprep.files import draft_of, gigabytes, make_folder, require_space
 from shard_tools.dataprep.finished import Finished
 from shard_tools.dataprep.http import PassingError, Transport
-from shard_tools.dataprep.lists import Listed, Lists, chosen, misfits, names_in
-from shard_tools.dataprep.problems import ProblemsError
 from shard_tools.dataprep.progress import Progress
 from shard_tools.errors import UserError
+from shard_tools.pack.listing import ProblemsError
 
 # https://www.robots.ox.ac.uk/~vgg/data/voxceleb/ and its mirror at KAIST ask for a user and a password,
 # today's VoxCeleb trainer for a key.

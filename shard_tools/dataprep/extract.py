@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shard_tools.dataprep.done import Done
-from shard_tools.dataprep.finished import Finished
-from shard_tools.dataprep.layout import (
+from shard_tools.dataprep.archive_lists import Lists, chosen, read_lists
+from shard_tools.dataprep.archive_places import (
     VOXCELEB1,
     VOXCELEB1_PARTS,
     is_archive,
     place_of,
 )
-from shard_tools.dataprep.lists import Lists, chosen, read_lists
+from shard_tools.dataprep.done import Done
+from shard_tools.dataprep.finished import Finished
 from shard_tools.dataprep.options import add_command, add_lists, add_only, add_save_path
 from shard_tools.dataprep.parts import PartsFile
-from shard_tools.dataprep.problems import ProblemsError
 from shard_tools.dataprep.progress import Progress
 from shard_tools.dataprep.unpack import unpack
 from shard_tools.errors import UserError
+from shard_tools.pack.listing import ProblemsError
 from shard_tools.text import counted
 
 _ABOUT = """\

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from shard_tools.dataprep.archive_lists import Listed
 from shard_tools.dataprep.credentials import Credentials
 from shard_tools.dataprep.http import (
     Body,
@@ -19,7 +20,6 @@ from shard_tools.dataprep.http import (
     address,
     with_key,
 )
-from shard_tools.dataprep.lists import Listed
 from shard_tools.dataprep.partial import Partial
 from shard_tools.errors import UserError
 

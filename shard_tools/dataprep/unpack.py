@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from shard_tools.dataprep.archive_places import Place
 from shard_tools.dataprep.files import CHUNK, disk_error, draft_of, make_folder, require_space, sync
-from shard_tools.dataprep.layout import Place
 from shard_tools.dataprep.members import (
     DamagedError,
     HostileError,

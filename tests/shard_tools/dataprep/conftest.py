@@ -12,7 +12,7 @@ from archives import md5
 from file_lists import write_lists
 from file_server import FileServer, serving
 
-from shard_tools.dataprep.lists import Lists, read_lists
+from shard_tools.dataprep.archive_lists import Lists, read_lists
 
 PART = 200_001
 

@@ -16,9 +16,9 @@ from archives import md5, tar_of, zip_of
 from file_lists import write_lists
 
 from shard_tools.dataprep import unpack as unpacking
+from shard_tools.dataprep.archive_lists import read_lists
 from shard_tools.dataprep.concatenate import concatenate
 from shard_tools.dataprep.extract import extract
-from shard_tools.dataprep.lists import read_lists
 from shard_tools.errors import UserError
 
 
@@ -283,8 +283,8 @@ def test_damaged_archives(place, name, data):
 
 
 def test_the_shipped_lists_fit_the_layout():
+    from shard_tools.dataprep.archive_lists import misfits
     from shard_tools.dataprep.extract import _archives
-    from shard_tools.dataprep.lists import misfits
 
     lists = read_lists(None)
     assert misfits(lists, []) == []

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shard_tools.dataprep import unpack as unpacking
-from shard_tools.dataprep.layout import Place
+from shard_tools.dataprep.archive_places import Place
 from shard_tools.dataprep.members import HostileError, Names
 from shard_tools.dataprep.progress import Progress
 from shard_tools.dataprep.unpack import unpack

@@ -7,7 +7,7 @@ from file_lists import write_lists
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shard_tools.dataprep.lists import Joined, Listed, chosen, misfits, names_in, read_lists
+from shard_tools.dataprep.archive_lists import Joined, Listed, chosen, misfits, names_in, read_lists
 from shard_tools.errors import UserError
 
 MD5, OTHER = "0123456789abcdef" * 2, "f" * 32

@@ -77,6 +77,9 @@ def test_the_programs_and_what_they_need_are_there(installed: Path, hostile: Pat
     assert "usage" in run([voxshard, "eval", "--help"], hostile)
     assert "tiny.yaml" in run([voxshard, "recipes"], hostile)
     run([voxshard, "recipes", "configs"], hostile)
+    assert "--from-parts" in run([installed / "dataprep", "extract", "--help"], hostile)
+    lists = "from shard_tools.dataprep.archive_lists import read_lists as r; print(len(r(None).downloads))"
+    assert run([installed / "python", "-I", "-c", lists], hostile) == "16\n"
     assert "steps: 400" in run(
         [voxshard, "train", "--config", "configs/tiny.yaml", "--print_config"], hostile
     )

@@ -35,6 +35,7 @@ from train.config.parsing import parse
 PAGES = (
     "README.md", "CONTRIBUTING.md", "lists/README.md", "shard_tools/README.md", "train/README.md",
     "models/README.md", "eval/README.md", "slurm/README.md", "configs/README.md",
+    "shard_tools/dataprep/README.md",
 )  # fmt: skip
 # Not ours: what a shell, or SLURM itself, does with them is not for us to promise.
 FOREIGN = (".", "cat", "export", "scontrol", "squeue", "tail", "apt-get", "sbatch", "job=$(sbatch")

@@ -152,8 +152,9 @@ class Fetcher:
                 return
             except RefusedError as error:
                 refusals.append((source.host, error))
-                if error.for_all:
+                if error.for_all and source.mirror not in self._useless:
                     self._useless[source.mirror] = str(error)
+                    self._note(f"{source.host}: {error}")  # the next may take its time to fail
         if not sources:
             raise FetchError(f"{item.name}: {item.place} names no URL; say where it is with --mirror")
         if all(error.missing for _, error in refusals):

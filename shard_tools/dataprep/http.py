@@ -111,6 +111,7 @@ class Transport:
     ) -> None:
         self._credentials = credentials
         self._timeouts = (connect_timeout_s, read_timeout_s)
+        self._brief = (connect_timeout_s / 2, read_timeout_s / 4)  # for what one can do without
         self._insecure = insecure
         self._local = threading.local()
         if insecure:
@@ -122,7 +123,7 @@ class Transport:
         Raises PassingError where it cannot be reached.
         """
         try:
-            with self._ask("HEAD", url, {}, known) as response:
+            with self._ask("HEAD", url, {}, known, self._brief) as response:
                 return _length(response) if response.status_code == 200 and not _is_page(response) else None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise PassingError(_dropped(error)) from None
@@ -135,7 +136,7 @@ class Transport:
         """
         headers = {"Range": f"bytes={start}-"} if start else {}
         try:
-            response = self._ask("GET", url, headers, known)
+            response = self._ask("GET", url, headers, known, self._timeouts)
         except requests.exceptions.SSLError as error:
             if _is_certificate(error):
                 raise RefusedError(
@@ -158,7 +159,9 @@ class Transport:
             response.close()
             raise
 
-    def _ask(self, method: str, url: str, headers: dict[str, str], known: bool) -> requests.Response:
+    def _ask(
+        self, method: str, url: str, headers: dict[str, str], known: bool, timeouts: tuple[float, float]
+    ) -> requests.Response:
         who = self._credentials
         login = None
         if known and who.user is not None and who.password is not None:
@@ -170,7 +173,7 @@ class Transport:
             url,
             headers={"Accept-Encoding": "identity", **headers},
             auth=login,
-            timeout=self._timeouts,
+            timeout=timeouts,
             verify=False if self._insecure else None,
             stream=True,
             allow_redirects=True,

@@ -18,8 +18,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, BinaryIO
 
+from shard_tools.dataprep.archive_places import Place
 from shard_tools.errors import UserError
 from shard_tools.text import has_control
 
@@ -29,7 +31,11 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes; what file systems and Linux t
 _LARGEST_HEADER = 2**20  # of a tar's extended headers, which are read into memory
 _DRIVE = re.compile(r"[A-Za-z]:/")
 _KNOWN_PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-_DAMAGES = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error)
+# What the libraries raise of damaged bytes; RuntimeError is what zipfile does not implement, or a password.
+_DAMAGES = (
+    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error,
+    EOFError, ValueError, LookupError, ArithmeticError, RuntimeError,
+)  # fmt: skip
 
 
 class HostileError(UserError):
@@ -42,7 +48,7 @@ class DamagedError(UserError):
 
 @dataclass(frozen=True)
 class Member:
-    """A file. name: "a/b/c", safe; crc: CRC-32 of its content, where the archive says; open: its bytes."""
+    """A file. name: where it goes, "a/b/c", safe; crc: of its bytes, if the archive says; open: them."""
 
     name: str
     size: int
@@ -50,37 +56,50 @@ class Member:
     open: Callable[[], IO[bytes]]
 
 
-def zip_members(source: BinaryIO, label: str, size: int) -> list[Member]:
-    """All files of a zip of `size` bytes, checked together before one is read."""
-    with damage_named(label):
-        archive = zipfile.ZipFile(source)
-    names = Names(label)
-    members = []
-    for info in archive.infolist():
-        what = f"{label}: {info.filename[:200]!r}"
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise HostileError(f"{what} is {_KINDS.get(kind, 'no regular file')}; refused")
-        if info.is_dir():
-            names.folder(info.orig_filename)
-            continue
-        if info.flag_bits & 1:
-            raise HostileError(f"{what} is encrypted; it cannot be read")
-        if info.compress_type not in _KNOWN_PACKING:
-            raise DamagedError(f"{what} is packed in a way that is not known ({info.compress_type})")
-        name = names.file(info.orig_filename)
-        members.append(Member(name, info.file_size, info.CRC, _opener(archive, info)))
-    _check_growth(sum(member.size for member in members), size, label)
-    return members
+class ZipMembers:
+    """The files of a zip of `size` bytes, all checked before one is read. total: the bytes of all.
+
+    place: where a member goes. Of a million members little more is kept than zipfile itself does.
+    """
+
+    def __init__(self, source: BinaryIO, label: str, size: int, place: Place) -> None:
+        with damage_named(label):
+            self._archive = zipfile.ZipFile(source)
+        self._place = place
+        names = Names(label, place)
+        self._infos = [info for info in self._archive.infolist() if _is_file(info, label, names)]
+        self.total = sum(info.file_size for info in self._infos)
+        _check_growth(self.total, size, label)
+
+    def sizes(self) -> Iterator[int]:
+        return (info.file_size for info in self._infos)
+
+    def __iter__(self) -> Iterator[Member]:
+        for info in self._infos:
+            name = self._place.path_of(plain(info.filename))
+            yield Member(name, info.file_size, info.CRC, partial(self._archive.open, info))
 
 
-def _opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
-    return lambda: archive.open(info)
+def _is_file(info: zipfile.ZipInfo, label: str, names: Names) -> bool:
+    """Whether it is a file, not a folder; HostileError where it is neither, or one that cannot be read."""
+    what = f"{label}: {info.filename[:200]!r}"
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise HostileError(f"{what} is {_KINDS.get(kind, 'no regular file')}; refused")
+    if info.is_dir():
+        names.folder(info.orig_filename)
+        return False
+    if info.flag_bits & 1:
+        raise HostileError(f"{what} is encrypted; it cannot be read")
+    if info.compress_type not in _KNOWN_PACKING:
+        raise DamagedError(f"{what} is packed in a way that is not known ({info.compress_type})")
+    names.file(info.orig_filename)
+    return True
 
 
-def tar_members(source: BinaryIO, label: str, size: int) -> Iterator[Member]:
+def tar_members(source: BinaryIO, label: str, size: int, place: Place) -> Iterator[Member]:
     """The files of a gzipped tar of `size` bytes, to be read one after the other as they come."""
-    names = Names(label)
+    names = Names(label, place)
     unpacked = _Limited(gzip.GzipFile(fileobj=source), size, label)
     with damage_named(label), tarfile.open(fileobj=unpacked, mode="r|", tarinfo=_CheckedInfo) as archive:
         while (info := archive.next()) is not None:
@@ -94,13 +113,13 @@ def tar_members(source: BinaryIO, label: str, size: int) -> Iterator[Member]:
             name = names.file(info.name)
             content = archive.extractfile(info)
             assert content is not None  # it is a regular file
-            yield Member(name, info.size, None, _once(content))
+            yield Member(name, info.size, None, partial(_same, content))
         while unpacked.read(2**20):  # to where gzip's own checksum is
             pass
 
 
-def _once(content: IO[bytes]) -> Callable[[], IO[bytes]]:
-    return lambda: content
+def _same(content: IO[bytes]) -> IO[bytes]:
+    return content
 
 
 class damage_named:
@@ -113,64 +132,66 @@ class damage_named:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (*_DAMAGES, NotImplementedError, gzip.BadGzipFile)):
+        if isinstance(error, _DAMAGES):
             reason = str(error) or type(error).__name__
             raise DamagedError(f"{self._label}: is damaged or cut short ({reason})") from error
 
 
 class Names:
-    """The names of an archive's members so far; a name is returned in its plain form, or refused."""
+    """The names of an archive's members so far, checked, and where each goes."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, place: Place) -> None:
         self._label = label
+        self._place = place
         self._files: set[str] = set()
         self._folders: set[str] = set()
 
     def folder(self, raw: str) -> None:
-        name = self._plain(raw.rstrip("/") or raw, may_be_top=True)
-        if name in self._files:
+        """HostileError for a folder that cannot be."""
+        self._check(raw)
+        if self._place.path_of(plain(raw)) in self._files:
             raise HostileError(f"{self._label}: {raw!r} is a file and a folder; refused")
-        self._add_folders(f"{name}/", raw)
 
     def file(self, raw: str) -> str:
-        name = self._plain(raw, may_be_top=False)
+        """Where the file goes, below the place's folder; HostileError where it must not go there."""
+        self._check(raw)
+        name = self._place.path_of(plain(raw))
+        what = f"{self._label}: {raw!r}"
+        if not name:
+            raise HostileError(f"{what} has no name; refused")
         if name in self._files:
-            raise HostileError(f"{self._label}: {raw!r} comes twice; refused")
+            raise HostileError(f"{what} comes twice; refused")
         if name in self._folders:
-            raise HostileError(f"{self._label}: {raw!r} is a file and a folder; refused")
-        self._add_folders(name, raw)
-        self._files.add(name)
-        return name
-
-    def _add_folders(self, name: str, raw: str) -> None:
+            raise HostileError(f"{what} is a file and a folder; refused")
         above = name.rpartition("/")[0]
         while above and above not in self._folders:
             if above in self._files:
-                raise HostileError(f"{self._label}: {raw!r} lies in a file; refused")
+                raise HostileError(f"{what} lies in a file; refused")
             self._folders.add(above)
             above = above.rpartition("/")[0]
+        self._files.add(name)
+        return name
 
-    def _plain(self, raw: str, *, may_be_top: bool) -> str:
+    def _check(self, raw: str) -> None:
         what = f"{self._label}: {raw[:200]!r}"
         if raw.startswith("/") or _DRIVE.match(raw):
             raise HostileError(f"{what} is an absolute name; refused")
         if "\\" in raw or has_control(raw):
             raise HostileError(f"{what} has a backslash or a control character in its name; refused")
-        parts = [part for part in raw.split("/") if part not in ("", ".")]
+        parts = raw.split("/")
         if ".." in parts:
             raise HostileError(f"{what} leads out of the folder; refused")
-        if not parts and not may_be_top:
-            raise HostileError(f"{what} has no name; refused")
-        name = "/".join(parts)
         try:
-            too_long = len(name.encode()) > _LONGEST_PATH or any(
-                len(part.encode()) > _LONGEST_NAME for part in parts
-            )
+            longest = max(len(part.encode()) for part in parts)
         except UnicodeEncodeError:
             raise HostileError(f"{what} is not a name of text; refused") from None
-        if too_long:
+        if longest > _LONGEST_NAME or len(raw.encode()) > _LONGEST_PATH:
             raise HostileError(f"{what} is longer than a name can be; refused")
-        return name
+
+
+def plain(raw: str) -> str:
+    """ "./a//b/" as "a/b"."""
+    return "/".join(part for part in raw.split("/") if part not in ("", "."))
 
 
 class _CheckedInfo(tarfile.TarInfo):

@@ -17,10 +17,9 @@ from shard_tools.dataprep.members import (
     DamagedError,
     HostileError,
     Member,
-    Names,
+    ZipMembers,
     damage_named,
     tar_members,
-    zip_members,
 )
 from shard_tools.dataprep.progress import Progress
 from shard_tools.errors import UserError
@@ -38,17 +37,18 @@ def unpack(source: BinaryIO, label: str, size: int, save_path: Path, place: Plac
     target = save_path / place.folder
     make_folder(target.parent)
     if label.endswith(".zip"):
-        members: Iterable[Member] = zip_members(source, label, size)
-        progress.expect(sum(member.size for member in members))
+        zipped = ZipMembers(source, label, size, place)
+        progress.expect(zipped.total)
+        members: Iterable[Member] = zipped
     else:
-        members = _counted(tar_members(source, label, size), source, progress)
+        members = _counted(tar_members(source, label, size, place), source, progress)
         progress.expect(size)
-    if target.exists():
-        return _compare(members, label, target, place, progress)
+    if target.exists() and any(target.iterdir()):
+        return _compare(members, label, target, progress)
     draft = draft_of(target)
     with _locked(draft):
         try:
-            count = _write(members, label, size, draft, place, progress)
+            count = _write(members, label, size, draft, progress)
         except HostileError:
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -60,41 +60,45 @@ def unpack(source: BinaryIO, label: str, size: int, save_path: Path, place: Plac
     return count
 
 
-def _write(
-    members: Iterable[Member], label: str, size: int, draft: Path, place: Place, progress: Progress
-) -> int:
-    names = Names(label)  # once more: leaving out folders may make two names one
-    whole = isinstance(members, list)
-    needed = sum(-(-member.size // _BLOCK) * _BLOCK for member in members) if whole else size
-    require_space(draft, needed - _used(draft), label)
+def _write(members: Iterable[Member], label: str, size: int, draft: Path, progress: Progress) -> int:
+    whole = isinstance(members, ZipMembers)
+    needed = sum(map(_on_disk, members.sizes())) if isinstance(members, ZipMembers) else size
+    earlier = dict(_files_below(draft))
+    require_space(draft, needed - sum(map(_on_disk, earlier.values())), label)
     count = 0
     for member in members:
-        path = draft / names.file(place.path_of(member.name))
-        if _is_same(member, path):
+        path = draft / member.name
+        if earlier.pop(member.name, None) == member.size and _is_same(member, path):
             progress.have(member.size)
         else:
-            _write_file(member, label, path, draft, progress if whole else None)
+            _write_file(member, label, path, progress if whole else None)
         count += 1
+    for name in earlier:  # of another archive of this name
+        (draft / name).unlink()
     return count
 
 
-def _write_file(member: Member, label: str, path: Path, draft: Path, progress: Progress | None) -> None:
-    """Under another name first: what has its own name is whole."""
-    unfinished = draft.with_name(f"{draft.name}.file")
+def _files_below(folder: Path) -> Iterator[tuple[str, int]]:
+    """(path relative to `folder`, size) of each file."""
+    for above, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(above, name)
+            yield os.path.relpath(path, folder), os.lstat(path).st_size
+
+
+def _write_file(member: Member, label: str, path: Path, progress: Progress | None) -> None:
+    """In place: whether a file of an interrupted run is whole, its CRC-32 tells."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(unfinished, "wb", buffering=0) as file:
+        with open(path, "wb", buffering=0) as file:
             for chunk in _chunks(member, label):
                 rest = memoryview(chunk)
                 while rest:
                     rest = rest[file.write(rest) :]
                 if progress is not None:
                     progress.move(len(chunk))
-        os.replace(unfinished, path)
     except OSError as error:
         raise disk_error(path, error) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _chunks(member: Member, label: str) -> Iterator[bytes]:
@@ -114,9 +118,11 @@ def _chunks(member: Member, label: str) -> Iterator[bytes]:
 
 
 def _is_same(member: Member, path: Path) -> bool:
-    """Whether a file of an earlier run has the CRC-32 that the archive says."""
+    """Whether the file has the size and the CRC-32 that the archive says; a tar says none."""
+    if member.crc is None:
+        return False
     try:
-        if member.crc is None or path.stat().st_size != member.size:
+        if path.stat().st_size != member.size:
             return False
         crc = 0
         with open(path, "rb", buffering=0) as file:
@@ -127,18 +133,17 @@ def _is_same(member: Member, path: Path) -> bool:
     return crc == member.crc
 
 
-def _compare(members: Iterable[Member], label: str, target: Path, place: Place, progress: Progress) -> int:
+def _compare(members: Iterable[Member], label: str, target: Path, progress: Progress) -> int:
     """How many files the archive has, all of them in `target`; UserError where one is not or differs."""
     count = 0
     for member in members:
-        name = place.path_of(member.name)
-        path = target / name
+        path = target / member.name
         same = _is_same(member, path) if member.crc is not None else _has_content(member, label, path)
         if not same:
             state = "differs from the archive's" if path.exists() else "is missing there"
             raise UserError(
-                f"{target}: is there already, and not as {label} has it: {name} {state}; move the folder"
-                " away, and it is extracted anew"
+                f"{target}: is there already, and not as {label} has it: {member.name} {state}; move the"
+                " folder away, and it is extracted anew"
             )
         progress.have(member.size if member.crc is not None else 0)
         count += 1
@@ -165,12 +170,8 @@ def _counted(members: Iterator[Member], source: BinaryIO, progress: Progress) ->
         seen = now
 
 
-def _used(folder: Path) -> int:
-    return sum(
-        -(-entry.stat().st_size // _BLOCK) * _BLOCK
-        for entry in folder.rglob("*")
-        if entry.is_file() and not entry.is_symlink()
-    )
+def _on_disk(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
 
 
 @contextmanager

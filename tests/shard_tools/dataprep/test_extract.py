@@ -18,6 +18,8 @@ from file_lists import write_lists
 from shard_tools.dataprep import unpack as unpacking
 from shard_tools.dataprep.archive_lists import read_lists
 from shard_tools.dataprep.concatenate import concatenate
+from shard_tools.dataprep.credentials import Credentials
+from shard_tools.dataprep.downloading import download
 from shard_tools.dataprep.extract import extract
 from shard_tools.errors import UserError
 
@@ -100,6 +102,22 @@ def test_the_layout_of_the_lists(place, join):
     again = place.extract()
     assert (again.extracted, len(again.there)) == ([], 4)
     assert place.concatenate().joined == []  # what is extracted need not be joined
+
+
+def test_what_is_extracted_is_not_downloaded_again(place):
+    place.extract(from_parts=True)
+    for path in place.save_path.iterdir():
+        if path.is_file():
+            path.unlink()
+    mirrors = ["http://127.0.0.1:9"]
+    summary = download(
+        place.save_path,
+        read_lists(place.lists_folder),
+        credentials=Credentials(),
+        mirrors=mirrors,
+        quiet=True,
+    )
+    assert summary.fetched == []
 
 
 def test_parts_without_the_option(place):
@@ -235,6 +253,7 @@ def test_an_interrupted_zip_keeps_what_it_has(place, monkeypatch):
             place.extract(from_parts=True, only=["vox1_dev*"])
     assert not (place.save_path / "voxceleb1/dev/wav").exists()
     draft = place.save_path / "voxceleb1/dev/.wav.part"
+    (draft / "id10001/other").write_bytes(b"of another release")
     torn = draft / "id10001/é/00001.wav"
     torn.write_bytes(torn.read_bytes()[:-1] + b"?")  # as a power cut may leave it
     first = draft / "id10001/a b/00001.wav"

@@ -186,10 +186,43 @@ def test_good_archives(tmp_path):
 @given(st.text(alphabet="ab./\\:\x00é ", max_size=12))
 def test_a_name_stays_below_its_folder_or_is_refused(raw):
     try:
-        name = Names("x").file(raw)
+        name = Names("x", Place("folder", frozenset({"a"}))).file(raw)
     except HostileError:
         return
     path = os.path.normpath(os.path.join("/root/folder", name))
     assert path == f"/root/folder/{name}"
     assert path.startswith("/root/folder/")
     assert len(name) > 0
+
+
+SEVERAL = {"wav/id1/a.wav": b"a" * 700, "wav/id2/b.wav": bytes(range(256)) * 3, "wav/é.wav": b""}
+ARCHIVES = {"a.zip": zip_of(SEVERAL, zipfile.ZIP_DEFLATED), "a.tar.gz": tar_of(SEVERAL)}
+
+
+@given(
+    label=st.sampled_from(sorted(ARCHIVES)),
+    harms=st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)), max_size=3
+    ),
+    cut=st.integers(0, 40),
+    inside=st.booleans(),
+)
+def test_damaged_bytes_are_refused_or_do_no_harm(tmp_path_factory, label, harms, cut, inside):
+    """Of zips, files are what their CRC-32 says; what gzip's checksum does not protect may differ in tars."""
+    packed = inside and label == "a.tar.gz"
+    data = bytearray(gzip.decompress(ARCHIVES[label]) if packed else ARCHIVES[label])
+    for where, what in harms:
+        at = int(where * (1400 if packed else len(data)))
+        data[at : at + len(what)] = what
+    data = data[: len(data) - cut]
+    folder = tmp_path_factory.mktemp("x")
+    (folder / "in").mkdir()
+    try:
+        found = unpacked(folder / "in", gzip.compress(data) if packed else bytes(data), label)
+    except UserError as error:
+        assert str(error).startswith(f"{label}: ")  # noqa: PT017
+        assert not (folder / "in/corpus/wav").exists()
+    else:
+        if not packed:
+            assert set(found.values()) <= set(SEVERAL.values())
+    assert [path.name for path in folder.iterdir()] == ["in"]

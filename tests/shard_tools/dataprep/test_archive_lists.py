@@ -4,7 +4,7 @@ import re
 
 import pytest
 from file_lists import write_lists
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shard_tools.dataprep.archive_lists import Joined, Listed, chosen, misfits, names_in, read_lists
@@ -121,6 +121,7 @@ def test_chosen():
         chosen(names, ["vox2", "x*"], what="file")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_list_or_refused(tmp_path_factory, data):
     folder = write_lists(tmp_path_factory.mktemp("lists"), "")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from archives import tar_of, zip_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shard_tools.dataprep import unpack as unpacking
@@ -183,6 +183,7 @@ def test_good_archives(tmp_path):
     assert unpacked(tmp_path / "tar", tar_of(files), "a.tar.gz", frozenset({"wav"})) == bare
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab./\\:\x00é ", max_size=12))
 def test_a_name_stays_below_its_folder_or_is_refused(raw):
     try:
@@ -199,6 +200,7 @@ SEVERAL = {"wav/id1/a.wav": b"a" * 700, "wav/id2/b.wav": bytes(range(256)) * 3, 
 ARCHIVES = {"a.zip": zip_of(SEVERAL, zipfile.ZIP_DEFLATED), "a.tar.gz": tar_of(SEVERAL)}
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     label=st.sampled_from(sorted(ARCHIVES)),
     harms=st.lists(

@@ -112,7 +112,7 @@ class Fetcher:
         Raises FetchError, UserError (the disk), StoppedError; what has come stays for the next run.
         """
         with Partial(path) as part:
-            part.load(self._had)
+            part.load(self._loaded)
             anew = False
             while not (part.size and part.md5 == item.md5):
                 self._fill(part, item, sources, told)
@@ -134,6 +134,10 @@ class Fetcher:
             part.publish()
             return size
 
+    def _loaded(self, amount: int) -> None:
+        self.check_stopped()
+        self._had(amount)
+
     def _clear(self, part: Partial) -> None:
         self._report(-part.size)
         part.clear()
@@ -147,7 +151,7 @@ class Fetcher:
             why = self._useless.get(source.mirror)
             try:
                 if why is not None:
-                    raise RefusedError(why)
+                    raise RefusedError(why, for_all=True)
                 self._from(source, part, item, told)
                 return
             except RefusedError as error:
@@ -220,3 +224,4 @@ class Fetcher:
         finally:
             with self._lock:
                 self._open.discard(body)
+            body.close()

@@ -89,8 +89,10 @@ class Body:
                 yield data
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise PassingError(_dropped(error)) from None
-        finally:
-            self._response.close()
+
+    def close(self) -> None:
+        """Give the connection up, or back where all was read."""
+        self._response.close()
 
     def shut(self) -> None:
         """From another thread: end the reading."""

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 #   "drop": half of what was asked for, then a reset; "early": the same, then an orderly end
 #   "short": half of the file as if it were the whole; "wrong": one bit of another value
 #   "page": a web page instead of the file; "slow": the end comes only when `slow` is set
+#   "http…": a redirect to there
 
 
 class FileServer:
@@ -123,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._status(fault)
         elif name not in server.files:
             self._status(404)
+        elif isinstance(fault, str) and fault.startswith("http"):
+            self._send(302, b"", {"Location": fault})
         elif fault == "page":
             self._send(200, b"<html>your key has expired</html>", {"Content-Type": "text/html"})
         else:

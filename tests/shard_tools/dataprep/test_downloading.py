@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import logging
 import re
@@ -123,6 +124,25 @@ def test_a_server_that_tells_no_sizes(corpus, save_path):
     with serving(corpus.files, sizes=False) as server:
         fetch(corpus, save_path, server)
     check(corpus, save_path)
+
+
+def test_a_silent_server_is_asked_again(corpus, server, save_path, monkeypatch):
+    monkeypatch.setattr(
+        downloading, "Transport", functools.partial(downloading.Transport, read_timeout_s=0.2)
+    )
+    server.faults[A] = ["slow"]
+    fetch(corpus, save_path, server, only=[A])
+    assert server.asked == [(A, None), (A, len(corpus.files[A]) // 2)]
+    assert (save_path / A).read_bytes() == corpus.files[A]
+
+
+def test_a_redirect_is_followed_without_the_password(corpus, server, save_path):
+    with serving(corpus.files, login=("vox", "pass")) as first:
+        first.always = {name: f"{server.url}/{name}" for name in corpus.files}
+        fetch(corpus, save_path, first, who=Credentials(user="vox", password="pass"))
+    check(corpus, save_path)
+    assert server.seen
+    assert not any("Authorization" in each for each in server.seen)
 
 
 @pytest.mark.parametrize("status", [503, 500, 429])

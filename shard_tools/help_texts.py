@@ -16,10 +16,12 @@ which is published last. Accepted is 16 kHz, mono, 16-bit WAV or FLAC; --convert
 The same list and options give the same bytes, whatever --workers. A pack that was interrupted is
 finished by running the same command again: shards that are whole are kept.
 
---convert takes whatever libsndfile decodes, at 4 to 768 kHz, and reads streams that do not say how long
-they are to their end. Samples beyond full scale are cut off there, counted and said. Refused, with it or
-without, are files that are cut short, whose header contradicts itself, whose FLAC header has not the MD5 or
-the length of the audio, or whose float samples have another scale than 1.
+--convert takes whatever libsndfile decodes, at 4 to 768 kHz, and, where PyAV is installed
+(pip install 'voxshard[prep]'), m4a and what else FFmpeg decodes; without a list, files of all usual
+extensions below ROOT. Streams that do not say how long they are are read to their end. Samples beyond full
+scale are cut off there, counted and said. Refused, with it or without, are files that are cut short, whose
+header contradicts itself, whose FLAC header has not the MD5 or the length of the audio, or whose float
+samples have another scale than 1.
 
 With --part I/N it makes one of N parts of the same shards and no manifest; each part reads its own
 files alone. Parts may run at the same time, on any machines that reach ROOT and URL; give all of them
@@ -42,6 +44,9 @@ Examples:
 
   # 8 kHz telephone speech, stereo, 24 bits: made to fit
   make-shards pack calls shards/calls --convert
+
+  # VoxCeleb2 as it was extracted, AAC in m4a: no WAVs on the disk
+  make-shards pack voxceleb2/dev/aac s3://bucket/vox2 --convert --format flac --workers 8
 
   # as a SLURM array of 16 tasks, and the merging when all have succeeded
   job=$(sbatch --parsable --array=1-16 --cpus-per-task=8 --wrap 'make-shards pack voxceleb2/wav \\

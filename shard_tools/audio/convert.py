@@ -1,4 +1,4 @@
-"""Any audio that libsndfile reads, made into what shards hold: 16 kHz, mono, 16-bit."""
+"""Any audio that libsndfile or FFmpeg reads, made into what shards hold: 16 kHz, mono, 16-bit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,47 @@ import numpy as np
 import soundfile
 
 from shard_tools.arrays import Float64Array, Int16Array
+from shard_tools.audio import ffmpeg
 from shard_tools.audio.decoder import DECODER_ERRORS, ForwardFile, blocks, reason, require_no_more
 from shard_tools.audio.flac_header import AudioMd5, is_flac, read_stream_info
-from shard_tools.audio.info import SAMPLE_RATE, AudioError, Window, bytes_window, require_rate
+from shard_tools.audio.formats import decode
+from shard_tools.audio.info import SAMPLE_RATE, AudioError, FormatError, Window, bytes_window, require_rate
 from shard_tools.audio.wav import is_placeholder, is_wav, read_wav
 
 # Float samples have full scale at 1, and what was processed may lie a little above it; what lies twice as
 # high has another scale, and cutting it off would leave a square wave. Other codecs know their scale.
 HIGHEST_PEAK = 2.0
 
+# By which files are found below a folder; what a list names is decoded whatever its extension.
+EXTENSIONS = tuple(
+    [
+        ".wav",
+        ".flac",
+        ".m4a",
+        ".mp4",
+        ".aac",
+        ".mp3",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".wma",
+        ".webm",
+        ".mkv",
+        ".mka",
+        ".3gp",
+        ".amr",
+        ".aif",
+        ".aiff",
+        ".au",
+        ".caf",
+        ".sph",
+        ".w64",
+        ".wv",
+        ".ape",
+    ]
+)
+
+_UNRECOGNISED = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT
 _HEAD_BYTES = 8192  # enough of a WAV for libsndfile to know whether it can decode it
 # Where libsndfile found less than a header says: of the file, or of its audio.
 _SHORTER = re.compile(
@@ -51,7 +83,7 @@ class _Input:
 
 
 def check_convertible(at: Window, size: int, name: str) -> None:
-    """Raise AudioError unless libsndfile knows the file called `name` as audio of a rate that is converted.
+    """Raise AudioError unless the file called `name` is known as audio of a rate that is converted.
 
     at: shows what lies in the file, which has `size` bytes.
     """
@@ -62,30 +94,40 @@ def check_convertible(at: Window, size: int, name: str) -> None:
         elif is_flac(at(0, 4)):
             read_stream_info(at, size, name)
         else:
-            require_rate(soundfile.info(name).samplerate, name)
+            _check_other(at, size, name)
     except DECODER_ERRORS as error:
         raise AudioError(f"{name}: not audio that can be converted ({reason(error)})") from error
+
+
+def _check_other(at: Window, size: int, name: str) -> None:
+    try:
+        require_rate(soundfile.info(name).samplerate, name)
+    except soundfile.LibsndfileError as error:
+        if error.code != _UNRECOGNISED:
+            raise
+        ffmpeg.check(at, size, name)
+
+
+def fitted(data: bytes, name: str) -> Converted:
+    """The audio of `data`: as `decode` gives it where shards can hold it as it is, else as `convert` does."""
+    try:
+        return Converted(decode(data, name), 0)
+    except FormatError:
+        return convert(data, name)
 
 
 def convert(data: bytes, name: str) -> Converted:
     """Decode, average the channels, resample (polyphase), round to 16 bits.
 
     The same bytes give the same samples. Streams that do not say how long they are are decoded to
-    their end. Raises AudioError for what libsndfile cannot read, is cut short, holds no audio or
-    nothing that is a number, has a rate outside LOWEST_RATE to HIGHEST_RATE, or float
+    their end. Raises AudioError for what neither libsndfile nor FFmpeg can read, is cut short, holds
+    no audio or nothing that is a number, has a rate outside LOWEST_RATE to HIGHEST_RATE, or float
     samples beyond HIGHEST_PEAK.
     """
-    source = _input(data, name)
     try:
-        with ForwardFile(source.data) as file:
-            rate, scaled_to_1 = file.samplerate, file.subtype not in ("FLOAT", "DOUBLE")
-            require_rate(rate, name)
-            mono = _mono(file, source, name)
-            _check_complete(file, source, len(mono), name)
+        mono, rate, scaled_to_1 = _decoded(data, name)
     except DECODER_ERRORS as error:
         raise AudioError(f"{name}: not audio that can be converted ({reason(error)})") from error
-    if source.frames is not None:
-        mono = mono[: source.frames]
     if len(mono) == 0:
         raise AudioError(f"{name}: holds no audio")
     peak = float(max(mono.max(), -mono.min()))
@@ -106,6 +148,24 @@ def convert(data: bytes, name: str) -> Converted:
     # 1.0 itself, one step above the highest, is full scale and not beyond it.
     clipped = int(np.count_nonzero((scaled > 32768) | (scaled < -32768)))
     return Converted(np.clip(scaled, -32768, 32767).astype(np.int16), clipped)
+
+
+def _decoded(data: bytes, name: str) -> tuple[Float64Array, int, bool]:
+    """The mean of the channels, float64 (frames,); its rate; whether the codec says that full scale is 1."""
+    source = _input(data, name)
+    try:
+        file = ForwardFile(source.data)
+    except soundfile.LibsndfileError as error:
+        if error.code != _UNRECOGNISED or is_wav(data) or is_flac(data):
+            raise
+        other = ffmpeg.decode(data, name)
+        return other.mono, other.rate, other.scaled_to_1
+    with file:
+        rate, scaled_to_1 = file.samplerate, file.subtype not in ("FLOAT", "DOUBLE")
+        require_rate(rate, name)
+        mono = _mono(file, source, name)
+        _check_complete(file, source, len(mono), name)
+    return mono[: source.frames], rate, scaled_to_1
 
 
 def _input(data: bytes, name: str) -> _Input:

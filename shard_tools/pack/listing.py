@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shard_tools import storage
-from shard_tools.dataset.keys import key_of, key_problem
+from shard_tools.dataset.keys import AUDIO_EXTENSIONS, key_of, key_problem
 from shard_tools.errors import UserError
 from shard_tools.pack.walk import audio_files
 from shard_tools.text import has_control
@@ -52,10 +52,16 @@ class Listing:
         return len(self.paths)
 
 
-def read_listing(root: str, list_url: str | None, speaker: str | None = None) -> Listing:
+def read_listing(
+    root: str,
+    list_url: str | None,
+    speaker: str | None = None,
+    extensions: tuple[str, ...] = AUDIO_EXTENSIONS,
+) -> Listing:
     """The utterances to pack from folder `root`: those of a list, or every .wav and .flac below it.
 
-    speaker: of all of them, without a list; None: the first folder of each path.
+    speaker: of all of them, without a list; None: the first folder of each path. extensions: of the files
+    that count, without a list.
 
     Raises UserError when there is no such folder or no utterance, ProblemsError
     for lines that are not "speaker path", paths that escape `root` or come twice,
@@ -63,7 +69,10 @@ def read_listing(root: str, list_url: str | None, speaker: str | None = None) ->
     """
     _require_folder(root)
     problems: list[str] = []
-    rows = _walk(root, speaker, problems) if list_url is None else _read_list(list_url, problems)
+    if list_url is None:
+        rows = _walk(root, speaker, extensions, problems)
+    else:
+        rows = _read_list(list_url, problems)
     listing = Listing([], [], [])
     place_of_key: dict[str, tuple[str, str]] = {}
     for place, speaker, path in rows:
@@ -90,7 +99,12 @@ def read_listing(root: str, list_url: str | None, speaker: str | None = None) ->
             raise UserError(
                 f"{list_url}: lists no utterance; its lines must read 'speaker relative/path.wav'"
             )
-        raise UserError(f"{root}: no .wav or .flac below it; check ROOT, or give a list with --list")
+        if extensions != AUDIO_EXTENSIONS:
+            raise UserError(f"{root}: no audio below it; check ROOT, or give a list with --list")
+        raise UserError(
+            f"{root}: no .wav or .flac below it; check ROOT, give a list with --list, or --convert for m4a"
+            " and the like"
+        )
     return listing
 
 
@@ -150,9 +164,11 @@ def _short(line: str) -> str:
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 2]}…'"
 
 
-def _walk(root: str, speaker_of_all: str | None, problems: list[str]) -> Iterator[tuple[str, str, str]]:
+def _walk(
+    root: str, speaker_of_all: str | None, extensions: tuple[str, ...], problems: list[str]
+) -> Iterator[tuple[str, str, str]]:
     """(place, speaker, path) of each audio file below `root`, sorted by path."""
-    paths, unseen = audio_files(root)
+    paths, unseen = audio_files(root, extensions)
     problems += unseen
     for path in paths:
         speaker, slash, _ = path.partition("/")

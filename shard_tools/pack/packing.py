@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass
 from tqdm import tqdm
 
 from shard_tools import audio
+from shard_tools.audio.convert import EXTENSIONS as CONVERTIBLE
 from shard_tools.dataset import manifest as manifest_file
+from shard_tools.dataset.keys import AUDIO_EXTENSIONS
 from shard_tools.dataset.manifest import Manifest, ShardEntry
 from shard_tools.pack import claim as pack_claim
 from shard_tools.pack import state as pack_state
@@ -162,7 +164,9 @@ def _plan(
     parts: int,
 ) -> tuple[PackPlan, Claim]:
     site.names()  # the first word with the store: a wrong bucket shows before any work
-    plan = PackPlan(root, read_listing(root, list_url, speaker), options or PackOptions())
+    options = options or PackOptions()
+    extensions = CONVERTIBLE if options.convert else AUDIO_EXTENSIONS
+    plan = PackPlan(root, read_listing(root, list_url, speaker, extensions), options)
     claim = Claim(
         plan=plan.digest,
         shards=len(plan.shards),

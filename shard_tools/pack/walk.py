@@ -12,9 +12,10 @@ from shard_tools.storage.retries import with_retries
 _SYSTEMS_OWN = "lost+found"  # at the root of a disk; only its owner, the system, may list it
 
 
-def audio_files(root: str) -> tuple[list[str], list[str]]:
+def audio_files(root: str, extensions: tuple[str, ...] = AUDIO_EXTENSIONS) -> tuple[list[str], list[str]]:
     """All .wav and .flac below `root`: (paths relative to it with "/", sorted; problems, one line each).
 
+    extensions: of other files, in lower case with their dots; capitals in names do not matter.
     Links to folders are followed; hidden files and folders are not looked at. A problem is a folder that
     cannot be listed, something that cannot be looked at, or a link that leads nowhere: whole speakers
     may hide behind each of them.
@@ -31,7 +32,7 @@ def audio_files(root: str) -> tuple[list[str], list[str]]:
             if (status.st_dev, status.st_ino) in visited:  # a link that leads back
                 continue
             visited.add((status.st_dev, status.st_ino))
-            folders, files, broken = with_retries(partial(_look, folder), folder)
+            folders, files, broken = with_retries(partial(_look, folder, extensions), folder)
         except OSError as error:
             problems.append(explain(error, folder))
             continue
@@ -42,7 +43,7 @@ def audio_files(root: str) -> tuple[list[str], list[str]]:
     return sorted(paths), sorted(problems)
 
 
-def _look(folder: str) -> tuple[list[str], list[str], list[str]]:
+def _look(folder: str, extensions: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
     """(folders, audio files, problems) directly in `folder`."""
     folders: list[str] = []
     files: list[str] = []
@@ -58,7 +59,7 @@ def _look(folder: str) -> tuple[list[str], list[str], list[str]]:
                 continue
             if is_folder:
                 folders.append(entry.path)
-            elif entry.name.lower().endswith(AUDIO_EXTENSIONS):
+            elif entry.name.lower().endswith(extensions):
                 files.append(entry.path)
             elif entry.is_symlink() and not os.path.exists(entry.path):
                 problems.append(f"{entry.path}: a link that leads nowhere; mend it or remove it")

@@ -1,0 +1,228 @@
+"""FFmpeg, by PyAV in this process: audio that libsndfile does not know, AAC in MPEG-4 (m4a) before all.
+
+PyAV's wheels carry FFmpeg's libraries. It is an extra (`pip install 'voxshard[prep]'`) and is imported
+only when a file needs it.
+"""
+
+from __future__ import annotations
+
+import io
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shard_tools.arrays import Float64Array
+from shard_tools.audio.info import AudioError, Window, bytes_window, most_frames, require_rate
+
+INSTALL = "pip install 'voxshard[prep]'"
+
+# Containers of audio. Left out are those that are text or name other files (playlists, subtitles): a file
+# must not have others read in its name.
+_CONTAINERS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,loas,matroska,mov,mp3,mpeg,mpegts"
+    ",nut,ogg,oma,rm,shn,sox,tak,tta,w64,wav,webm,wv"
+)
+# What they say of their audio's length is counted, not guessed from a bit rate.
+_EXACT = {"mov": 0.1, "matroska": 0.1}  # seconds that may be missing: blocks and pre-skip are rounded
+_BOX_HEAD = 16
+_MOST_BOXES = 100_000  # of a fragmented file of many hours
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """mono: the mean of the channels, float64 (frames,); rate: Hz; scaled_to_1: whether the codec says that
+    full scale is 1."""
+
+    mono: Float64Array
+    rate: int
+    scaled_to_1: bool
+
+
+def decode(data: bytes, name: str) -> Decoded:
+    """All audio of the first and best audio stream of a file. `name` is for messages.
+
+    Raises AudioError for what FFmpeg does not read, what is damaged at any place, is cut short (as far as
+    its container tells) or has a rate that speech has not; and where PyAV is not installed.
+    """
+    av = _library(name)
+    if is_iso(data[:_BOX_HEAD]):
+        require_whole(bytes_window(data), len(data), name)
+    mono = bytearray()  # grows in place, where a list of blocks would be copied
+    try:
+        with av.open(io.BytesIO(data), **_options()) as container:
+            stream = _audio(container, name)
+            rate = stream.codec_context.sample_rate
+            require_rate(rate, name)
+            most = most_frames(len(data), rate)
+            for block in _blocks(container, stream, name):
+                mono += block.data
+                if len(mono) > 8 * most:
+                    raise AudioError(
+                        f"{name}: more than {most} frames in {len(data)} bytes: nothing but silence"
+                    )
+            # AAC with spectral band replication tells its rate only with the first block.
+            rate = stream.codec_context.sample_rate
+            require_rate(rate, name)
+            _require_length(container, stream, len(mono) // 8, rate, name)
+            scaled_to_1 = not stream.codec_context.name.startswith("pcm_f")
+    except (av.FFmpegError, ValueError, NotImplementedError) as error:
+        raise _refused(error, name) from error
+    return Decoded(np.frombuffer(mono, np.float64), rate, scaled_to_1)
+
+
+def check(at: Window, size: int, name: str) -> None:
+    """Raise AudioError unless FFmpeg knows the file called `name`, of `size` bytes, as audio.
+
+    `at` shows what lies in it. Of MPEG-4 only the outermost boxes are looked at.
+    """
+    av = _library(name)
+    if is_iso(at(0, _BOX_HEAD)):
+        require_whole(at, size, name)
+        return
+    try:
+        with av.open(_Seekable(at, size), **_options()) as container:
+            require_rate(_audio(container, name).codec_context.sample_rate, name)
+    except (av.FFmpegError, ValueError, NotImplementedError) as error:
+        raise _refused(error, name) from error
+
+
+def is_iso(head: bytes) -> bool:
+    """Whether a file that begins so is of the MPEG-4 family (ISO/IEC 14496-12): m4a, mp4, 3gp, mov."""
+    return head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+
+
+def require_whole(at: Window, size: int, name: str) -> None:
+    """Raise AudioError unless the outermost boxes of an MPEG-4 file are all there and `moov` is among them.
+
+    FFmpeg decodes what is left of a file that was cut, and only warns.
+    """
+    start = 0
+    kinds = set()
+    for _ in range(_MOST_BOXES):
+        if start + 8 > size:
+            break
+        head = at(start, _BOX_HEAD)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if not kind.rstrip(b" ").isalnum():
+            break  # what follows the last box is no audio
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        elif length == 0:  # to the end of the file
+            length = size - start
+        if length < 8:
+            raise AudioError(f"{name}: damaged MPEG-4: the box at byte {start} is {length} bytes long")
+        if start + length > size:
+            raise AudioError(
+                f"{name}: truncated MPEG-4: its box {kind.decode('latin-1')!r} ends at byte {start + length},"
+                f" the file at {size}"
+            )
+        kinds.add(kind)
+        start += length
+    if b"moov" not in kinds:
+        raise AudioError(f"{name}: truncated or damaged MPEG-4: its table of contents (moov) is not there")
+
+
+def _library(name: str) -> types.ModuleType:
+    try:
+        import av
+    except ImportError as error:
+        raise AudioError(
+            f"{name}: libsndfile does not know this kind of file; PyAV decodes m4a and what else FFmpeg"
+            f" knows: {INSTALL}"
+        ) from error
+    library: types.ModuleType = av
+    return library
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "mode": "r",
+        "options": {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""},
+        "metadata_errors": "replace",
+    }
+
+
+def _audio(container: Any, name: str) -> Any:
+    stream = container.streams.best("audio")
+    if stream is None:
+        raise AudioError(f"{name}: holds no audio")
+    stream.codec_context.thread_count = 1  # several files at a time are faster than several threads for one
+    return stream
+
+
+def _blocks(container: Any, stream: Any, name: str) -> Iterator[Float64Array]:
+    """The mean of the channels of each decoded block, float64 (n,)."""
+    form: tuple[int, int] | None = None
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise AudioError(f"{name}: truncated or damaged (a packet of its audio is not whole)")
+        for frame in packet.decode():
+            channels = frame.layout.nb_channels
+            if form not in (None, (frame.sample_rate, channels)):
+                raise AudioError(f"{name}: its sample rate or channels change in its midst; cut it there")
+            form = frame.sample_rate, channels
+            yield _mean(frame, channels)
+
+
+def _mean(frame: Any, channels: int) -> Float64Array:
+    values = frame.to_ndarray()
+    if values.dtype == np.uint8:
+        scaled = (values.astype(np.float64) - 128) / 128
+    elif values.dtype.kind == "i":
+        scaled = values / -float(np.iinfo(values.dtype).min)
+    else:
+        scaled = values.astype(np.float64)
+    if frame.format.is_packed:
+        scaled = scaled.reshape(-1, channels).T
+    mean: Float64Array = scaled[0] if channels == 1 else scaled.mean(axis=0)
+    return np.ascontiguousarray(mean)
+
+
+def _require_length(container: Any, stream: Any, frames: int, rate: int, name: str) -> None:
+    missing = _EXACT.get(container.format.name.partition(",")[0])
+    if missing is None:
+        return
+    if stream.duration is not None:
+        seconds = float(stream.duration * stream.time_base)
+    elif container.duration is not None and len(container.streams) == 1:
+        seconds = container.duration / 1e6
+    else:
+        return
+    if frames / rate < seconds - missing:
+        raise AudioError(
+            f"{name}: truncated {container.format.name}: {frames / rate:.2f} of {seconds:.2f} s are there"
+        )
+
+
+def _refused(error: Exception, name: str) -> AudioError:
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return AudioError(f"{name}: not audio that can be converted ({words})")
+
+
+class _Seekable(io.RawIOBase):
+    """A file of `size` bytes that `at` shows."""
+
+    def __init__(self, at: Window, size: int) -> None:
+        self._at, self._size, self._place = at, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = max(offset + {0: 0, 1: self._place, 2: self._size}[whence], 0)
+        return self._place
+
+    def read(self, count: int = -1) -> bytes:
+        left = max(self._size - self._place, 0)
+        data = self._at(self._place, left if count < 0 else min(count, left))
+        self._place += len(data)
+        return data

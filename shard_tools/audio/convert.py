@@ -22,13 +22,14 @@ from shard_tools.audio.wav import is_placeholder, is_wav, read_wav
 HIGHEST_PEAK = 2.0
 
 # By which files are found below a folder; what a list names is decoded whatever its extension.
-EXTENSIONS = tuple(
-    [
-        ".wav",
-        ".flac",
+EXTENSIONS = (
+    *(".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".sph", ".w64", ".wv", ".ape"),
+    *(
         ".m4a",
         ".mp4",
         ".aac",
+        ".3gp",
+        ".amr",
         ".mp3",
         ".ogg",
         ".oga",
@@ -37,17 +38,7 @@ EXTENSIONS = tuple(
         ".webm",
         ".mkv",
         ".mka",
-        ".3gp",
-        ".amr",
-        ".aif",
-        ".aiff",
-        ".au",
-        ".caf",
-        ".sph",
-        ".w64",
-        ".wv",
-        ".ape",
-    ]
+    ),
 )
 
 _UNRECOGNISED = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,24 +23,9 @@ from shard_tools.audio.wav import is_placeholder, is_wav, read_wav
 HIGHEST_PEAK = 2.0
 
 # By which files are found below a folder; what a list names is decoded whatever its extension.
-EXTENSIONS = (
-    *(".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".sph", ".w64", ".wv", ".ape"),
-    *(
-        ".m4a",
-        ".mp4",
-        ".aac",
-        ".3gp",
-        ".amr",
-        ".mp3",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".wma",
-        ".webm",
-        ".mkv",
-        ".mka",
-    ),
-)
+_PCM = (".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".sph", ".w64")
+_FFMPEG_ONLY = (".m4a", ".mp4", ".aac", ".3gp", ".amr", ".wma", ".webm", ".mkv", ".mka", ".wv", ".ape")
+EXTENSIONS = (*_PCM, ".mp3", ".ogg", ".oga", ".opus", *_FFMPEG_ONLY)
 
 _UNRECOGNISED = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT
 _HEAD_BYTES = 8192  # enough of a WAV for libsndfile to know whether it can decode it
@@ -71,6 +57,14 @@ class _Input:
     data: bytes
     frames: int | None = None
     md5: tuple[bytes, int] | None = None
+
+
+def require_decoders(names: Iterable[str]) -> None:
+    """Raise AudioError, with the first of them, where files of these names need what is not installed."""
+    for name in names:
+        if name.lower().endswith(_FFMPEG_ONLY):
+            ffmpeg.require(name)
+            return
 
 
 def check_convertible(at: Window, size: int, name: str) -> None:

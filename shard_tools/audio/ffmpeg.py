@@ -73,6 +73,11 @@ def decode(data: bytes, name: str) -> Decoded:
     return Decoded(np.frombuffer(mono, np.float64), rate, scaled_to_1)
 
 
+def require(name: str) -> None:
+    """Raise AudioError, with `name`, unless PyAV is installed."""
+    _library(name)
+
+
 def check(at: Window, size: int, name: str) -> None:
     """Raise AudioError unless FFmpeg knows the file called `name`, of `size` bytes, as audio.
 

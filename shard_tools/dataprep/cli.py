@@ -10,14 +10,14 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from shard_tools.dataprep import augment, concatenate, convert, download, extract
+from shard_tools.dataprep import augment, concatenate, convert, download, extract, lists
 from shard_tools.errors import exit_status
 from shard_tools.version import add_version
 
 PROGRAM = "dataprep"
 
 # In the order in which one runs them.
-_SUBCOMMANDS: tuple[Any, ...] = (download, concatenate, extract, convert, augment)
+_SUBCOMMANDS: tuple[Any, ...] = (download, concatenate, extract, convert, augment, lists)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

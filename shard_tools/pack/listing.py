@@ -117,7 +117,7 @@ def _require_folder(root: str) -> None:
 
 def _read_list(list_url: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:
     """(place, speaker, normalised path) of each good line."""
-    for number, line in enumerate(_LINE_END.split(_text(list_url)), 1):
+    for number, line in read_lines(list_url):
         if len(problems) >= _MOST_PROBLEMS:
             raise ProblemsError(problems, f"{list_url} was read no further, and nothing was packed")
         fields = line.split(maxsplit=1)
@@ -142,6 +142,11 @@ def _read_list(list_url: str, problems: list[str]) -> Iterator[tuple[str, str, s
             problems.append(f"{place}: {path} lies outside ROOT")
             continue
         yield place, speaker, normalised
+
+
+def read_lines(list_url: str) -> Iterator[tuple[int, str]]:
+    """(number, text) of each line of a list in UTF-8, with or without a byte-order mark, whatever ends it."""
+    return enumerate(_LINE_END.split(_text(list_url)), 1)
 
 
 def _text(list_url: str) -> str:

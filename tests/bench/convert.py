@@ -78,9 +78,8 @@ def main() -> None:
             )
     for contestant in turns[0]:
         wall = summary([turn[contestant].wall for turn in turns])
-        print(
-            f"{contestant:28}{wall} files/s, {summary([turn[contestant].cpu for turn in turns])} per CPU second"
-        )
+        cpu = summary([turn[contestant].cpu for turn in turns])
+        print(f"{contestant:28}{wall} files/s, {cpu} per CPU second")
     for left, right in ((TWO, ONE), (TWO, LOOP)):
         wall = summary([turn[left].wall / turn[right].wall for turn in turns])
         cpu = summary([turn[left].cpu / turn[right].cpu for turn in turns])

@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         description=help_texts.PACK,
         epilog=help_texts.PACK_EXAMPLES,
     )
-    sub.add_argument("root", metavar="ROOT", type=local_path, help="folder below which the audio lies")
+    sub.add_argument(
+        "root", metavar="ROOT", type=local_path, help="folder below which the audio lies, or a ZIP archive"
+    )
     sub.add_argument("url", metavar="URL", type=place, help=f"where the shards go: {_URL}")
     whose = sub.add_mutually_exclusive_group()
     whose.add_argument(

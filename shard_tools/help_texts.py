@@ -23,6 +23,9 @@ scale are cut off there, counted and said. Refused, with it or without, are file
 header contradicts itself, whose FLAC header has not the MD5 or the length of the audio, or whose float
 samples have another scale than 1.
 
+ROOT may be a ZIP archive, or a folder in one (a.zip/b/c): its members are read where they lie, and nothing is
+unpacked onto the disk. Folders around all of its audio that are no speakers' (dev, aac, wav …) are passed.
+
 With --part I/N it makes one of N parts of the same shards and no manifest; each part reads its own
 files alone. Parts may run at the same time, on any machines that reach ROOT and URL; give all of them
 the same list and options, and afterwards run make-shards merge. With --list no part has to walk ROOT.
@@ -47,6 +50,9 @@ Examples:
 
   # VoxCeleb2 as it was extracted, AAC in m4a: no WAVs on the disk
   make-shards pack voxceleb2/dev/aac s3://bucket/vox2 --convert --format flac --workers 8
+
+  # VoxCeleb2 as it was downloaded
+  make-shards pack vox2_dev_aac.zip s3://bucket/vox2 --convert --workers 8
 
   # as a SLURM array of 16 tasks, and the merging when all have succeeded
   job=$(sbatch --parsable --array=1-16 --cpus-per-task=8 --wrap 'make-shards pack voxceleb2/wav \\

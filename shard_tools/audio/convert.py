@@ -15,7 +15,15 @@ from shard_tools.audio import ffmpeg
 from shard_tools.audio.decoder import DECODER_ERRORS, ForwardFile, blocks, reason, require_no_more
 from shard_tools.audio.flac_header import AudioMd5, is_flac, read_stream_info
 from shard_tools.audio.formats import decode
-from shard_tools.audio.info import SAMPLE_RATE, AudioError, FormatError, Window, bytes_window, require_rate
+from shard_tools.audio.info import (
+    SAMPLE_RATE,
+    AudioError,
+    FormatError,
+    Window,
+    WindowFile,
+    bytes_window,
+    require_rate,
+)
 from shard_tools.audio.wav import is_placeholder, is_wav, read_wav
 
 # Float samples have full scale at 1, and what was processed may lie a little above it; what lies twice as
@@ -86,7 +94,7 @@ def check_convertible(at: Window, size: int, name: str) -> None:
 
 def _check_other(at: Window, size: int, name: str) -> None:
     try:
-        require_rate(soundfile.info(name).samplerate, name)
+        require_rate(soundfile.info(WindowFile(at, size)).samplerate, name)
     except soundfile.LibsndfileError as error:
         if error.code != _UNRECOGNISED:
             raise

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from shard_tools.arrays import Float64Array
-from shard_tools.audio.info import AudioError, Window, bytes_window, most_frames, require_rate
+from shard_tools.audio.info import AudioError, Window, WindowFile, bytes_window, most_frames, require_rate
 
 INSTALL = "pip install 'voxshard[prep]'"
 
@@ -88,7 +88,7 @@ def check(at: Window, size: int, name: str) -> None:
         require_whole(at, size, name)
         return
     try:
-        with av.open(_Seekable(at, size), **_options()) as container:
+        with av.open(WindowFile(at, size), **_options()) as container:
             require_rate(_audio(container, name).codec_context.sample_rate, name)
     except (av.FFmpegError, ValueError, NotImplementedError) as error:
         raise _refused(error, name) from error
@@ -205,29 +205,3 @@ def _require_length(container: Any, stream: Any, frames: int, rate: int, name: s
 def _refused(error: Exception, name: str) -> AudioError:
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return AudioError(f"{name}: not audio that can be converted ({words})")
-
-
-class _Seekable(io.RawIOBase):
-    """A file of `size` bytes that `at` shows."""
-
-    def __init__(self, at: Window, size: int) -> None:
-        self._at, self._size, self._place = at, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = max(offset + {0: 0, 1: self._place, 2: self._size}[whence], 0)
-        return self._place
-
-    def read(self, count: int = -1) -> bytes:
-        left = max(self._size - self._place, 0)
-        data = self._at(self._place, left if count < 0 else min(count, left))
-        self._place += len(data)
-        return data

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from shard_tools.errors import UserError
 
@@ -74,3 +75,34 @@ def require_rate(rate: int, name: str) -> None:
 def bytes_window(data: bytes) -> Window:
     """A window on bytes at hand."""
     return lambda start, count: data[start : start + count]
+
+
+class WindowFile(io.RawIOBase):
+    """A file of `size` bytes that `at` shows, for libraries that want one."""
+
+    def __init__(self, at: Window, size: int) -> None:
+        self._at, self._size, self._place = at, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = max(offset + {0: 0, 1: self._place, 2: self._size}[whence], 0)
+        return self._place
+
+    def read(self, count: int = -1) -> bytes:
+        left = max(self._size - self._place, 0)
+        data = self._at(self._place, left if count < 0 else min(count, left))
+        self._place += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

@@ -7,11 +7,10 @@ import posixpath
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from shard_tools import storage
 from shard_tools.audio.convert import EXTENSIONS
 from shard_tools.dataset.keys import key_of, key_problem, speaker_problem
 from shard_tools.errors import UserError
-from shard_tools.pack.walk import audio_files
+from shard_tools.pack.corpus import find_corpus
 from shard_tools.text import has_control
 
 
@@ -52,12 +51,8 @@ class Found:
 
 
 def walk(root: str) -> list[str]:
-    """Every audio file below `root`, relative to it, sorted. UserError when none can be found."""
-    kind = storage.kind(root)
-    if kind != "folder":
-        state = "does not exist" if kind is None else "is not a folder"
-        raise UserError(f"{root}: {state}; give the folder below which the audio lies")
-    paths, problems = audio_files(root, EXTENSIONS)
+    """Every audio file below `root`, a folder or ZIP archive, relative to it, sorted. UserError for none."""
+    paths, problems = find_corpus(root).paths(EXTENSIONS)
     if problems:
         raise UserError(f"{problems[0]}{f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''}")
     if not paths:

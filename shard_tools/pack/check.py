@@ -12,7 +12,7 @@ from tqdm import tqdm
 from shard_tools import audio
 from shard_tools.audio.convert import check_convertible
 from shard_tools.audio.info import Window
-from shard_tools.audio.regular_file import open_regular
+from shard_tools.pack.corpus import Corpus
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.workers import Report, run
 
@@ -23,13 +23,13 @@ _HEAD_BYTES = 4096  # enough of a file for its header in all but freak cases
 @dataclass(frozen=True)
 class _Task:
     first: int
-    root: str
+    corpus: Corpus
     paths: Sequence[str]
     convert: bool
 
 
 def check_sources(
-    root: str, paths: Sequence[str], *, convert: bool, workers: int, progress: bool
+    corpus: Corpus, paths: Sequence[str], *, convert: bool, workers: int, progress: bool
 ) -> list[tuple[int, int]]:
     """(size in bytes, mtime in ns) of each file, in order, after a look at its header.
 
@@ -38,8 +38,9 @@ def check_sources(
     16 kHz mono 16-bit. Damage beyond the header shows only in packing.
     """
     tasks = [
-        _Task(first, root, paths[first : first + _FILES_PER_TASK], convert)
+        _Task(first, corpus.part(some), some, convert)
         for first in range(0, len(paths), _FILES_PER_TASK)
+        for some in [paths[first : first + _FILES_PER_TASK]]
     ]
     found: list[tuple[int, int]] = [(0, 0)] * len(paths)
     problems: list[tuple[int, str]] = []
@@ -65,13 +66,12 @@ def _check(task: _Task, report: Report) -> tuple[list[tuple[int, int]], list[tup
     problems: list[tuple[int, str]] = []
     convertible = False
     for row, path in enumerate(task.paths, task.first):
-        name = os.path.join(task.root, path)
+        name = os.path.join(task.corpus.root, path)
         size = mtime = 0
         try:
-            with open_regular(name, name) as file:
-                status = os.fstat(file.fileno())
-                size, mtime = status.st_size, status.st_mtime_ns
-                _check_header(_window(file), size, name, task.convert)
+            with task.corpus.open(path) as source:
+                size, mtime = source.size, source.mtime_ns
+                _check_header(_window(source.file), size, name, task.convert)
         except audio.AudioError as error:
             problems.append((row, str(error)))
             convertible |= isinstance(error, audio.FormatError)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from shard_tools import storage
 from shard_tools.dataset.keys import AUDIO_EXTENSIONS, key_of, key_problem
 from shard_tools.errors import UserError
-from shard_tools.pack.walk import audio_files
+from shard_tools.pack.corpus import Corpus, find_corpus
 from shard_tools.text import has_control
 
 _PROBLEMS_SHOWN = 10
@@ -53,12 +53,12 @@ class Listing:
 
 
 def read_listing(
-    root: str,
+    root: str | Corpus,
     list_url: str | None,
     speaker: str | None = None,
     extensions: tuple[str, ...] = AUDIO_EXTENSIONS,
 ) -> Listing:
-    """The utterances to pack from folder `root`: those of a list, or every .wav and .flac below it.
+    """The utterances to pack from `root`, a folder or archive: a list's, or every .wav and .flac in it.
 
     speaker: of all of them, without a list; None: the first folder of each path. extensions: of the files
     that count, without a list.
@@ -67,10 +67,11 @@ def read_listing(
     for lines that are not "speaker path", paths that escape `root` or come twice,
     and files whose keys clash. Whether the files exist is not looked at.
     """
-    _require_folder(root)
+    corpus = find_corpus(root) if isinstance(root, str) else root
+    root = corpus.root
     problems: list[str] = []
     if list_url is None:
-        rows = _walk(root, speaker, extensions, problems)
+        rows = _walk(corpus, speaker, extensions, problems)
     else:
         rows = _read_list(list_url, problems)
     listing = Listing([], [], [])
@@ -106,13 +107,6 @@ def read_listing(
             " and the like"
         )
     return listing
-
-
-def _require_folder(root: str) -> None:
-    found = storage.kind(root)
-    if found != "folder":
-        state = "does not exist" if found is None else "is not a folder"
-        raise UserError(f"{root}: {state}; ROOT is the folder below which the audio lies")
 
 
 def _read_list(list_url: str, problems: list[str]) -> Iterator[tuple[str, str, str]]:
@@ -170,10 +164,11 @@ def _short(line: str) -> str:
 
 
 def _walk(
-    root: str, speaker_of_all: str | None, extensions: tuple[str, ...], problems: list[str]
+    corpus: Corpus, speaker_of_all: str | None, extensions: tuple[str, ...], problems: list[str]
 ) -> Iterator[tuple[str, str, str]]:
     """(place, speaker, path) of each audio file below `root`, sorted by path."""
-    paths, unseen = audio_files(root, extensions)
+    root = corpus.root
+    paths, unseen = corpus.paths(extensions)
     problems += unseen
     for path in paths:
         speaker, slash, _ = path.partition("/")

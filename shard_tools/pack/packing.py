@@ -23,6 +23,7 @@ from shard_tools.pack import claim as pack_claim
 from shard_tools.pack import state as pack_state
 from shard_tools.pack.check import check_sources
 from shard_tools.pack.claim import Claim
+from shard_tools.pack.corpus import find_corpus
 from shard_tools.pack.listing import ProblemsError, read_listing
 from shard_tools.pack.parts import Part, Record, publish_record
 from shard_tools.pack.plan import PackOptions, PackPlan, dataset_inputs
@@ -166,7 +167,8 @@ def _plan(
     site.names()  # the first word with the store: a wrong bucket shows before any work
     options = options or PackOptions()
     extensions = CONVERTIBLE if options.convert else AUDIO_EXTENSIONS
-    plan = PackPlan(root, read_listing(root, list_url, speaker, extensions), options)
+    corpus = find_corpus(root)
+    plan = PackPlan(corpus, read_listing(corpus, list_url, speaker, extensions), options)
     claim = Claim(
         plan=plan.digest,
         shards=len(plan.shards),
@@ -186,7 +188,9 @@ def _check(
     """(size, mtime) of the files of these shards, by their rows of the list, after a look at each."""
     rows = plan.rows(numbers)
     paths = [plan.listing.paths[row] for row in rows]
-    files = check_sources(plan.root, paths, convert=plan.options.convert, workers=workers, progress=progress)
+    files = check_sources(
+        plan.corpus, paths, convert=plan.options.convert, workers=workers, progress=progress
+    )
     return dict(zip(rows, files, strict=True))
 
 

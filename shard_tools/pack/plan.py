@@ -18,6 +18,7 @@ import numpy as np
 from shard_tools.arrays import Int64Array
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset import layout
+from shard_tools.pack.corpus import Corpus
 from shard_tools.pack.listing import Listing
 from shard_tools.pack.writer import Format, ShardTask, SourceFile
 from shard_tools.storage import Folder
@@ -42,9 +43,9 @@ class PackOptions:
 
 @dataclass(frozen=True, eq=False)
 class PackPlan:
-    """The layout of all utterances of `listing`, whose audio lies below folder `root`."""
+    """The layout of all utterances of `listing`, whose audio `corpus` holds."""
 
-    root: str
+    corpus: Corpus
     listing: Listing
     options: PackOptions
 
@@ -113,8 +114,9 @@ class PackPlan:
                 )
             )
             options = self.options
+            corpus = self.corpus.part([source.path for source in sources])
             task = ShardTask(
-                number, site, scratch, self.root, options.format, options.convert, sources, self.digest
+                number, site, scratch, corpus, options.format, options.convert, sources, self.digest
             )
             tasks.append(task)
         return tasks

@@ -155,8 +155,8 @@ def _compare(doubt: _Doubt, report: Report) -> str | None:
     if index.shard_sha256 == doubt.entry.sha256:
         return None
     if doubt.index is None:
-        return f"{task.root}: a file of {task.tar_name}"
-    return os.path.join(task.root, _changed(task, doubt.index, index).path)
+        return f"{task.corpus.root}: a file of {task.tar_name}"
+    return os.path.join(task.corpus.root, _changed(task, doubt.index, index).path)
 
 
 def _changed(task: ShardTask, before: ShardIndex, after: ShardIndex) -> SourceFile:
@@ -169,7 +169,8 @@ def _changed(task: ShardTask, before: ShardIndex, after: ShardIndex) -> SourceFi
     def differs(row: int) -> bool:  # as all do that were encoded anew
         start = int(before.offset[row])
         packed = task.site.read(task.tar_name, start, start + int(before.size[row]))
-        return packed != storage.read_bytes(os.path.join(task.root, task.sources[row].path))
+        with task.corpus.open(task.sources[row].path) as source:
+            return packed != source.file.read()
 
     rows = [row for row in within if differs(row)] or within or range(len(task.sources))
     return max((task.sources[row] for row in rows), key=lambda source: source.mtime_ns)

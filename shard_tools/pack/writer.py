@@ -14,12 +14,12 @@ import numpy as np
 from shard_tools import audio, storage
 from shard_tools.audio.convert import convert
 from shard_tools.audio.flac_frames import FrameTable, find_frames
-from shard_tools.audio.regular_file import open_regular
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset.manifest import ShardEntry
 from shard_tools.dataset.tar import TarBuilder
 from shard_tools.errors import UserError
 from shard_tools.pack import claim as pack_claim
+from shard_tools.pack.corpus import Corpus
 from shard_tools.storage import Folder
 from shard_tools.storage.errors import explain
 from shard_tools.workers import Report
@@ -52,7 +52,7 @@ class ShardTask:
     number: int
     site: Folder
     scratch: str
-    root: str
+    corpus: Corpus
     format: Format
     convert: bool
     sources: Sequence[SourceFile]
@@ -186,12 +186,11 @@ def _member(task: ShardTask, source: SourceFile) -> tuple[bytes, audio.AudioInfo
 
     UserError names the file and what was found.
     """
-    name = os.path.join(task.root, source.path)
+    name = os.path.join(task.corpus.root, source.path)
     try:
-        with open_regular(name, name) as file:
-            status = os.fstat(file.fileno())
-            changed = (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns)
-            data = b"" if changed else file.read(source.size + 1)
+        with task.corpus.open(source.path) as found:
+            changed = (found.size, found.mtime_ns) != (source.size, source.mtime_ns)
+            data = b"" if changed else found.file.read(source.size + 1)
         if changed or len(data) != source.size:
             raise UserError(f"{name}: changed while it was being packed; run again when it is at rest")
         codec: audio.Codec = "flac" if source.path.lower().endswith(".flac") else "wav"

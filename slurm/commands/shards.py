@@ -104,8 +104,10 @@ def _check(arguments: argparse.Namespace, resources: Resources, rest: Sequence[s
         raise SlurmError(
             "--part after -- is for this command to give: leave it out, and say how many: --parts"
         )
-    if "://" not in arguments.root and not Path(arguments.root).is_dir():
-        raise SlurmError(f"ROOT {arguments.root}: there is no such folder")
+    root = Path(arguments.root)
+    in_archive = any(path.is_file() for path in (root, *root.parents))  # a ZIP archive, or a folder in one
+    if "://" not in arguments.root and not root.is_dir() and not in_archive:
+        raise SlurmError(f"ROOT {arguments.root}: there is no such folder or archive")
     check_chain(resources)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -297,3 +298,12 @@ def test_speakers_of_a_trial_list_are_left_out(run, tmp_path):
 def test_dataprep_knows_no_torch():
     code = "import sys, shard_tools.dataprep.cli; sys.exit('torch' in sys.modules or 'av' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPO)
+
+
+def test_an_archive_is_listed_without_unpacking_it(run, tmp_path):
+    with zipfile.ZipFile(tmp_path / "vox2_dev_aac.zip", "w") as file:
+        for path in VOXCELEB:
+            file.writestr(path, b"")
+    (run.root / "list").write_text("id00015 id00015/y/1.wav\n")
+    words = ("voxceleb", "--from", run.root / "list")
+    assert run(*words, root=tmp_path / "vox2_dev_aac.zip") == ["id00015 id00015/y/1.m4a"]

@@ -21,6 +21,10 @@ Report = Callable[[int], object]
 _POLL_S = 0.2
 
 
+class WorkerDiedError(UserError):
+    """A worker process ended in the midst of a task."""
+
+
 class _StoppedError(Exception):
     """Raised inside a worker by `report` when the parent has asked all workers to stop."""
 
@@ -41,7 +45,8 @@ def run(
 
     `function` calls report(amount) often; the amounts reach `progress` in this
     process. The first exception of a task stops the others and is raised here.
-    `function`, tasks and results are pickled when there are several workers.
+    `function`, tasks and results are pickled when there are several workers; WorkerDiedError when one of
+    these died.
     """
     tasks = list(tasks)
     if workers <= 1 or len(tasks) <= 1:
@@ -71,7 +76,7 @@ def run(
             for future in finished:
                 yield task_of.pop(future), future.result()
     except BrokenProcessPool as error:
-        raise UserError(
+        raise WorkerDiedError(
             "a worker process died, perhaps killed for using too much memory; run again, with fewer --workers"
         ) from error
     finally:

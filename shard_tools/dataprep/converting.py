@@ -9,11 +9,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
+import multiprocessing
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
 from shard_tools import audio, storage
@@ -25,11 +29,12 @@ from shard_tools.errors import UserError
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.walk import audio_files
 from shard_tools.storage.errors import explain
-from shard_tools.workers import Report, run
+from shard_tools.workers import Report, WorkerDiedError, run
 
 _FILES_PER_TASK = 32
 _HEAD_BYTES = 4096
 _SCRATCH = ".converting-"
+_READING = ".reading"  # after a process's number: the name of a file that holds the path that it reads
 # These would be every file's.
 _STOPPING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
@@ -54,12 +59,23 @@ class Converted:
     clipped: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
+    def add(self, part: Converted) -> None:
+        """What came of other files; the time apart."""
+        self.made += part.made
+        self.kept += part.kept
+        self.frames += part.frames
+        self.failures += part.failures
+        self.clipped |= part.clipped
+
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     pairs: Sequence[Pair]
     codec: Codec
     scratch: str
+
+
+Work = Callable[[Task, Report], Converted]
 
 
 def pairs_of(source: str, out: str, codec: Codec) -> list[Pair]:
@@ -89,35 +105,83 @@ def pairs_of(source: str, out: str, codec: Codec) -> list[Pair]:
 
 
 def convert_all(
-    pairs: Sequence[Pair], out: str, codec: Codec, *, workers: int = 1, progress: bool = False
+    pairs: Sequence[Pair],
+    out: str,
+    codec: Codec,
+    *,
+    workers: int = 1,
+    progress: bool = False,
+    work: Work | None = None,
 ) -> Converted:
     """Make the targets, which lie below folder `out`, that are not there yet.
 
-    Raises UserError at once for what would be every file's: PyAV is missing, the disk is full.
+    work: does a task; tests give another. Raises UserError at once for what would be every file's: PyAV is
+    missing, the disk is full.
     """
     began = time.monotonic()
     require_decoders(pair.source for pair in pairs)
+    work = work or convert_some
     summary = Converted()
     with _scratch_folder(out) as scratch, pace.shown("converting", len(pairs), progress=progress) as report:
-        tasks = [
-            _Task(pairs[first : first + _FILES_PER_TASK], codec, scratch)
+        left = [
+            Task(pairs[first : first + _FILES_PER_TASK], codec, scratch)
             for first in range(0, len(pairs), _FILES_PER_TASK)
         ]
-        for _, part in run(_convert, tasks, workers=workers, progress=report):
-            summary.made += part.made
-            summary.kept += part.kept
-            summary.frames += part.frames
-            summary.failures += part.failures
-            summary.clipped |= part.clipped
+        while left:
+            done = set()  # by identity: there are tens of thousands
+            try:
+                for task, part in run(work, left, workers=workers, progress=report):
+                    done.add(id(task))
+                    summary.add(part)
+                break
+            except WorkerDiedError:
+                left = [task for task in left if id(task) not in done]
+                left, suspects = _apart(left, scratch)
+                if not suspects:
+                    raise
+                for pair in suspects:
+                    summary.add(_alone(Task([pair], codec, scratch), work))
     summary.failures.sort()
     summary.seconds = time.monotonic() - began
     return summary
 
 
-def _convert(task: _Task, report: Report) -> Converted:
+def _apart(tasks: Sequence[Task], scratch: str) -> tuple[list[Task], list[Pair]]:
+    """(the tasks without the files that were being read when a process died; these files)."""
+    read = set()
+    for marker in glob.glob(os.path.join(glob.escape(scratch), f"*{_READING}")):
+        with open(marker, encoding="utf-8", errors="surrogateescape") as file:
+            read.add(file.read())
+        os.unlink(marker)
+    suspects = [pair for task in tasks for pair in task.pairs if pair.source in read]
+    others = [
+        Task([pair for pair in task.pairs if pair.source not in read], task.codec, scratch) for task in tasks
+    ]
+    return [task for task in others if task.pairs], suspects
+
+
+def _alone(task: Task, work: Work) -> Converted:
+    """The result of a task in a process of its own, which it may bring down."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(work, task, _nothing).result()
+        except BrokenProcessPool:
+            reason = "the process that read it died: a decoder fails at it, or it is too large for the memory"
+            return Converted(failures=[f"{pair.source}: {reason}" for pair in task.pairs])
+
+
+def _nothing(_: int) -> None:
+    pass
+
+
+def convert_some(task: Task, report: Report) -> Converted:
+    """Make the targets of a task. What is being read stands in a file, should this process die of it."""
     summary = Converted()
+    marker = os.path.join(task.scratch, f"{os.getpid()}{_READING}")
     for pair in task.pairs:
         try:
+            with open(marker, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(pair.source)
             _one(pair, task, summary)
         except audio.AudioError as error:
             summary.failures.append(str(error))
@@ -131,7 +195,7 @@ def _convert(task: _Task, report: Report) -> Converted:
     return summary
 
 
-def _one(pair: Pair, task: _Task, summary: Converted) -> None:
+def _one(pair: Pair, task: Task, summary: Converted) -> None:
     with open_regular(pair.source, pair.source) as file:
         if _is_made(pair.target, os.fstat(file.fileno()).st_mtime_ns, task.codec):
             summary.kept += 1

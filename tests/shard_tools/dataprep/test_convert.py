@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from aac_files import encoded, speechlike, write
+from crashing import convert_or_crash
 from processes import finish, kill_tree, start
 
 from shard_tools import audio
@@ -176,6 +177,22 @@ def test_a_log_says_a_line_a_minute(capsys):
         "converting: 500 of 2000 files, 8.3 files/s, 0.05 h left",
         "converting: 1000 of 2000 files, 0.1 files/s, 2.00 h left",
     ]
+
+
+@pytest.mark.slow
+def test_files_that_bring_a_process_down_fail_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(converting, "_FILES_PER_TASK", 3)
+    names = [f"{number:02d}.wav" for number in range(7)] + ["02 crash.wav", "05 crash.wav"]
+    for name in names:
+        (tmp_path / "in" / "id1").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / "id1" / name).write_bytes(audio.encode(speechlike(500), "wav"))
+    out = str(tmp_path / "out")
+    pairs = converting.pairs_of(str(tmp_path / "in"), out, "wav")
+    done = converting.convert_all(pairs, out, "wav", workers=2, work=convert_or_crash)
+    assert [line.partition(": the process that read it died")[0] for line in done.failures] == [
+        str(tmp_path / "in" / "id1" / name) for name in names[-2:]
+    ]
+    assert set(contents(tmp_path / "out")) == {f"id1/{name}" for name in names[:-2]}
 
 
 @pytest.mark.slow

@@ -26,8 +26,9 @@ _CONTAINERS = (
     ",nut,ogg,oma,rm,shn,sox,tak,tta,w64,wav,webm,wv"
 )
 # What they say of their audio's length is counted, not guessed from a bit rate.
-_EXACT = {"mov": 0.1, "matroska": 0.1}  # seconds that may be missing: blocks and pre-skip are rounded
+_EXACT = {"mov": 0.1, "matroska": 0.1, "asf": 0.15}  # seconds that may be missing: of a block, or of pre-skip
 _BOX_HEAD = 16
+_ASF = bytes.fromhex("3026B2758E66CF11A6D900AA0062CE6C")
 _MOST_BOXES = 100_000  # of a fragmented file of many hours
 
 
@@ -48,8 +49,7 @@ def decode(data: bytes, name: str) -> Decoded:
     its container tells) or has a rate that speech has not; and where PyAV is not installed.
     """
     av = _library(name)
-    if is_iso(data[:_BOX_HEAD]):
-        require_whole(bytes_window(data), len(data), name)
+    _require_whole(bytes_window(data), len(data), name)
     mono = bytearray()  # grows in place, where a list of blocks would be copied
     try:
         with av.open(io.BytesIO(data), **_options()) as container:
@@ -84,8 +84,7 @@ def check(at: Window, size: int, name: str) -> None:
     `at` shows what lies in it. Of MPEG-4 only the outermost boxes are looked at.
     """
     av = _library(name)
-    if is_iso(at(0, _BOX_HEAD)):
-        require_whole(at, size, name)
+    if _require_whole(at, size, name):
         return
     try:
         with av.open(WindowFile(at, size), **_options()) as container:
@@ -99,7 +98,19 @@ def is_iso(head: bytes) -> bool:
     return head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
-def require_whole(at: Window, size: int, name: str) -> None:
+def _require_whole(at: Window, size: int, name: str) -> bool:
+    """Whether the outermost parts of a file tell that it is whole. AudioError when they tell that it is not."""
+    head = at(0, _BOX_HEAD)
+    if is_iso(head):
+        require_boxes(at, size, name)
+    elif head == _ASF:
+        _require_objects(at, size, name)
+    else:
+        return False
+    return True
+
+
+def require_boxes(at: Window, size: int, name: str) -> None:
     """Raise AudioError unless the outermost boxes of an MPEG-4 file are all there and `moov` is among them.
 
     FFmpeg decodes what is left of a file that was cut, and only warns.
@@ -130,6 +141,18 @@ def require_whole(at: Window, size: int, name: str) -> None:
         raise AudioError(f"{name}: truncated or damaged MPEG-4: its table of contents (moov) is not there")
 
 
+def _require_objects(at: Window, size: int, name: str) -> None:
+    """As `require_boxes`, of ASF (WMA): its objects are a GUID and a length of 8 bytes."""
+    start = 0
+    while start + 24 <= size:
+        length = int.from_bytes(at(start + 16, 8), "little")
+        if length < 24:  # a stream whose end was not known
+            return
+        start += length
+        if start > size:
+            raise AudioError(f"{name}: truncated ASF: an object ends at byte {start}, the file at {size}")
+
+
 def _library(name: str) -> types.ModuleType:
     try:
         import av
@@ -154,6 +177,8 @@ def _audio(container: Any, name: str) -> Any:
     stream = container.streams.best("audio")
     if stream is None:
         raise AudioError(f"{name}: holds no audio")
+    if stream.codec_context is None:
+        raise AudioError(f"{name}: its audio is of a codec that FFmpeg does not know, or damaged")
     stream.codec_context.thread_count = 1  # several files at a time are faster than several threads for one
     return stream
 

@@ -52,7 +52,7 @@ def check_sources(
             convertible |= other_format
     if problems:
         hint = (
-            " (--convert makes other rates, channels, bit depths and unknown lengths fit)"
+            " (--convert makes m4a and the like, other rates, channels, depths and unknown lengths fit)"
             if convertible
             else ""
         )

@@ -80,12 +80,12 @@ def test_mpeg_4_that_is_cut_is_refused_wherever(whole, share):
         convert(cut, "x")
 
 
-@pytest.mark.parametrize("container", ["webm", "asf"])
-def test_half_of_another_container_is_refused_or_said_to_be_shorter(container):
-    codec = {"webm": "libopus", "asf": "wmav2"}[container]
+@pytest.mark.parametrize(("container", "codec"), [("webm", "libopus"), ("matroska", "aac"), ("asf", "wmav2")])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_other_containers_that_are_cut_are_refused(container, codec, share):
     data = encoded(speechlike(80000), container=container, codec=codec)
-    with pytest.raises(audio.AudioError):
-        convert(data[: len(data) // 2], "x")
+    with pytest.raises(audio.AudioError, match=r"^x: "):
+        convert(data[: int(len(data) * share)], "x")
 
 
 def test_damage_within_is_refused():
@@ -109,6 +109,13 @@ def test_a_video_s_sound_is_taken_and_its_absence_said():
             out.mux(packet)
     with pytest.raises(audio.AudioError, match=r"^x: holds no audio"):
         convert(file.getvalue(), "x")
+
+
+def test_a_codec_that_nobody_knows_is_said():
+    data = encoded(SPEECH, container="asf", codec="wmav2")
+    at = data.index(b"\x61\x01\x01\x00")  # WAVEFORMATEX: WMA 2, one channel
+    with pytest.raises(audio.AudioError, match=r"^x: its audio is of a codec that FFmpeg does not know"):
+        convert(data[:at] + b"\xee" + data[at + 1 :], "x")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def is_iso(head: bytes) -> bool:
 
 
 def _require_whole(at: Window, size: int, name: str) -> bool:
-    """Whether the outermost parts of a file tell that it is whole. AudioError when they tell that it is not."""
+    """Whether the outermost parts of a file tell that it is whole; AudioError when they tell the contrary."""
     head = at(0, _BOX_HEAD)
     if is_iso(head):
         require_boxes(at, size, name)

@@ -2,7 +2,7 @@
 
 import sys
 
-from shard_tools.dataprep.cli import main
+if __name__ == "__main__":  # and not in worker processes, which import this module too
+    from shard_tools.dataprep.cli import main
 
-if __name__ == "__main__":
     sys.exit(main())

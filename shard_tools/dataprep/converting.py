@@ -178,20 +178,23 @@ def convert_some(task: Task, report: Report) -> Converted:
     """Make the targets of a task. What is being read stands in a file, should this process die of it."""
     summary = Converted()
     marker = os.path.join(task.scratch, f"{os.getpid()}{_READING}")
-    for pair in task.pairs:
-        try:
-            with open(marker, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(pair.source)
-            _one(pair, task, summary)
-        except audio.AudioError as error:
-            summary.failures.append(str(error))
-        except MemoryError:
-            summary.failures.append(f"{pair.source}: more than this machine has memory for")
-        except OSError as error:
-            if error.errno in _STOPPING:
-                raise storage.StorageError(explain(error, pair.target)) from error
-            summary.failures.append(explain(error, error.filename or pair.source))
-        report(1)
+    with open(marker, "w", encoding="utf-8", errors="surrogateescape") as reading:
+        for pair in task.pairs:
+            try:
+                reading.seek(0)
+                reading.truncate()
+                reading.write(pair.source)
+                reading.flush()
+                _one(pair, task, summary)
+            except audio.AudioError as error:
+                summary.failures.append(str(error))
+            except MemoryError:
+                summary.failures.append(f"{pair.source}: more than this machine has memory for")
+            except OSError as error:
+                if error.errno in _STOPPING:
+                    raise storage.StorageError(explain(error, pair.target)) from error
+                summary.failures.append(explain(error, error.filename or pair.source))
+            report(1)
     return summary
 
 

@@ -6,10 +6,8 @@ import io
 import tempfile
 from pathlib import Path
 
+import av
 import numpy as np
-import pytest
-
-av = pytest.importorskip("av", reason="needs PyAV: pip install 'voxshard[prep]'")
 
 
 def encoded(

@@ -9,6 +9,12 @@ import small_corpus
 from cluster import Cluster, missing
 
 
+@pytest.fixture(autouse=True)
+def paths_of_later_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our programs set this for what they start, in this process where a test calls them here."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> small_corpus.Corpus:
     return small_corpus.make(tmp_path_factory.mktemp("corpus"))

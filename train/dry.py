@@ -14,11 +14,11 @@ from tqdm import tqdm
 from shard_tools.read.ranged import RangedSource
 from shard_tools.read.reader import Reader
 from shard_tools.read.source import LocalSource
+from train.assembly import assemble
 from train.config.sections import Config
 from train.data.pipeline import Stream
 from train.life.distributed import Process, from_all, process_group
 from train.life.log import RunLog, start_logging
-from train.run import assemble
 from train.trainer import Trainer
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from train.averaging import Averaged
 from train.backward import Backward
 from train.buffers import BufferMean
 from train.config.sections import OptimConfig, TrainConfig
+from train.ema import Averaged
 from train.life.distributed import Process
 from train.life.shards import clip_gradients, grad_scaler, leave_to_ranks, whole_state
 from train.norm import GhostBatchNorm, RunningStatistics, SharedBatchNorm, convert

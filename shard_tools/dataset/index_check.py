@@ -6,18 +6,13 @@ made for any index. All checks are on whole columns, so that a million utterance
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
 from shard_tools.arrays import Int32Array, Int64Array
 from shard_tools.audio.flac_frames import HEAD_BYTES, table_lengths
+from shard_tools.dataset.index_columns import FLAC, WAV, ShardIndex
 
-if TYPE_CHECKING:
-    from shard_tools.dataset.index import ShardIndex
-
-WAV, FLAC = 0, 1  # values of the codec column
 TAR_BLOCK = 512
 WAV_HEADER = 44  # bytes of the shortest header of 16-bit PCM
 _FLAC_BLOCKS = 16, 65535  # samples, RFC 9639

@@ -15,13 +15,14 @@ from project import REPO
 from small_corpus import Corpus
 
 from eval.checkpoint.file import read_checkpoint
+from train.assembly import _build_objective
 from train.augment.draw import SOURCES
 from train.config.parsing import parse
 from train.config.pieces import check_pieces
 from train.config.sections import Config
 from train.losses import build_loss
 from train.plan.base import check_shared
-from train.run import _build_objective, run
+from train.run import run
 
 CONFIGS = REPO / "configs"
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))

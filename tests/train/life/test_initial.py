@@ -13,13 +13,14 @@ from small_corpus import Corpus
 
 from eval.checkpoint.file import FORMAT, VERSION, CheckpointError, read_checkpoint
 from shard_tools.errors import UserError
+from train.assembly import _build_objective
 from train.config.kept import kept_config
 from train.config.parsing import parse
 from train.config.sections import Config
 from train.life.initial import Data, begin_with
 from train.losses.classes import Classes
 from train.objectives import Supervised
-from train.run import _build_objective, run
+from train.run import run
 
 SPEAKERS = 5
 SMALL = [

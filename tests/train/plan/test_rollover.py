@@ -15,10 +15,10 @@ from shard_tools.pack.packing import PackOptions, pack
 from train.augment.speed import Speeds
 from train.config.parsing import parse
 from train.data.assemble import build_plan, open_training_data
+from train.describe import _use
 from train.plan import BatchSpec, EpochPlan
 from train.plan.rollover import EvenOrder
 from train.plan.spread import spread
-from train.run import _use
 
 
 def make(counts, spec, shuffle=0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from train.averaging import Averaged
+from train.ema import Averaged
 
 
 def test_it_is_the_moving_average_of_weights_and_statistics():

@@ -112,6 +112,11 @@ def one_step(name: str, corpus: Corpus, folder: Path, *more: str) -> Path:
             place = corpus.rooms if source == "reverberation" else corpus.noise
             words += [f"--augment.{source}.url", place]
             words += [f"--augment.{source}.category", "rooms" if source == "reverberation" else "noise"]
+    # A step is less than what grows for epochs may take.
+    if "warm_up" in given.get("schedule", {}).get("options", {}):
+        words.append("--schedule.options.warm_up=0.01")
+    if "margin_ends" in given["loss"].get("options", {}):
+        words += ["--loss.options.margin_begins=0", "--loss.options.margin_ends=0.01"]
     if given["train"].get("norm_rows"):
         words += [
             "--train.norm_rows",

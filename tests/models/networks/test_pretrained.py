@@ -114,12 +114,14 @@ def test_every_adapter_is_heard(kind: str, folders: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_draws_no_random_numbers(kind: str, folders: dict[str, Path]) -> None:
+def test_training_hangs_on_no_random_numbers(kind: str, folders: dict[str, Path]) -> None:
     network = build(folders[kind], trained="all").train()
-    state = torch.get_rng_state()
-    first, second = network(audio()), network(audio())
-    assert torch.equal(first, second)
-    assert torch.equal(torch.get_rng_state(), state)
+    # transformers draws some that it does not heed, one release more, another fewer.
+    results = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        results.append(network(audio()))
+    assert all(torch.equal(result, results[0]) for result in results)
     assert not network.encoder.training
 
 

@@ -15,6 +15,7 @@ from slurm.node import outcome, training
 from slurm.node.place import Place
 from slurm.node.rendezvous import port_of, torchrun
 from slurm.node.training import Training, run_node
+from slurm.programs import KNOWS_SAFE
 from slurm.records import scheduler
 from slurm.records.run_folder import Attempt, RunFolder
 
@@ -112,6 +113,7 @@ def test_ports_differ_between_jobs_and_between_attempts() -> None:
     assert all(1024 < port < 32768 for port in ports)
 
 
+@pytest.mark.skipif(not KNOWS_SAFE, reason="a command as Python 3.11 has it; test_programs.py has 3.10's")
 def test_the_signals_are_left_to_the_ranks() -> None:
     command = torchrun(
         "python", nodes=2, node=1, ranks=8, job="7", address="n1", port=20001, own_address="n2",

@@ -37,7 +37,7 @@ class Learner:
         self._process = process
         self._train = train
         self._optim = optim
-        groups_of_rows = self._normalise(rows)
+        self._groups = self._normalise(rows)
         freeze(objective, optim.freeze)
         objective.frozen = tuple(optim.freeze)
         groups = parameter_groups(objective.named_parameters(), optim.rates, no_decay=optim.no_decay)
@@ -48,7 +48,6 @@ class Learner:
             objective.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = Averaged(objective.network, train.ema) if train.ema else None
         self._statistics = RunningStatistics(objective)
-        self._groups = groups_of_rows
         self._buffers: BufferMean | None = None
         self._backward = Backward(objective, objective, train.accumulate, self._statistics)
 

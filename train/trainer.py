@@ -30,6 +30,7 @@ from train.life.stop import Vote
 from train.optim import Schedule
 from train.progress import Progress
 from train.report import Reporter, Sums
+from train.seeding import seed_generators
 from train.validation import Validation
 
 logger = logging.getLogger("train")
@@ -161,7 +162,8 @@ class Trainer:
     def _reseed(self, step: int, piece: int) -> None:
         """Dropout and the like: keyed by (seed, step, rank), so that there is no generator state to save."""
         key = (self.process.rank, step, *([piece] if piece else []))
-        torch.manual_seed(int(philox.words(self.config.run.seed, "torch", *key)) >> 1)
+        seed = int(philox.words(self.config.run.seed, "torch", *key)) >> 1
+        seed_generators(seed, self.process.device)
 
     def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.process.device, non_blocking=True)

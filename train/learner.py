@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from train.objectives.base import rehearse
 from train.optim import Optimizer, build_optimizer
 from train.optim.groups import freeze, parameter_groups, set_rates
 from train.progress import Progress
+from train.uncompiled import default_ddp_mode, leave_compiler_out
 
 
 class Learner:
@@ -33,6 +35,8 @@ class Learner:
     def __init__(
         self, objective: Objective, rows: int, process: Process, train: TrainConfig, optim: OptimConfig
     ) -> None:
+        if not train.compile:
+            leave_compiler_out()
         self.objective = objective
         self._process = process
         self._train = train
@@ -101,9 +105,10 @@ class Learner:
         if self._process.world > 1:
             leave_to_ranks(self.objective)
             devices = [self._process.device] if self._process.device.type == "cuda" else None
-            parallel = DistributedDataParallel(
-                self.objective, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
-            )
+            with nullcontext() if self._train.compile else default_ddp_mode():
+                parallel = DistributedDataParallel(
+                    self.objective, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
+                )
             if not self._groups:
                 self._buffers = BufferMean(self.objective)
         self._backward = Backward(self.objective, parallel, self._train.accumulate, self._statistics)

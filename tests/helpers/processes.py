@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 from project import REPO
+from warm import Warm
 
 
 def environment() -> dict[str, str]:
@@ -38,14 +40,19 @@ def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(command: list[str], log: Path, timeout: float = 240) -> tuple[int, str]:
-    """Run to the end; the exit status and all that was printed."""
-    process = start(command, log)
+    """Run to the end; the exit status and all that was printed. It starts warm, see warm.py."""
+    pid = warm().start(command, REPO, environment(), log)
     try:
-        status = process.wait(timeout)
+        status = warm().wait(pid, timeout)
     finally:
-        kill_tree(process.pid)
-        process.wait()
+        kill_tree(pid)
     return status, log.read_text(errors="replace")
+
+
+@cache
+def warm() -> Warm:
+    """One for this process's tests; it ends when this process's end closes its input."""
+    return Warm(REPO)
 
 
 def descendants(pid: int) -> list[int]:

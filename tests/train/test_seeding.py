@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from train.seeding import seed_generators
 
 CPU = torch.device("cpu")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import torch
 
 from models.options import ModelError, Within
+from train.uncompiled import eager
 
 _Tiny = Annotated[float, Within(0, 1)]
 _Decay = Annotated[float, Within(0, 0.999999)]
@@ -42,9 +43,9 @@ def sgd(*, momentum: _Decay = 0.9, nesterov: bool = False) -> Optimizer:
     """Stochastic gradient descent, with momentum (nesterov needs some)."""
     if nesterov and momentum == 0:
         raise ModelError("optimizer \"sgd\": option 'nesterov' is True, and momentum is 0: raise that")
-    made: Any = partial(torch.optim.SGD, momentum=momentum, nesterov=nesterov)
+    made: Any = partial(eager(torch.optim.SGD), momentum=momentum, nesterov=nesterov)
     return Optimizer(made, ("momentum_buffer",) if momentum else (), counts=False)
 
 
 def _with_moments(kind: Any, beta1: float, beta2: float, eps: float) -> Optimizer:
-    return Optimizer(partial(kind, betas=(beta1, beta2), eps=eps), ("exp_avg", "exp_avg_sq"))
+    return Optimizer(partial(eager(kind), betas=(beta1, beta2), eps=eps), ("exp_avg", "exp_avg_sq"))

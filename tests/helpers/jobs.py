@@ -17,8 +17,12 @@ from cluster import ENDED, Cluster
 from project import REPO
 
 
+PACED = {"PYTHONPATH": str(REPO / "tests/helpers/paced")}
+
+
 def environment(cluster: Cluster | None = None, **more: str) -> dict[str, str]:
-    own = {} if cluster is None else cluster.environment
+    """Of a program; jobs that it starts on a cluster train at a pace that leaves time to disturb them."""
+    own = {} if cluster is None else {**cluster.environment, **PACED}
     return {**os.environ, **own, "OMP_NUM_THREADS": "1", **more}
 
 

@@ -92,7 +92,7 @@ def test_a_module_that_one_node_lacks_is_named_with_the_node(
 
 
 def test_a_full_disk_is_named(cluster: Cluster, corpus: Corpus, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "run", 3000):
+    with small_disk(tmp_path / "run", 400):
         job, run = train(cluster, corpus, tmp_path)
         assert finish(cluster, job, run) == "FAILED", printed(run)
         told = [json.loads(path.read_text()) for path in (run / "failures").glob("*.json")]

@@ -15,7 +15,7 @@ from shard_tools.pack.packing import PackOptions, pack
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.s3]
 
-STEPS = 240
+STEPS = 120
 
 
 def stop(cluster: Cluster, job: str, run: Path) -> None:
@@ -39,7 +39,7 @@ def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
         *("--augment.reverberation.url", f"{s3_bucket}/rooms"),
         *("--checkpoint.url", f"{s3_bucket}/checkpoints"),
         *("--validation.trials", str(corpus.trials), "--validation.data", f"{s3_bucket}/wav"),
-        *("--validation.every", "120"),
+        *("--validation.every", "60"),
         *("--run.folder", str(run)),
     ]
     size = ("--nodes", "2", "--ranks-per-node", "2")

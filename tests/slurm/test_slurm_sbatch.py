@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import REPO, attempts, finish, printed, reach, restarted, slurm
+from jobs import PACED, REPO, attempts, finish, printed, reach, restarted, slurm
 from small_corpus import Corpus
 from small_run import config
 
@@ -60,7 +60,8 @@ def test_training_is_requeued_evaluated_and_watched_like_any_other(
         DATA=f"DATA={corpus.folder}/wav",
     )
     chdir = f"--chdir={tmp_path}"
-    job = cluster.run("sbatch", "--parsable", chdir, str(training)).strip()
+    pace = [f"{name}={value}" for name, value in PACED.items()]
+    job = cluster.run("env", *pace, "sbatch", "--parsable", chdir, str(training)).strip()
     then = cluster.run("sbatch", "--parsable", chdir, f"--dependency=afterok:{job}", str(evaluation)).strip()
     reach(run, 20)
     given.write_text("edited: meanwhile\n")

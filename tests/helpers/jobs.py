@@ -16,7 +16,6 @@ import torch
 from cluster import ENDED, Cluster
 from project import REPO
 
-
 PACED = {"PYTHONPATH": str(REPO / "tests/helpers/paced")}
 
 

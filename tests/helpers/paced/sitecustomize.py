@@ -1,6 +1,6 @@
-"""Every Python that has this folder on its PYTHONPATH trains slowly without work: a step waits before it begins.
+"""Every Python that has this folder on its PYTHONPATH trains slowly without work: steps wait before they begin.
 
-For tests that disturb a run in its midst: it lasts long enough for that on any machine, and takes no CPU for it.
+For tests that disturb a run in its midst: it lasts long enough on any machine, and takes no CPU for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every Python that has this folder on its PYTHONPATH trains slowly without work: steps wait before they begin.
+"""Every Python that has this folder on its PYTHONPATH trains slowly without work: steps wait to begin.
 
 For tests that disturb a run in its midst: it lasts long enough on any machine, and takes no CPU for it.
 """

@@ -18,11 +18,11 @@ from shard_tools.dataset import index as index_file
 from shard_tools.dataset import layout
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.manifest import Manifest
+from shard_tools.dataset.shard_check import local_copy
 from shard_tools.dataset.speakers import USUAL, SpeakerRule, speaker_of
 from shard_tools.dataset.tar import checksums
 from shard_tools.dataset.tar_members import shown
 from shard_tools.dataset.tar_samples import Sample, read_member, read_samples
-from shard_tools.dataset.verification import local_copy
 from shard_tools.errors import UserError
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.writer import entry_of

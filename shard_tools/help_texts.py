@@ -98,6 +98,17 @@ VERIFY = """\
 Read everything that the manifest at URL promises: SHA-256 of every shard and index, CRC-32 of every
 block, and every utterance: it lies where its index says, decodes, and agrees with its JSON. Whatever is
 wrong is listed, one a line, and the exit status is then 1.
+
+--repair ROOT packs bad and missing shards and indexes again, from the audio below ROOT and with the --list or
+--speaker that the set was packed with; the options stand in the manifest. Only files of bad shards are read.
+A shard is put into place when it is made to its end and is the one that the manifest promises, to the byte.
+Where it is another one, the file that has changed is named, the shard stays as it is, and the exit status is
+1. A repair that was interrupted is finished by running it again. Tars that others made, which make-shards
+index described, cannot be repaired: fetch them anew.
+
+--json prints the same for programs: {"url", "whole", "utterances", "bytes", "problems": [of shards together],
+"shards": [{"shard", "index", "state": "whole", "damaged", "missing", "repaired" or "unrepaired", "problems",
+"missing": [files], "repaired": [files], "unrepaired": why}]}.
 """
 
 INFO_EXAMPLES = """\
@@ -109,6 +120,12 @@ Examples:
 VERIFY_EXAMPLES = """\
 Examples:
   make-shards verify s3://bucket/vox2 --workers 16
+
+  # put back what a broken disk or a careless hand took
+  make-shards verify shards/vox2 --repair voxceleb2/wav --list lists/train_list.txt
+
+  # which shards are not whole, for a script
+  make-shards verify shards/vox2 --json | jq -r '.shards[] | select(.state != "whole") | .shard'
 """
 
 INDEX_EXAMPLES = """\

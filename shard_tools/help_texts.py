@@ -25,6 +25,8 @@ samples have another scale than 1.
 
 ROOT may be a ZIP archive, or a folder in one (a.zip/b/c): its members are read where they lie, and nothing is
 unpacked onto the disk. Folders around all of its audio that are no speakers' (dev, aac, wav …) are passed.
+It may be a tar too, or a folder that holds tars alone, such as shards that others made: their speakers are
+found as make-shards index finds them, in KEY.json, KEY.spk or the first folder of KEY.
 
 With --part I/N it makes one of N parts of the same shards and no manifest; each part reads its own
 files alone. Parts may run at the same time, on any machines that reach ROOT and URL; give all of them
@@ -54,6 +56,9 @@ Examples:
   # VoxCeleb2 as it was downloaded
   make-shards pack vox2_dev_aac.zip s3://bucket/vox2 --convert --workers 8
 
+  # WebDataset shards that hold mp3
+  make-shards pack their-tars shards/theirs --convert
+
   # as a SLURM array of 16 tasks, and the merging when all have succeeded
   job=$(sbatch --parsable --array=1-16 --cpus-per-task=8 --wrap 'make-shards pack voxceleb2/wav \\
       s3://bucket/vox2 --list lists/train_list.txt --part $SLURM_ARRAY_TASK_ID/16 --workers 8')
@@ -78,9 +83,9 @@ Examples:
 INDEX = """\
 Index WebDataset tars that someone else made: write an index beside each .tar directly below URL, and a
 manifest.json. Samples are KEY.wav or KEY.flac (16 kHz, mono, 16-bit). The tars are not touched. What
-cannot be indexed is listed, and then nothing is written: audio of another kind, links and sparse members
-instead of audio, two samples of one key, a tar that cannot be read from its first header to the blocks
-that end it. Members that are no audio (README, ._*, .DS_Store, .txt …) are passed over, and counted.
+cannot be indexed is listed, and then nothing is written: audio of another kind (make-shards pack --convert
+makes shards of such tars), links and sparse members instead of audio, two samples of one key, a tar that
+cannot be read from its first header to the blocks that end it. Members that are no audio (README, ._*, .DS_Store, .txt …) are passed over, and counted.
 
 The speaker is "speaker" in KEY.json (a text or a whole number), or the text of KEY.spk, or else the first
 folder of KEY. Where these disagree, or the speaker seems to stand elsewhere, the sample is refused, and

@@ -85,7 +85,8 @@ Index WebDataset tars that someone else made: write an index beside each .tar di
 manifest.json. Samples are KEY.wav or KEY.flac (16 kHz, mono, 16-bit). The tars are not touched. What
 cannot be indexed is listed, and then nothing is written: audio of another kind (make-shards pack --convert
 makes shards of such tars), links and sparse members instead of audio, two samples of one key, a tar that
-cannot be read from its first header to the blocks that end it. Members that are no audio (README, ._*, .DS_Store, .txt …) are passed over, and counted.
+cannot be read from its first header to the blocks that end it. Members that are no audio (README, ._*,
+.DS_Store, .txt …) are passed over, and counted.
 
 The speaker is "speaker" in KEY.json (a text or a whole number), or the text of KEY.spk, or else the first
 folder of KEY. Where these disagree, or the speaker seems to stand elsewhere, the sample is refused, and
@@ -120,6 +121,7 @@ INFO_EXAMPLES = """\
 Examples:
   make-shards info shards/vox2
   make-shards info s3://bucket/vox2 --json
+  make-shards info s3://bucket/vox2 --plot vox2.png
 """
 
 VERIFY_EXAMPLES = """\

@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
 
-from shard_tools import help_texts
-from shard_tools.dataset.info import as_text, describe
+from shard_tools import help_texts, storage
+from shard_tools.dataset.catalogue import open_catalogue
+from shard_tools.dataset.info import as_text, describe, spread
 from shard_tools.dataset.manifest import Manifest
 from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
@@ -23,10 +23,19 @@ Add = Callable[..., argparse.ArgumentParser]
 
 def add_info(add: Add) -> None:
     """`info`. add: as add(name, command, **texts), which makes the command's parser."""
-    about = "Describe the dataset at URL: how many, how long, how packed."
+    about = (
+        "Describe the dataset at URL: how many, how long, how packed; how lengths are spread over utterances"
+        " and speakers."
+    )
     sub = add("info", _info, help="describe shards", description=about, epilog=help_texts.INFO_EXAMPLES)
     sub.add_argument("url", metavar="URL", type=place, help=URL_IS)
     sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.add_argument(
+        "--plot",
+        metavar="FILE",
+        type=_figure,
+        help="draw how long utterances are and how much there is of each speaker, as FILE.png or FILE.svg",
+    )
 
 
 def add_verify(add: Add) -> None:
@@ -54,8 +63,20 @@ def add_verify(add: Add) -> None:
     add_workers(sub)
 
 
+def _figure(text: str) -> str:
+    if text.rpartition(".")[2].lower() not in ("png", "svg"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither FILE.png nor FILE.svg")
+    return place(text)
+
+
 def _info(args: argparse.Namespace) -> int:
-    description: dict[str, Any] = describe(args.url)
+    catalogue = open_catalogue(args.url)
+    if args.plot is not None:
+        from shard_tools.dataset.info_plot import plot  # matplotlib takes a second to load
+
+        kind = args.plot.rpartition(".")[2].lower()
+        storage.publish_bytes(args.plot, plot(spread(catalogue), args.url, kind))
+    description = describe(catalogue)
     print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else shown(as_text(description)))
     return 0
 

@@ -1,7 +1,7 @@
 """Putting back what `verify` finds bad, from the audio that it was packed from.
 
-A shard is a function of list, options and its own files, so one is made again without the others: in a
-folder apart, and put into its place only where its SHA-256 is the manifest's. The manifest stays as it is.
+A bad shard is made again in a folder apart, and put into its place only where its SHA-256 is the manifest's,
+which stays as it is. Other shards' files are not read.
 """
 
 from __future__ import annotations
@@ -10,31 +10,26 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from tqdm import tqdm
 
 from shard_tools import storage
-from shard_tools.audio.convert import EXTENSIONS as CONVERTIBLE
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.catalogue import read_manifest
-from shard_tools.dataset.keys import AUDIO_EXTENSIONS
 from shard_tools.dataset.manifest import Manifest, ShardEntry
 from shard_tools.dataset.verification import VerifySummary, conclude, is_indexed, look_at
 from shard_tools.errors import UserError
 from shard_tools.pack import claim as pack_claim
 from shard_tools.pack.claim import Claim
-from shard_tools.pack.corpus import Corpus, find_corpus
+from shard_tools.pack.corpus import Corpus
 from shard_tools.pack.difference import what_changed
-from shard_tools.pack.listing import read_listing
-from shard_tools.pack.plan import PackOptions, PackPlan
+from shard_tools.pack.remaking import PLAN, REMEDY, read_material, remaking
 from shard_tools.pack.scratch import scratch_folder
-from shard_tools.pack.writer import ShardTask, SourceFile, shard_names, write_shard
+from shard_tools.pack.writer import ShardTask, SourceFile, write_shard
 from shard_tools.storage import Folder
-from shard_tools.text import counted
 from shard_tools.workers import Report, run
 
-_REMEDY = "give ROOT, and --list or --speaker, as they were given to make-shards pack"
 _SHOWN = 3  # reasons of one shard
 
 
@@ -76,7 +71,7 @@ def repair(
     files have changed since is left as it is, and so is one that was packed just so: `unrepaired` says why.
 
     Raises UserError, before any shard is read, where there is no readable manifest, the shards were made by
-    others, or root and list are not those that the manifest is of.
+    others, or root and list name none of the manifest's speakers.
     """
     site = Folder(url)
     manifest_url = site.at(manifest_file.NAME)
@@ -87,15 +82,12 @@ def repair(
             f"{manifest_url}: these tars were made by others, and make-shards index only described them: none"
             " can be packed again from audio; fetch the bad ones anew, then run make-shards index --overwrite"
         )
-    options = _options(manifest, manifest_url)
-    corpus = find_corpus(root)
-    extensions = CONVERTIBLE if options.convert else AUDIO_EXTENSIONS
-    plan = PackPlan(corpus, read_listing(corpus, list_url, speaker, extensions), options)
-    _require_same(manifest, manifest_url, plan, root, list_url)
+    material = read_material(manifest, root, list_url, speaker)
+    if not set(material.listing.speakers) & set(manifest.speakers):
+        raise UserError(f"{list_url or root}: has no speaker of {manifest_url}; {REMEDY}")
     numbers = range(len(manifest.shards))
     found = look_at(url, manifest, numbers, workers, progress)
     before = conclude(manifest, [found[number] for number in numbers])
-    _require_same_keys(before, manifest_url, plan, root, list_url)
 
     bad = {number: (*found[number].missing, *found[number].other) for number in numbers}
     unrepaired = {
@@ -107,7 +99,14 @@ def repair(
     again = [number for number in numbers if bad[number]]
     if again:
         with scratch_folder(site, site.names()) as scratch:
-            tasks = _tasks(plan, again, bad, site, scratch, manifest, hashlib.sha256(data).hexdigest())
+            apart = _claimed(scratch, manifest)
+            shards, unknown = remaking(manifest, before.shards, material, again, apart, scratch)
+            unrepaired |= unknown
+            digest = hashlib.sha256(data).hexdigest()
+            tasks = [
+                _Task(shard, site, manifest.shards[shard.number], bad[shard.number], digest)
+                for shard in shards
+            ]
             in_process = 1 if url.startswith("memory:") else workers  # another process's memory is not ours
             with tqdm(
                 total=len(tasks), unit="shard", desc="repairing", disable=None if progress else True
@@ -122,80 +121,21 @@ def repair(
     return RepairSummary(before, after, put_back, unrepaired)
 
 
-def _options(manifest: Manifest, name: str) -> PackOptions:
-    """The options that the manifest was packed with."""
-    known = {field.name for field in fields(PackOptions)}
-    unknown = sorted(manifest.options.keys() - known)
-    if unknown:
-        raise UserError(
-            f"{name}: was packed with an option that this version does not have ({unknown[0][:80]}); repair"
-            " it with the version that packed it"
-        )
-    return PackOptions(**manifest.options)
-
-
-def _require_same(manifest: Manifest, name: str, plan: PackPlan, root: str, list_url: str | None) -> None:
-    """Raise UserError unless the plan has the manifest's speakers and shards."""
-    planned = [(shard_names(number), len(rows)) for number, rows in enumerate(plan.shards)]
-    packed = [((entry.url, entry.index), entry.nsamples) for entry in manifest.shards]
-    if plan.speakers != manifest.speakers or planned != packed:
-        mine = _counts(len(plan.listing), len(plan.speakers), len(planned))
-        theirs = _counts(manifest.utterances, len(manifest.speakers), len(packed))
-        raise UserError(
-            f"{name}: was not packed from what is given now: {list_url or root} has {mine}, the manifest"
-            f" {theirs}; {_REMEDY}"
-        )
-
-
-def _counts(utterances: int, speakers: int, shards: int) -> str:
-    return (
-        f"{counted(utterances, 'utterance')} of {counted(speakers, 'speaker')} in {counted(shards, 'shard')}"
-    )
-
-
-def _require_same_keys(
-    before: VerifySummary, name: str, plan: PackPlan, root: str, list_url: str | None
-) -> None:
-    """Raise UserError unless the plan has the keys of every index that is as the manifest says."""
-    for number, (entry, found) in enumerate(zip(before.manifest.shards, before.shards, strict=True)):
-        if found.index is None or entry.index in found.other:
-            continue
-        keys = [plan.listing.keys[row] for row in plan.shards[number].tolist()]
-        for planned, packed in zip(keys, found.index.keys(), strict=True):
-            if planned != packed:
-                raise UserError(
-                    f"{name}: was not packed from what is given now: by {list_url or root}, {entry.url} would"
-                    f" hold {planned} where it holds {packed}; {_REMEDY}"
-                )
-
-
-def _tasks(
-    plan: PackPlan,
-    numbers: Sequence[int],
-    bad: Mapping[int, Sequence[str]],
-    site: Folder,
-    scratch: str,
-    manifest: Manifest,
-    manifest_sha256: str,
-) -> list[_Task]:
-    """What to do for these shards, in a folder apart below `scratch`, which is claimed as a pack's is."""
+def _claimed(scratch: str, manifest: Manifest) -> Folder:
+    """A folder apart below `scratch`, claimed as that of a pack is."""
     apart = Folder(os.path.join(scratch, "made"))
     os.makedirs(apart.url, exist_ok=True)
     claim = Claim(
-        plan=plan.digest,
-        shards=len(plan.shards),
+        plan=PLAN,
+        shards=len(manifest.shards),
         parts=1,
-        root=plan.corpus.root,
+        root="",
         list=None,
-        options=asdict(plan.options),
-        speakers=plan.speakers,
+        options={},
+        speakers=manifest.speakers,
     )
     pack_claim.take(apart, claim, overwrite=True)
-    unseen = dict.fromkeys(plan.rows(numbers), (0, 0))  # `_remake` looks, and one bad shard fails alone
-    return [
-        _Task(task, site, manifest.shards[task.number], bad[task.number], manifest_sha256)
-        for task in plan.tasks(numbers, unseen, apart, scratch)
-    ]
+    return apart
 
 
 def _remake(task: _Task, report: Report) -> str | None:

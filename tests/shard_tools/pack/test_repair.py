@@ -164,22 +164,37 @@ def test_what_was_packed_wrong_cannot_be_packed_again(corpus, out):
     assert summary.after.problems
 
 
-def test_another_root_list_or_speaker_is_refused_before_anything_is_touched(corpus, out, tmp_path):
-    (out / "shard-000001.tar").unlink()
+def test_a_lost_index_needs_the_list_that_was_packed(corpus, out, tmp_path):
+    """A whole index says what is in its shard, whatever else a list or root has; nothing else does."""
+    (out / "shard-000000.tar").unlink()
+    (out / "shard-000001.index.npz").unlink()
+    before = contents(out)
     whole_list = sorted_list(corpus)
     corpus.add("id9/video0/00000.wav")
-    with pytest.raises(
-        UserError, match=r"26 utterances of 6 speakers in 4 shards, .* 25 utterances of 5 .*--list"
-    ):
-        repair(str(out), str(corpus.root))
-    with pytest.raises(UserError, match="of 1 speaker"):
-        repair(str(out), str(corpus.root), speaker="noise")
+    summary = repair(str(out), str(corpus.root))
+    assert summary.put_back == {0: ("shard-000000.tar",)}
+    assert (
+        f"its index is bad, and {corpus.root} has 26 utterances of 6 speakers in 4 shards, the manifest"
+        " 25 utterances of 5 speakers in 4 shards; give ROOT, and --list" in summary.unrepaired[1]
+    )
     lines = Path(whole_list).read_text().splitlines()
     (tmp_path / "turned").write_text("\n".join(lines[::-1]))
-    with pytest.raises(UserError, match=r"shard-00000\d.tar would hold .* where it holds"):
-        repair(str(out), str(corpus.root), list_url=str(tmp_path / "turned"))
-    assert not (out / "shard-000001.tar").exists()
+    summary = repair(str(out), str(corpus.root), list_url=str(tmp_path / "turned"))
+    assert "would hold" in summary.unrepaired[1]
+    assert {name: data for name, data in contents(out).items() if name in before} == before
     assert repair(str(out), str(corpus.root), list_url=whole_list).after.problems == []
+
+
+def test_another_root_is_refused_before_anything_is_read(corpus, out, tmp_path):
+    (out / "shard-000001.tar").unlink()
+    with pytest.raises(UserError, match=r"audio: has no speaker of .*manifest.json; give ROOT, and --list"):
+        repair(str(out), str(corpus.root), speaker="noise")
+    with pytest.raises(UserError, match="does not exist"):
+        repair(str(out), str(tmp_path / "none"))
+    (tmp_path / "few").write_text("id0 id0/video0/00000.wav\n")
+    summary = repair(str(out), str(corpus.root), list_url=str(tmp_path / "few"))
+    assert "few: names no file with the key id" in summary.unrepaired[1]
+    assert not (out / "shard-000001.tar").exists()
 
 
 def test_options_and_speaker_are_those_of_the_pack(corpus, tmp_path):

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from shard_tools import help_texts
 from shard_tools.audio import SAMPLE_RATE
-from shard_tools.dataset.info import as_text, describe
-from shard_tools.dataset.keys import speaker_problem
 from shard_tools.dataset.manifest import Manifest
 from shard_tools.dataset.speakers import FORMS, USUAL, SpeakerRule, parse_rule
-from shard_tools.dataset.verification import verify
 from shard_tools.errors import exit_status
-from shard_tools.options import MOST_WORKERS, local_path, place, whole_number
+from shard_tools.looking import add_info, add_verify
+from shard_tools.options import URL_IS, add_workers, local_path, place, speaker_name, whole_number
 from shard_tools.pack.foreign import index_tars
 from shard_tools.pack.merging import MergeSummary, merge
 from shard_tools.pack.packing import PackOptions, PackSummary, PartSummary, pack, pack_part
 from shard_tools.pack.parts import Part, parse_part
-from shard_tools.text import counted, shown
+from shard_tools.text import counted
 from shard_tools.version import add_version
-from shard_tools.workers import processors
 
 PROGRAM = "make-shards"
 _MOST_TOGETHER = 10**9  # utterances of a shard or a group: all of any corpus
-
-_URL = "a path, s3://bucket/prefix (endpoint and credentials from AWS's environment), or what fsspec opens"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "root", metavar="ROOT", type=local_path, help="folder below which the audio lies, or a ZIP archive"
     )
-    sub.add_argument("url", metavar="URL", type=place, help=f"where the shards go: {_URL}")
+    sub.add_argument("url", metavar="URL", type=place, help=f"where the shards go: {URL_IS}")
     whose = sub.add_mutually_exclusive_group()
     whose.add_argument(
         "--list", metavar="LIST", type=place, help='"speaker relative/path.wav" lines; a path or URL'
@@ -76,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     whose.add_argument(
         "--speaker",
         metavar="NAME",
-        type=_speaker,
+        type=speaker_name,
         help="of all files below ROOT, such as a category of noise",
     )
     sub.add_argument(
@@ -118,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--overwrite", action="store_true", help="replace another dataset that is there, or was begun"
     )
-    _add_workers(sub)
+    add_workers(sub)
 
     sub = add(
         "merge",
@@ -127,22 +121,10 @@ def _parser() -> argparse.ArgumentParser:
         description=help_texts.MERGE,
         epilog=help_texts.MERGE_EXAMPLES,
     )
-    sub.add_argument("url", metavar="URL", type=place, help=f"where the parts were packed to: {_URL}")
+    sub.add_argument("url", metavar="URL", type=place, help=f"where the parts were packed to: {URL_IS}")
 
-    about = "Describe the dataset at URL: how many, how long, how packed."
-    sub = add("info", _info, help="describe shards", description=about, epilog=help_texts.INFO_EXAMPLES)
-    sub.add_argument("url", metavar="URL", type=place, help=_URL)
-    sub.add_argument("--json", action="store_true", help="print JSON")
-
-    sub = add(
-        "verify",
-        _verify,
-        help="check every checksum and every utterance",
-        description=help_texts.VERIFY,
-        epilog=help_texts.VERIFY_EXAMPLES,
-    )
-    sub.add_argument("url", metavar="URL", type=place, help=_URL)
-    _add_workers(sub)
+    add_info(add)
+    add_verify(add)
 
     sub = add(
         "index",
@@ -151,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         description=help_texts.INDEX,
         epilog=help_texts.INDEX_EXAMPLES,
     )
-    sub.add_argument("url", metavar="URL", type=place, help=f"the folder of the tars: {_URL}")
+    sub.add_argument("url", metavar="URL", type=place, help=f"the folder of the tars: {URL_IS}")
     sub.add_argument(
         "--speaker-from",
         metavar="HOW",
@@ -160,25 +142,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"where the speaker stands, if not where it usually does: {FORMS}",
     )
     sub.add_argument("--overwrite", action="store_true", help="replace a manifest and indexes that are there")
-    _add_workers(sub)
+    add_workers(sub)
     return parser
-
-
-def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=whole_number(1, MOST_WORKERS),
-        default=min(processors(), 16),
-        help="processes (default: one a CPU, %(default)s here)",
-    )
-
-
-def _speaker(text: str) -> str:
-    reason = speaker_problem(text)
-    if reason is not None:
-        raise argparse.ArgumentTypeError(f"{text!r} {reason}")
-    return text
 
 
 def _part(text: str) -> Part:
@@ -234,29 +199,6 @@ def _index(args: argparse.Namespace) -> int:
     print(f"speakers are from {', '.join(places)}")
     for kind, (count, first) in summary.passed_over.items():
         print(f"passed over: {count} {kind} ({first}{', …' * (count > 1)})")
-    return 0
-
-
-def _info(args: argparse.Namespace) -> int:
-    description: dict[str, Any] = describe(args.url)
-    print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else shown(as_text(description)))
-    return 0
-
-
-def _verify(args: argparse.Namespace) -> int:
-    summary = verify(args.url, workers=args.workers, progress=True)
-    for problem in summary.problems:
-        print(problem)
-    manifest = summary.manifest
-    checked = (
-        f"{counted(manifest.utterances, 'utterance')} in {counted(len(manifest.shards), 'shard')},"
-        f" {manifest.bytes / 1e6:.1f} MB"
-    )
-    if summary.problems:
-        problems = counted(len(summary.problems), "problem")
-        print(f"{args.url}: {problems} ({checked})", file=sys.stderr)
-        return 1
-    print(f"{args.url}: everything is as it should be ({checked})")
     return 0
 
 

@@ -25,6 +25,8 @@ samples have another scale than 1.
 
 ROOT may be a ZIP archive, or a folder in one (a.zip/b/c): its members are read where they lie, and nothing is
 unpacked onto the disk. Folders around all of its audio that are no speakers' (dev, aac, wav …) are passed.
+It may be a tar too, or a folder that holds tars alone, such as shards that others made: their speakers are
+found as make-shards index finds them, in KEY.json, KEY.spk or the first folder of KEY.
 
 With --part I/N it makes one of N parts of the same shards and no manifest; each part reads its own
 files alone. Parts may run at the same time, on any machines that reach ROOT and URL; give all of them
@@ -54,6 +56,9 @@ Examples:
   # VoxCeleb2 as it was downloaded
   make-shards pack vox2_dev_aac.zip s3://bucket/vox2 --convert --workers 8
 
+  # WebDataset shards that hold mp3
+  make-shards pack their-tars shards/theirs --convert
+
   # as a SLURM array of 16 tasks, and the merging when all have succeeded
   job=$(sbatch --parsable --array=1-16 --cpus-per-task=8 --wrap 'make-shards pack voxceleb2/wav \\
       s3://bucket/vox2 --list lists/train_list.txt --part $SLURM_ARRAY_TASK_ID/16 --workers 8')
@@ -78,9 +83,10 @@ Examples:
 INDEX = """\
 Index WebDataset tars that someone else made: write an index beside each .tar directly below URL, and a
 manifest.json. Samples are KEY.wav or KEY.flac (16 kHz, mono, 16-bit). The tars are not touched. What
-cannot be indexed is listed, and then nothing is written: audio of another kind, links and sparse members
-instead of audio, two samples of one key, a tar that cannot be read from its first header to the blocks
-that end it. Members that are no audio (README, ._*, .DS_Store, .txt …) are passed over, and counted.
+cannot be indexed is listed, and then nothing is written: audio of another kind (make-shards pack --convert
+makes shards of such tars), links and sparse members instead of audio, two samples of one key, a tar that
+cannot be read from its first header to the blocks that end it. Members that are no audio (README, ._*,
+.DS_Store, .txt …) are passed over, and counted.
 
 The speaker is "speaker" in KEY.json (a text or a whole number), or the text of KEY.spk, or else the first
 folder of KEY. Where these disagree, or the speaker seems to stand elsewhere, the sample is refused, and
@@ -98,17 +104,35 @@ VERIFY = """\
 Read everything that the manifest at URL promises: SHA-256 of every shard and index, CRC-32 of every
 block, and every utterance: it lies where its index says, decodes, and agrees with its JSON. Whatever is
 wrong is listed, one a line, and the exit status is then 1.
+
+--repair ROOT packs bad and missing shards and indexes again, from the audio below ROOT and with the --list or
+--speaker that the set was packed with; the options stand in the manifest. Only files of bad shards are read.
+A shard is put into place when it is made to its end and is the one that the manifest promises, to the byte.
+Where it is another one, the file that has changed is named, the shard stays as it is, and the exit status is
+1. A repair that was interrupted is finished by running it again. Tars that others made, which make-shards
+index described, cannot be repaired: fetch them anew.
+
+--json prints the same for programs: {"url", "whole", "utterances", "bytes", "problems": [of shards together],
+"shards": [{"shard", "index", "state": "whole", "damaged", "missing", "repaired" or "unrepaired", "problems",
+"missing": [files], "repaired": [files], "unrepaired": why}]}.
 """
 
 INFO_EXAMPLES = """\
 Examples:
   make-shards info shards/vox2
   make-shards info s3://bucket/vox2 --json
+  make-shards info s3://bucket/vox2 --plot vox2.png
 """
 
 VERIFY_EXAMPLES = """\
 Examples:
   make-shards verify s3://bucket/vox2 --workers 16
+
+  # put back what a broken disk or a careless hand took
+  make-shards verify shards/vox2 --repair voxceleb2/wav --list lists/train_list.txt
+
+  # which shards are not whole, for a script
+  make-shards verify shards/vox2 --json | jq -r '.shards[] | select(.state != "whole") | .shard'
 """
 
 INDEX_EXAMPLES = """\

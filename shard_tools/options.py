@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shard_tools import storage
+from shard_tools.dataset.keys import speaker_problem
 from shard_tools.places import expand
+from shard_tools.workers import processors
 
+URL_IS = "a path, s3://bucket/prefix (endpoint and credentials from AWS's environment), or what fsspec opens"
 MOST_WORKERS = 512  # processes of one command on one machine
 _LONGEST_SHOWN = 40
 
@@ -51,6 +54,17 @@ def number(low: float, high: float) -> Callable[[str], float]:
     return read
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """--workers, processes of a command."""
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole_number(1, MOST_WORKERS),
+        default=min(processors(), 16),
+        help="processes (default: one a CPU, %(default)s here)",
+    )
+
+
 def place(text: str) -> str:
     """A path or URL; `~` and environment variables of a path are written out (`places.expand`)."""
     if not text.strip():
@@ -64,6 +78,14 @@ def local_path(text: str) -> str:
     if path is None:
         raise argparse.ArgumentTypeError(f"{text} is a URL; what is needed is a path on this machine")
     return path
+
+
+def speaker_name(text: str) -> str:
+    """A speaker of all files."""
+    reason = speaker_problem(text)
+    if reason is not None:
+        raise argparse.ArgumentTypeError(f"{text!r} {reason}")
+    return text
 
 
 def local_folder(text: str) -> Path:

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
-
-from shard_tools.arrays import Float64Array
-
-matplotlib.use("Agg")  # before pyplot is imported by anyone: no display is needed
-
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from eval.metrics import ErrorRates
+from shard_tools.arrays import Float64Array
+from shard_tools.figures import INK, STYLE, drawn, plain
 
 TARGET, NONTARGET, CURVE = "#0f766e", "#c2410c", "#1d4ed8"
-_INK, _GRID = "#1f2937", "#e5e7eb"
 _MARKS = "osD^vP"
 _TICKS = (0.001, 0.01, 0.1, 0.5, 2, 5, 10, 20, 40, 60, 80, 90, 95, 98, 99.5)  # per cent
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.edgecolor": "#9ca3af",
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "voxshard",  # without it every drawing of one figure has other ids
-}
 
 
 @dataclass(frozen=True)
@@ -60,7 +42,7 @@ def det_curve(
     rates: ErrorRates, points: list[OperatingPoint], title: str, kind: str, *, digits: int
 ) -> bytes:
     """DET plot (Martin et al. 1997: both axes are normal deviates), `points` marked; kind "png" or "svg"."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 5.6))
         axes = figure.add_subplot()
         low, high = _limits(rates, points)
@@ -100,13 +82,13 @@ def det_curve(
             handletextpad=0.8,
             alignment="left",
         )
-        _plain(axes)
-        return _drawn(figure, kind)
+        plain(axes)
+        return drawn(figure, kind)
 
 
 def score_histogram(scores: Float64Array, labels: npt.NDArray[np.int8], threshold: float, kind: str) -> bytes:
     """Densities of target and non-target scores, each of area 1, with the EER threshold as a line."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 6.1))
         axes = figure.add_subplot()
         edges = np.histogram_bin_edges(scores, bins=70)
@@ -124,7 +106,7 @@ def score_histogram(scores: Float64Array, labels: npt.NDArray[np.int8], threshol
             )
         axes.axvline(
             threshold,
-            color=_INK,
+            color=INK,
             linewidth=1.4,
             linestyle=(0, (5, 3)),
             label=f"EER threshold {threshold:.{score_digits(scores)}f}",
@@ -133,8 +115,8 @@ def score_histogram(scores: Float64Array, labels: npt.NDArray[np.int8], threshol
         axes.set_ylabel("density (each kind has the same area)")
         axes.set_yticks([])
         axes.legend(loc="upper left", frameon=False, fontsize=8.5)
-        _plain(axes)
-        return _drawn(figure, kind)
+        plain(axes)
+        return drawn(figure, kind)
 
 
 def _point_text(point: OperatingPoint, digits: int) -> str:
@@ -162,18 +144,3 @@ def _visible(x: Float64Array, y: Float64Array) -> npt.NDArray[np.bool_]:
     # A corner between two kept points keeps its place: the last point before each move stays too.
     keep[:-1] |= keep[1:]
     return keep
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(True, color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(length=0)
-
-
-def _drawn(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    # No date and no program version: one result always draws the same bytes.
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata, bbox_inches="tight", pad_inches=0.12)
-    return buffer.getvalue()

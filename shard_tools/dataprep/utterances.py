@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from shard_tools.dataset.keys import key_of, key_problem, speaker_problem
 from shard_tools.errors import UserError
 from shard_tools.pack.corpus import find_corpus
 from shard_tools.text import has_control
+
+_LONGEST_SHOWN = 300
 
 
 @dataclass
@@ -61,7 +64,11 @@ def walk(root: str) -> list[str]:
 
 
 class OnDisk:
-    """The files below `root` by a name that tables have for them, whatever their endings are now."""
+    """The files below `root` by a name that tables have for them, whatever their endings are now.
+
+    Letters with accents are the same whether they are one character or two, as they are on a Mac; where a
+    table has backslashes and no file has, they part folders, as on Windows.
+    """
 
     def __init__(self, root: str, paths: Iterable[str], name_of: Callable[[str], str | None]) -> None:
         self._root, self._name_of = root, name_of
@@ -69,21 +76,29 @@ class OnDisk:
         for path in paths:
             name = name_of(path)
             if name is not None:
-                self._paths.setdefault(name, []).append(path)
+                self._paths.setdefault(_composed(name), []).append(path)
 
     def find(self, listed: str) -> str:
         """The file that a table calls `listed`. UserError, without a place, when it is none or not one."""
-        name = self._name_of(posixpath.normpath(listed))
-        paths = self._paths.get(name, []) if name is not None else []
+        paths = self._named(listed) or self._named(listed.replace("\\", "/"))
         if len(paths) > 1 and listed in paths:
             return listed
+        shown = listed if len(listed) <= _LONGEST_SHOWN else listed[: _LONGEST_SHOWN - 1] + "…"
         if not paths:
-            raise UserError(f"{listed} is not below {self._root}, with this ending or another")
+            raise UserError(f"{shown} is not below {self._root}, with this ending or another")
         if len(paths) > 1:
             raise UserError(
-                f"{listed} may be {' or '.join(paths[:3])}; give a folder that holds one of them alone"
+                f"{shown} may be {' or '.join(paths[:3])}; give a folder that holds one of them alone"
             )
         return paths[0]
+
+    def _named(self, listed: str) -> list[str]:
+        name = self._name_of(posixpath.normpath(listed))
+        return [] if name is None else self._paths.get(_composed(name), [])
+
+
+def _composed(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def stem(path: str) -> str:

@@ -24,6 +24,8 @@ Kind = Literal["usual", "folder", "json", "member", "key", "name"]
 _WITH_VALUE = ("json", "member", "key", "name")
 FORMS = "folder, json:FIELD, member:EXTENSION, key:PATTERN or name:NAME"
 
+TELL = "; tell where the speaker stands: "  # what follows is --speaker-from, which not every command has
+
 _FIELD, _EXTENSION = "speaker", "spk"
 # What other toolkits call the same; a sample that has one of them needs to be told about.
 _LIKE_SPEAKER = re.compile(r"(spk|spkr|speaker|talker)(s|[_-]?(id|name|label))?|client[_-]?id", re.IGNORECASE)
@@ -197,9 +199,7 @@ def _folder(sample: Sample) -> str:
 
 
 def _told(proposed: str = FORMS) -> str:
-    return (
-        f"; tell where the speaker stands: --speaker-from {proposed if proposed == FORMS else repr(proposed)}"
-    )
+    return f"{TELL}--speaker-from {proposed if proposed == FORMS else repr(proposed)}"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

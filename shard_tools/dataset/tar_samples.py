@@ -17,7 +17,9 @@ from shard_tools.dataset.tar_members import DIRECTORY, FILE, SPARSE, Member, mem
 from shard_tools.errors import UserError
 
 # Audio that shards do not hold: left out, utterances would be missing without a word.
-_OTHER_AUDIO = re.compile("mp3|m4a|mp4|aac|ogg|oga|opus|wma|aif|aiff|aifc|au|snd|caf|amr|sph|w64|rf64|webm")
+_OTHER_AUDIO = re.compile(
+    "mp3|m4a|mp4|aac|ogg|oga|opus|wma|aif|aiff|aifc|au|snd|caf|amr|3gp|sph|w64|rf64|webm|mka|mkv|wv|ape"
+)
 _LARGEST_READ = 0x7FFFF000  # bytes; what Linux reads at once
 
 
@@ -41,12 +43,14 @@ class Sample:
 @dataclass
 class TarSamples:
     """samples: by key, in the tar's order; problems: one line each, without the tar's name;
-    whole: whether the tar could be read to its end.
+    whole: whether the tar could be read to its end; other_audio: how many of the problems are audio of
+    another kind.
     """
 
     samples: dict[str, Sample] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     whole: bool = True
+    other_audio: int = 0
     _beside: dict[tuple[str, str], list[Member]] = field(default_factory=dict)
     _others: list[tuple[str, Member]] = field(default_factory=list)
     _read: set[int] = field(default_factory=set)
@@ -75,12 +79,15 @@ class TarSamples:
                 yield f"{kind} without audio" if alone else kind, shown(member.name)
 
 
-def read_samples(path: str) -> TarSamples:
-    """What the tar at `path` holds. Never raises for what is in it: `problems` says it."""
+def read_samples(path: str, extensions: tuple[str, ...] = AUDIO_EXTENSIONS) -> TarSamples:
+    """What the tar at `path` holds. Never raises for what is in it: `problems` says it.
+
+    extensions: of members that are a sample's audio, in lower case with their dots.
+    """
     found = TarSamples()
     for member in _until_damaged(members(path), found):
         if member.kind != DIRECTORY:
-            _sort_in(member, member_name(member.name), found)
+            _sort_in(member, member_name(member.name), extensions, found)
     return found
 
 
@@ -109,12 +116,13 @@ def _until_damaged(walk: Iterable[Member], found: TarSamples) -> Iterator[Member
         found.whole = False
 
 
-def _sort_in(member: Member, name: MemberName, found: TarSamples) -> None:
+def _sort_in(member: Member, name: MemberName, extensions: tuple[str, ...], found: TarSamples) -> None:
     if name.hidden:
         found._others.append(("hidden", member))
-    elif f".{name.extension}" in AUDIO_EXTENSIONS:
+    elif f".{name.extension}" in extensions:
         _add_sample(member, name, found)
     elif _OTHER_AUDIO.fullmatch(name.extension):
+        found.other_audio += 1
         found.problems.append(
             f"{shown(member.name)}: shards hold .wav and .flac alone; convert it, or take it out"
         )

@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from tqdm import tqdm
 
-from shard_tools import audio, storage
-from shard_tools.arrays import Int16Array
-from shard_tools.audio.flac_frames import HEAD_BYTES, FrameTables, decode_piece, find_frames
-from shard_tools.dataset import index as index_file
+from shard_tools import storage
 from shard_tools.dataset import layout
 from shard_tools.dataset import manifest as manifest_file
-from shard_tools.dataset.catalogue import checked_index, read_manifest
-from shard_tools.dataset.index import ShardIndex
-from shard_tools.dataset.manifest import Manifest, ShardEntry
-from shard_tools.dataset.speakers import SpeakerRule, json_object, parse_rule, speaker_of
-from shard_tools.dataset.tar import checksums
-from shard_tools.dataset.tar_members import shown
-from shard_tools.dataset.tar_samples import Sample, TarSamples, read_member, read_samples
+from shard_tools.dataset.catalogue import read_manifest
+from shard_tools.dataset.manifest import Manifest
+from shard_tools.dataset.shard_check import ShardFound, ShardTask, check_shard
+from shard_tools.dataset.speakers import SpeakerRule, parse_rule
 from shard_tools.errors import UserError
-from shard_tools.workers import Report, run
-
-# A piece of so many FLAC frames is decoded at a time, about what a crop of two seconds needs.
-_FRAMES_AT_ONCE = 8
+from shard_tools.workers import run
 
 _PACKED = SpeakerRule("json", "speaker")  # where make-shards pack writes it
 
 
 @dataclass(frozen=True)
 class VerifySummary:
-    """problems: one line each, in shard order; nothing is wrong when there are none."""
+    """problems: one line each, in shard order; nothing is wrong when there are none.
+
+    shards: what was found of each shard, in the manifest's order, their indexes without checksums of blocks.
+    """
 
     manifest: Manifest
     problems: list[str]
-
-
-@dataclass(frozen=True)
-class _Task:
-    url: str
-    entry: ShardEntry
-    speakers: Sequence[str]
-    shards: int
-    ours: bool  # elsewhere, "label" or "frames" in a sample's JSON may mean something else
-    rule: SpeakerRule
+    shards: Sequence[ShardFound] = field(default=(), repr=False)
 
 
 def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySummary:
@@ -62,31 +44,51 @@ def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySumma
     """
     manifest_url = storage.join(url, manifest_file.NAME)
     manifest = manifest_file.from_bytes(read_manifest(manifest_url), manifest_url)
-    ours = not manifest.options.get("indexed")
-    rule = _PACKED if ours else _rule(manifest, manifest_url)
+    found = look_at(url, manifest, range(len(manifest.shards)), workers, progress)
+    return conclude(manifest, [found[number] for number in range(len(manifest.shards))])
+
+
+def look_at(
+    url: str, manifest: Manifest, numbers: Sequence[int], workers: int, progress: bool
+) -> dict[int, ShardFound]:
+    """Check those shards of the dataset at `url`, each by itself; by their numbers."""
+    ours = not is_indexed(manifest)
+    rule = _PACKED if ours else _rule(manifest, storage.join(url, manifest_file.NAME))
+    shards = len(manifest.shards)
+    number_of = {manifest.shards[number].url: number for number in numbers}
     tasks = [
-        _Task(url, entry, manifest.speakers, len(manifest.shards), ours, rule) for entry in manifest.shards
+        ShardTask(url, manifest.shards[number], manifest.speakers, shards, ours, rule) for number in numbers
     ]
-    found: dict[str, list[str]] = {}
-    shard_of_key: dict[str, str] = {}
-    indexes: dict[str, ShardIndex] = {}
-    clashes: list[str] = []
+    found: dict[int, ShardFound] = {}
+    total = sum(task.entry.filesize for task in tasks)
     with tqdm(
-        total=manifest.bytes, unit="B", unit_scale=True, desc="verifying", disable=None if progress else True
+        total=total, unit="B", unit_scale=True, desc="verifying", disable=None if progress else True
     ) as bar:
-        for task, (problems, index) in run(_verify_shard, tasks, workers=workers, progress=bar.update):
-            found[task.entry.url] = problems
-            if index is not None:
-                indexes[task.entry.url] = replace(index, block_crc32=index.block_crc32[:0])
-            for key in index.keys() if index is not None else ():
-                other = shard_of_key.setdefault(key, task.entry.url)
-                if other != task.entry.url:
-                    clashes.append(f"{task.entry.url}: key {key!r} is also in {other}")
-    problems = []
-    for entry in manifest.shards:
-        problems += found.get(entry.url, [])
-    problems += sorted(clashes)
-    return VerifySummary(manifest, problems or _misplaced(manifest, indexes))
+        for task, result in run(check_shard, tasks, workers=workers, progress=bar.update):
+            if result.index is not None:  # a million utterances' checksums are not kept
+                result = replace(
+                    result, index=replace(result.index, block_crc32=result.index.block_crc32[:0])
+                )
+            found[number_of[task.entry.url]] = result
+    return found
+
+
+def conclude(manifest: Manifest, shards: Sequence[ShardFound]) -> VerifySummary:
+    """What is wrong with the dataset, from what was found of each shard: those, and shards together."""
+    shard_of_key: dict[str, str] = {}
+    clashes: list[str] = []
+    for entry, found in zip(manifest.shards, shards, strict=True):
+        for key in found.index.keys() if found.index is not None else ():
+            other = shard_of_key.setdefault(key, entry.url)
+            if other != entry.url:
+                clashes.append(f"{entry.url}: key {key!r} is also in {other}")
+    problems = [problem for found in shards for problem in found.problems] + sorted(clashes)
+    return VerifySummary(manifest, problems or _misplaced(manifest, shards), shards)
+
+
+def is_indexed(manifest: Manifest) -> bool:
+    """Whether the shards are tars that others made, which make-shards index described."""
+    return bool(manifest.options.get("indexed"))
 
 
 def _rule(manifest: Manifest, name: str) -> SpeakerRule:
@@ -97,9 +99,9 @@ def _rule(manifest: Manifest, name: str) -> SpeakerRule:
         raise UserError(f"{name}: options.speaker_from: {error}; index the shards again") from error
 
 
-def _misplaced(manifest: Manifest, indexes: dict[str, ShardIndex]) -> list[str]:
+def _misplaced(manifest: Manifest, shards: Sequence[ShardFound]) -> list[str]:
     """Indexes that are wrong about places among a speaker's utterances; all else about them is right."""
-    inside = [indexes[entry.url] for entry in manifest.shards]
+    inside = [found.index for found in shards if found.index is not None]  # all, where nothing is wrong
     labels = np.concatenate([np.empty(0, np.int32), *(index.label for index in inside)])
     places = layout.places(labels, np.repeat(np.arange(len(inside)), [len(index) for index in inside]))
     problems, first = [], 0
@@ -115,174 +117,4 @@ def _misplaced(manifest: Manifest, indexes: dict[str, ShardIndex]) -> list[str]:
                 f"{entry.url}: its index is wrong about the place of {len(wrong)} utterances among their"
                 f" speakers' ({index.key(int(wrong[0]))} first); index the shards again"
             )
-    return problems
-
-
-def _verify_shard(task: _Task, report: Report) -> tuple[list[str], ShardIndex | None]:
-    """What is wrong with one shard and its index, and the index."""
-    entry = task.entry
-    problems: list[str] = []
-    index: ShardIndex | None = None
-    index_url = storage.join(task.url, entry.index)
-    try:
-        data = storage.read_bytes(index_url)
-        try:
-            index = checked_index(entry, index_url, data, task.shards)
-        except UserError as error:
-            problems.append(str(error))
-            index = index_file.from_bytes(data, index_url)
-    except UserError as error:
-        if str(error) not in problems:
-            problems.append(str(error))
-    try:
-        with local_copy(storage.join(task.url, entry.url)) as path:
-            problems += _check_bytes(path, entry, index, report)
-            problems += _check_samples(path, task, index)
-    except UserError as error:
-        problems.append(str(error))
-    return problems, index
-
-
-@contextmanager
-def local_copy(url: str) -> Iterator[str]:
-    """A path with the shard's bytes: its own on a disk, else a temporary copy."""
-    path = storage.local_path(url)
-    if path is not None:
-        storage.size(url)  # MissingError when it is not there
-        if not os.path.isfile(path):  # a named pipe would wait for ever
-            raise UserError(f"{url}: is no file; a shard is one")
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="voxshard-") as folder:
-        copy = os.path.join(folder, "shard.tar")
-        storage.fetch(url, copy)
-        yield copy
-
-
-def _check_bytes(path: str, entry: ShardEntry, index: ShardIndex | None, report: Report) -> list[str]:
-    found = checksums(path, report)
-    problems = []
-    if found.size != entry.filesize:
-        problems.append(f"{entry.url}: {found.size} bytes, the manifest says {entry.filesize}")
-    if found.sha256 != entry.sha256:
-        problems.append(f"{entry.url}: SHA-256 {found.sha256}, the manifest says {entry.sha256}")
-    if index is None:
-        return problems
-    common = min(len(found.block_crc32), len(index.block_crc32))
-    differ = np.flatnonzero(found.block_crc32[:common] != index.block_crc32[:common])
-    for run_of_blocks in np.split(differ, np.flatnonzero(np.diff(differ) > 1) + 1) if len(differ) else []:
-        first = int(run_of_blocks[0]) * index.block_size
-        end = min((int(run_of_blocks[-1]) + 1) * index.block_size, found.size)
-        inside = np.flatnonzero((index.offset < end) & (index.offset + index.size > first)).tolist()
-        keys = ", ".join(index.key(row) for row in inside[:3]) + (", …" if len(inside) > 3 else "")
-        what = f"audio of {keys}" if inside else "no audio in them"
-        problems.append(f"{entry.url}: bytes {first} to {end} do not have their CRC-32 ({what})")
-    return problems
-
-
-def _check_samples(path: str, task: _Task, index: ShardIndex | None) -> list[str]:
-    entry = task.entry
-    tar = read_samples(path)
-    problems = list(tar.problems)
-    if index is None:
-        return [f"{entry.url}: {problem}" for problem in problems]
-    tables = index.frame_tables()
-    left = dict(tar.samples)
-    indexed = 0
-    with open(path, "rb") as file:
-        for row, key in enumerate(index.keys()):
-            sample = left.pop(key, None)
-            if sample is None:
-                problems.append(f"{shown(key)} is in the index but not in the tar")
-                continue
-            indexed += 1
-            problems += _check_sample(file.fileno(), tar, sample, task, index, row, tables)
-    problems += [f"{sample.title} is in the tar but not in the index" for sample in left.values()]
-    if indexed != entry.nsamples:
-        problems.append(f"{indexed} utterances found, the manifest says {entry.nsamples}")
-    return [f"{entry.url}: {problem}" for problem in problems]
-
-
-def _check_sample(
-    file: int,
-    tar: TarSamples,
-    sample: Sample,
-    task: _Task,
-    index: ShardIndex,
-    row: int,
-    tables: FrameTables,
-) -> list[str]:
-    """What is wrong with one utterance: with where it lies, its audio, or whose it is."""
-    member, name, problems = sample.audio, sample.title, []
-    if (member.offset, member.size) != (index.offset[row], index.size[row]):
-        problems.append(
-            f"{name} is {member.size} bytes at {member.offset} in the tar,"
-            f" {index.size[row]} at {index.offset[row]} in the index"
-        )
-    try:
-        problems += _check_audio(read_member(file, member), name, index, row, tables)
-    except UserError as error:
-        problems.append(str(error))
-    label = int(index.label[row])
-    if not 0 <= label < len(task.speakers):
-        return [*problems, f"{name} has label {label}; there are {len(task.speakers)} speakers"]
-    expected = {"label": label, "frames": int(index.frames[row])} if task.ours else {}
-    return problems + _check_json(file, tar, sample, task, task.speakers[label], expected)
-
-
-def _check_audio(data: bytes, name: str, index: ShardIndex, row: int, tables: FrameTables) -> list[str]:
-    try:
-        info = audio.probe(data, name)
-        samples = audio.decode(data, name)
-    except UserError as error:
-        return [str(error)]
-    problems = []
-    if len(samples) != index.frames[row]:
-        problems.append(f"{name}: {len(samples)} frames, the index says {index.frames[row]}")
-    elif info.codec == "flac" and not _tables_hold(data, samples, tables, row):
-        problems.append(f"{name}: its FLAC frames are not where the index says")
-    pcm_offset = -1 if info.pcm_offset is None else int(index.offset[row]) + info.pcm_offset
-    if pcm_offset != index.pcm_offset[row]:
-        problems.append(f"{name}: PCM begins at byte {pcm_offset}, the index says {index.pcm_offset[row]}")
-    return problems
-
-
-def _tables_hold(data: bytes, samples: Int16Array, tables: FrameTables, row: int) -> bool:
-    """Whether a FLAC file has the frames that the index says, and pieces of it decode to `samples`."""
-    found = find_frames(data)
-    if found is None or found.block != tables.block[row]:
-        return found is None and int(tables.block[row]) == 0
-    first = int(tables.first[row])
-    if not np.array_equal(found.offset, tables.offset[first : first + len(found.offset)]):
-        return False
-    step = _FRAMES_AT_ONCE * found.block
-    for start in range(0, len(samples), step):
-        expected = samples[start : start + step]
-        piece = tables.piece(row, start, len(expected), samples=len(samples), size=len(data))
-        assert piece is not None
-        file = bytearray(HEAD_BYTES) + data[piece.start : piece.end]
-        try:
-            if not np.array_equal(decode_piece(file, piece, start, len(expected), ""), expected):
-                return False
-        except audio.AudioError:
-            return False
-    return True
-
-
-def _check_json(
-    file: int, tar: TarSamples, sample: Sample, task: _Task, speaker: str, expected: dict[str, int]
-) -> list[str]:
-    """Whose the sample is, by the dataset's rule, and those fields of its JSON that are there."""
-    try:
-        found, place = speaker_of(sample, tar, task.rule, lambda member: read_member(file, member))
-        document = (json_object(sample, tar, lambda m: read_member(file, m)) or {}) if expected else {}
-    except UserError as error:
-        return [str(error)]
-    problems = [
-        f"{sample.key}.json: {field} is {document[field]!r}, the index says {value!r}"
-        for field, value in expected.items()
-        if field in document and document[field] != value
-    ]
-    if found != speaker:
-        problems.append(f"{sample.key}: speaker is {found!r} ({place}), the index says {speaker!r}")
     return problems

@@ -1,4 +1,4 @@
-"""Where the audio lies to pack: below a folder, or in a ZIP archive, whose members are read in place."""
+"""Where the audio lies to pack: below a folder, or in a ZIP archive or tars, which are read in place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shard_tools import storage
 from shard_tools.audio.convert import EXTENSIONS
 from shard_tools.audio.regular_file import open_regular
 from shard_tools.errors import UserError
-from shard_tools.pack import zipped
+from shard_tools.pack import tarred, zipped
 from shard_tools.pack.walk import audio_files
 
 
@@ -37,6 +37,10 @@ class Corpus(Protocol):
         """(all paths with these endings, sorted; problems, one line each)."""
         ...
 
+    def speaker(self, path: str) -> str | None:
+        """Whose the file is, where more than its path tells it; None elsewhere. UserError where none can."""
+        ...
+
     def open(self, path: str) -> contextlib.AbstractContextManager[Source]:
         """The file at `path`. AudioError when there is none, or it is none of audio; OSError."""
         ...
@@ -54,6 +58,9 @@ class FolderCorpus:
 
     def paths(self, extensions: tuple[str, ...]) -> tuple[list[str], list[str]]:
         return audio_files(self.root, extensions)
+
+    def speaker(self, path: str) -> None:
+        return None
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[Source]:
@@ -81,6 +88,9 @@ class ZipCorpus:
     def paths(self, extensions: tuple[str, ...]) -> tuple[list[str], list[str]]:
         return sorted(path for path in self.members if path.lower().endswith(extensions)), []
 
+    def speaker(self, path: str) -> None:
+        return None
+
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[Source]:
         name = os.path.join(self.root, path)
@@ -95,19 +105,47 @@ class ZipCorpus:
         return ZipCorpus(self.archive, self.folder, members)
 
 
+@dataclass(frozen=True)
+class TarCorpus:
+    """Audio in tars that others made, shards of theirs: `root`, or all directly below it."""
+
+    root: str
+    found: tarred.Found
+
+    def paths(self, extensions: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        fit = sorted(path for path in self.found.members if path.lower().endswith(extensions))
+        return fit, self.found.problems
+
+    def speaker(self, path: str) -> str:
+        return tarred.speaker(*self.found.whose[path])
+
+    @contextlib.contextmanager
+    def open(self, path: str) -> Iterator[Source]:
+        member = self.found.members.get(path)
+        with tarred.open_member(member, os.path.join(self.root, path)) as file:
+            assert member is not None
+            yield Source(file, member.size, os.stat(member.tar).st_mtime_ns)
+
+    def part(self, paths: Sequence[str]) -> TarCorpus:
+        members = {path: self.found.members[path] for path in paths if path in self.found.members}
+        return TarCorpus(self.root, tarred.Found(members))
+
+
 def find_corpus(root: str) -> Corpus:
-    """The corpus at `root`: a folder, a ZIP archive, or archive.zip/a/folder/in/it.
+    """The corpus at `root`: a folder, a ZIP archive, archive.zip/a/folder/in/it, a tar, or a folder of tars.
 
     Of a whole archive, folders that all of its audio lies in and that name no speaker ("dev", "aac" …) count
     as part of the root, so that vox2_dev_aac.zip is what its dev/aac is. Raises UserError when it is none of
     these.
     """
     kind = storage.kind(root)
+    if kind is not None and (tars := tarred.tars_at(root)):
+        return TarCorpus(root, tarred.members(tars))
     if kind == "folder":
         return FolderCorpus(root)
     archive, folder = _archive(root)
     if archive is None:
-        state = "does not exist" if kind is None else "is not a folder, nor a ZIP archive"
+        state = "does not exist" if kind is None else "is not a folder, nor a ZIP archive or a tar"
         raise UserError(
             f"{root}: {state}; ROOT is the folder below which the audio lies, or an archive of it"
         )

@@ -5,6 +5,7 @@ A sample is KEY.wav or KEY.flac; whose it is, a rule of `speakers` says.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,24 +13,23 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tqdm import tqdm
 
-from shard_tools import audio
+from shard_tools import audio, storage
 from shard_tools.audio.flac_frames import FrameTable, find_frames
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset import layout
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.manifest import Manifest
+from shard_tools.dataset.shard_check import local_copy
 from shard_tools.dataset.speakers import USUAL, SpeakerRule, speaker_of
 from shard_tools.dataset.tar import checksums
 from shard_tools.dataset.tar_members import shown
 from shard_tools.dataset.tar_samples import Sample, read_member, read_samples
-from shard_tools.dataset.verification import local_copy
 from shard_tools.errors import UserError
 from shard_tools.pack.listing import ProblemsError
+from shard_tools.pack.tarred import COMPRESSED
 from shard_tools.pack.writer import entry_of
 from shard_tools.storage import Folder
 from shard_tools.workers import Report, run
-
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class _Scan:
     problems: Sequence[str]
     speakers_from: dict[str, int] = field(default_factory=dict)
     passed_over: dict[str, tuple[int, str]] = field(default_factory=dict)
+    other_audio: int = 0
 
 
 def index_tars(
@@ -88,7 +89,8 @@ def index_tars(
         problems.extend(scans[name].problems)
     problems.extend(_clashes(tars, scans))
     if problems:
-        raise ProblemsError(problems, "nothing was written")
+        other_audio = any(scan.other_audio for scan in scans.values())
+        raise ProblemsError(problems, "nothing was written" + (_repacking(url, rule) if other_audio else ""))
 
     speakers = sorted({speaker for scan in scans.values() for speaker in scan.speakers})
     label_of = {speaker: label for label, speaker in enumerate(speakers)}
@@ -125,11 +127,11 @@ def _tars(names: Sequence[str]) -> tuple[list[str], list[str]]:
     tars: dict[str, str] = {}
     problems = []
     for name in names:
-        if name.startswith(".") or not name.lower().endswith((".tar", *_COMPRESSED)):
+        if name.startswith(".") or not name.lower().endswith((".tar", *COMPRESSED)):
             continue
         if not name.isprintable():
             problems.append(f"{shown(name)}: its name cannot be printed or is not UTF-8; rename it")
-        elif name.lower().endswith(_COMPRESSED):
+        elif name.lower().endswith(COMPRESSED):
             problems.append(f"{name}: a compressed tar cannot be read in part; unpack it")
         elif tars.setdefault(_stem(name), name) != name:
             problems.append(f"{name}: {tars[_stem(name)]} would have the same index; rename one")
@@ -150,6 +152,17 @@ def _totals(scans: Sequence[_Scan]) -> tuple[dict[str, int], dict[str, tuple[int
             before, earliest = passed_over.get(kind, (0, first))
             passed_over[kind] = before + count, earliest
     return speakers_from, passed_over
+
+
+def _repacking(url: str, rule: SpeakerRule) -> str:
+    """Which command makes shards of tars that hold audio of other kinds."""
+    path = storage.local_path(url)
+    command = shlex.join(["make-shards", "pack", path or "FOLDER"]) + " OUT --convert"
+    if rule.kind == "name":
+        command += f" --speaker {shlex.quote(rule.value)}"
+    elif rule != USUAL:
+        command += " --list LIST (of 'speaker path' lines)"
+    return f", and {command} makes shards of all of it" + ("" if path else " once it lies in a FOLDER here")
 
 
 def _scan_all(
@@ -188,7 +201,7 @@ def _scan_file(path: str, tar_name: str, rule: SpeakerRule, report: Report) -> _
     tar = read_samples(path)
     problems = [f"{tar_name}: {problem}" for problem in tar.problems]
     if not tar.whole:
-        return _Scan(None, (), problems)
+        return _Scan(None, (), problems, other_audio=tar.other_audio)
     keys: list[str] = []
     speakers: list[str] = []
     speakers_from: dict[str, int] = {}
@@ -243,7 +256,7 @@ def _scan_file(path: str, tar_name: str, rule: SpeakerRule, report: Report) -> _
         shard_sha256=sums.sha256,
         inputs="",
     )
-    return _Scan(index, speakers, problems, speakers_from, passed_over)
+    return _Scan(index, speakers, problems, speakers_from, passed_over, tar.other_audio)
 
 
 def _audio(file: int, sample: Sample) -> tuple[bytes, audio.AudioInfo]:

@@ -172,8 +172,13 @@ def _walk(
     problems += unseen
     for path in paths:
         speaker, slash, _ = path.partition("/")
-        if speaker_of_all is not None:
-            yield root, speaker_of_all, path
+        try:
+            told = corpus.speaker(path) if speaker_of_all is None else speaker_of_all
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if told is not None:
+            yield root, told, path
         elif not slash:
             problems.append(
                 f"{os.path.join(root, path)}: lies directly in ROOT, so its speaker is unknown;"

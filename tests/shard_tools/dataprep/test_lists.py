@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -182,6 +183,63 @@ def test_a_csv_is_read_by_its_columns_names(run, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "speaker,path\na,x/c.wav\n",
+        "\ufeffspeaker\tpath\r\na\tx/c.wav\r\n",
+        " speaker , path \t\r\n a , x/c.wav \t\r\n",
+        "\n\nspeaker,path,\n\na,x/c.wav,\n\n",
+        "speaker,path\ra,x/c.wav",
+        '"sep=;"\n"speaker";"path"\n"a";"x/c.wav"\n',
+        "speaker|path|note\na|./x//c.mp3\n",
+        "speaker,path\na,x\\c.wav\n",
+        "path,speaker\nx/c.wav,a\nx/c.wav,a\n",
+    ],
+)
+def test_a_csv_is_taken_as_meant(run, tmp_path, table):
+    touch(run.root, ["x/c.wav", "x/d.wav"])
+    (tmp_path / "t.csv").write_bytes(table.encode())
+    assert run("csv", "--from", tmp_path / "t.csv") == ["a x/c.wav"]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_are_the_same_in_either_form(run, tmp_path, forms):
+    listed, there = (unicodedata.normalize(form, "é/ü 1.wav") for form in forms)
+    touch(run.root, [there])
+    (tmp_path / "t.csv").write_text(f"speaker,path\na,{listed}\n")
+    assert run("csv", "--from", tmp_path / "t.csv") == [f"a {there}"]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (b"", "t.csv: is empty; needed is a table whose first line names its columns"),
+        (b"\r\n \n", "t.csv: is empty"),
+        (b"speaker,path\n\n", "t.csv: names columns, and has no row below them"),
+        (b"s1,x/c.wav\n", "no column 'speaker'; its columns are s1, x/c.wav; name it with --speaker-column"),
+        (b"speaker,path,path\na,x/c.wav,x/d.wav\n", "t.csv: 2 columns are called 'path'; rename one"),
+        (b"path,speaker\nx/d.wav,a\nx/c, y.wav,a\n", "t.csv:3: 3 fields, the first line names 2 columns"),
+        (
+            b'speaker,path\n\na,"x/c.wav\nb,x/d.wav\n',
+            "t.csv:3: not a row of a table (unexpected end of data)",
+        ),
+        (b'speaker,path\na,"x/c.wav"z\n', "t.csv:2: not a row of a table"),
+        (b"\n\nspeaker,path\na,x/none.wav\n", "t.csv:4: x/none.wav is not below"),
+        (b"speaker,path\na," + b"y" * 5000, "… is not below"),
+        ("speaker,path\na,x/c.wav\n".encode("utf-16"), "t.csv: not UTF-8 text (byte 0)"),
+        ("speaker,path\na,é.wav\n".encode("latin-1"), "t.csv: not UTF-8 text"),
+    ],
+)
+def test_what_is_no_table_is_said_in_a_line(run, tmp_path, table, said):
+    touch(run.root, ["x/c.wav", "x/d.wav"])
+    (tmp_path / "t.csv").write_bytes(table)
+    err = run.refused("csv", "--from", tmp_path / "t.csv")
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert len(err) < 700
+
+
 def test_rows_without_a_field_or_outside_are_refused(run, tmp_path):
     touch(run.root, ["a.wav"])
     (tmp_path / "t.csv").write_text("speaker;path\ns;\n;a.wav\ns;../a.wav\ns;/etc/a.wav\n")
@@ -276,6 +334,7 @@ def test_hard_trials_are_of_one_gender(run):
         "; - GENDER: 'F' for female, 'M' for male\n;ID|SEX|NAME\ns0|M|x\n",
         "s0 m\n",
         "speaker,sex\r\ns0,Male\r\nother,\r\n",
+        '"speaker";"gender"\r\n"s0";"M"\r\n',
     ],
 )
 def test_genders_are_read_from_every_published_table(tmp_path, table):

@@ -4,7 +4,7 @@ r"""Whether every network and every loss learns: 300 steps on real speech, the e
     python tests/bench/learning.py shards /data/librispeech-mini/lists/veri_test.txt \
         /data/librispeech-mini/wav
 
-Batches of 64 utterances, 2 s each, no augmentation. Networks with AAM-softmax; small variants are named with
+Batches of 64 utterances, 2 s each or what --crop-frames says, no augmentation. Networks with AAM-softmax; small variants are named with
 their options. With --losses: Fast ResNet-34 with each loss, those that compare utterances with 2 of each of
 32 speakers. A line for each: parameters, EER of the random start, EER after, seconds a step.
 """
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
     parser.add_argument("--losses", nargs="*", choices=LOSSES, metavar="NAME", help="of these; none: of all")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--crop-frames", type=int, default=200, help="of 10 ms")
     args = parser.parse_args()
     what = "network" if args.losses is None else "loss"
     print(f"| {what} | weights | EER before | EER after | s a step |\n|---|---|---|---|---|", flush=True)
@@ -101,7 +102,7 @@ def train(network: str, options: dict[str, Any], loss: str, run: Path, args: arg
         "--config": str(REPO / "configs/tiny.yaml"),
         "--run.folder": str(run),
         "--data.url": args.shards,
-        "--data.crop_frames": "200",
+        "--data.crop_frames": str(args.crop_frames),
         "--batch.speakers": str(64 // each),
         "--batch.utterances_per_speaker": str(each),
         "--model.name": network,

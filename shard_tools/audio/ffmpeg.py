@@ -95,7 +95,7 @@ def check(at: Window, size: int, name: str) -> None:
 
 
 def seconds(at: Window, size: int) -> float | None:
-    """How long an MPEG-4, Matroska or ASF file says that its audio is; None where it does not, and of others."""
+    """How long an MPEG-4, Matroska or ASF file says its audio is; None where it does not, and of others."""
     head = at(0, _BOX_HEAD)
     if not (is_iso(head) or head == _ASF or head[:4] == _EBML):
         return None

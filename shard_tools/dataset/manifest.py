@@ -173,7 +173,7 @@ def _problem(manifest: Manifest, found: _Document) -> str | None:
 
 
 def _in_order(manifest: Manifest) -> bool:
-    """Whether no speaker is there twice, and they are sorted, those of each list that was added on their own."""
+    """Whether no speaker is there twice, and those of each list are sorted."""
     ends = [*(each.speakers for each in manifest.appended), len(manifest.speakers)]
     shards = [*(each.shards for each in manifest.appended), len(manifest.shards)]
     if ends != sorted(ends) or shards != sorted(set(shards)):

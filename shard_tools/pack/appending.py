@@ -159,8 +159,8 @@ def _manifest(site: Folder) -> Manifest:
     manifest = manifest_file.in_folder(site)
     if manifest.options.get("indexed"):
         raise UserError(
-            f"{site}: its tars were made by others, and make-shards index read them by rules of their own; pack"
-            " the list to another URL, and give data.url both when training"
+            f"{site}: its tars were made by others, and make-shards index read them by other rules; pack the"
+            " list to another URL, and give data.url both when training"
         )
     return manifest
 

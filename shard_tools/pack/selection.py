@@ -53,6 +53,7 @@ class Selection:
         """What is recorded of it: the options that may leave something out, where they are given."""
         defaults = asdict(Selection())
         kept = {name: value for name, value in asdict(self).items() if value != defaults[name]}
+        kept |= {name: float(value) for name, value in kept.items() if name.endswith("_seconds")}
         kept.pop("statistics", None)
         if self.duplicates != "drop":
             kept.pop("duplicates", None)

@@ -108,8 +108,8 @@ def _check(arguments: argparse.Namespace, resources: Resources, rest: Sequence[s
     for word in rest:
         if word.partition("=")[0] in _WHOLE:
             raise SlurmError(
-                f"{word} after -- needs all files, of which a part sees its own: pack without parts; or, but for"
-                " --append, make the list by make-shards select and give -- --list LIST"
+                f"{word} after -- needs all files, of which a part sees its own: pack without parts; or, but"
+                " for --append, make the list by make-shards select and give -- --list LIST"
             )
     root = Path(arguments.root)
     in_archive = any(path.is_file() for path in (root, *root.parents))  # a ZIP archive, or a folder in one

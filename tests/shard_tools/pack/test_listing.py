@@ -66,7 +66,7 @@ def test_list_lines(tmp_path):
     ],
 )
 def test_a_list_is_taken_as_meant(corpus, tmp_path, data):
-    """With CRLF, a byte-order mark, tabs, blanks at an end: the same list, the same shards' names and keys."""
+    """With CRLF, a byte-order mark, tabs, blanks at an end: the same shards, of the same names and keys."""
     names = "ünï 話者/ein Satz mit  Lücken.wav", "id0/ Ω.flac"
     for name in names:
         corpus.add(name)
@@ -92,10 +92,8 @@ def test_two_files_that_differ_in_their_ending_alone_are_named(corpus, tmp_path,
         pack(str(corpus.root), str(tmp_path / "out"), list_url=str(tmp_path / "list"))
     assert not (tmp_path / "out").exists()
     (tmp_path / "list").write_text(f"id0 {other}\n")
-    assert (
-        pack(str(corpus.root), str(tmp_path / "out"), list_url=str(tmp_path / "list")).manifest.utterances
-        == 1
-    )
+    summary = pack(str(corpus.root), str(tmp_path / "out"), list_url=str(tmp_path / "list"))
+    assert summary.manifest.utterances == 1
 
 
 def test_every_bad_line_is_named_with_its_number(tmp_path):

@@ -18,6 +18,15 @@ from shard_tools.pack.foreign import index_tars
 from shard_tools.pack.merging import MergeSummary, merge
 from shard_tools.pack.packing import PackOptions, PackSummary, PartSummary, pack, pack_part
 from shard_tools.pack.parts import Part, parse_part
+from shard_tools.selecting import (
+    add_selection,
+    append_line,
+    given_options,
+    run_append,
+    run_select,
+    selection_of,
+    tell_report,
+)
 from shard_tools.text import counted
 from shard_tools.version import add_version
 
@@ -63,20 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         "root", metavar="ROOT", type=local_path, help="folder below which the audio lies, or a ZIP archive"
     )
     sub.add_argument("url", metavar="URL", type=place, help=f"where the shards go: {URL_IS}")
-    whose = sub.add_mutually_exclusive_group()
-    whose.add_argument(
-        "--list", metavar="LIST", type=place, help='"speaker relative/path.wav" lines; a path or URL'
-    )
-    whose.add_argument(
-        "--speaker",
-        metavar="NAME",
-        type=speaker_name,
-        help="of all files below ROOT, such as a category of noise",
-    )
+    _add_whose(sub)
     sub.add_argument(
         "--format",
         choices=("keep", "wav", "flac"),
-        default=defaults.format,
         help="keep each file's bytes (default), or re-encode, sample for sample",
     )
     sub.add_argument(
@@ -86,22 +85,19 @@ def _parser() -> argparse.ArgumentParser:
         "--utterances-per-shard",
         metavar="N",
         type=whole_number(1, _MOST_TOGETHER),
-        default=defaults.utterances_per_shard,
-        help="about so many (default %(default)s)",
+        help=f"about so many (default {defaults.utterances_per_shard})",
     )
     sub.add_argument(
         "--group",
         metavar="N",
         type=whole_number(1, _MOST_TOGETHER),
-        default=defaults.group,
-        help="keep up to N utterances of a speaker in one shard (default %(default)s)",
+        help=f"keep up to N utterances of a speaker in one shard (default {defaults.group})",
     )
     sub.add_argument(
         "--seed",
         metavar="N",
         type=whole_number(0, 2**32 - 1),
-        default=defaults.seed,
-        help="of the shuffle (default %(default)s)",
+        help=f"of the shuffle (default {defaults.seed})",
     )
     sub.add_argument(
         "--part",
@@ -112,7 +108,26 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--overwrite", action="store_true", help="replace another dataset that is there, or was begun"
     )
+    sub.add_argument(
+        "--append", action="store_true", help="add to the dataset that is there, whose shards and labels stay"
+    )
     add_workers(sub)
+    add_selection(sub)
+
+    sub = add(
+        "select",
+        run_select,
+        help="make the list of what pack would leave of a list",
+        description=help_texts.SELECT,
+        epilog=help_texts.SELECT_EXAMPLES,
+    )
+    sub.add_argument("root", metavar="ROOT", type=local_path, help="as of pack")
+    sub.add_argument("out", metavar="OUT", type=place, help="the list to write; a path or URL")
+    _add_whose(sub)
+    sub.add_argument("--convert", action="store_true", help="take what pack --convert takes")
+    sub.add_argument("--overwrite", action="store_true", help="replace a list that is there")
+    add_workers(sub)
+    add_selection(sub)
 
     sub = add(
         "merge",
@@ -146,6 +161,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_whose(sub: argparse.ArgumentParser) -> None:
+    whose = sub.add_mutually_exclusive_group()
+    whose.add_argument(
+        "--list", metavar="LIST", type=place, help='"speaker relative/path.wav" lines; a path or URL'
+    )
+    whose.add_argument(
+        "--speaker",
+        metavar="NAME",
+        type=speaker_name,
+        help="of all files below ROOT, such as a category of noise",
+    )
+
+
 def _part(text: str) -> Part:
     try:
         return parse_part(text)
@@ -154,24 +182,28 @@ def _part(text: str) -> Part:
 
 
 def _pack(args: argparse.Namespace) -> int:
+    if args.append:
+        appended = run_append(args)
+        tell_report(appended.report, appended.table)
+        print(append_line(appended, args.url))
+        return 0
     arguments: dict[str, Any] = {
         "list_url": args.list,
         "speaker": args.speaker,
-        "options": PackOptions(
-            format=args.format,
-            convert=args.convert,
-            utterances_per_shard=args.utterances_per_shard,
-            group=args.group,
-            seed=args.seed,
-        ),
+        "options": PackOptions(**given_options(args)),
+        "selection": selection_of(args),
         "workers": args.workers,
         "overwrite": args.overwrite,
         "progress": True,
     }
     if args.part is None:
-        print(summary_line(pack(args.root, args.url, **arguments), args.url))
+        summary = pack(args.root, args.url, **arguments)
+        tell_report(summary.report, summary.table)
+        print(summary_line(summary, args.url))
     else:
-        print(_part_line(pack_part(args.root, args.url, args.part, **arguments), args.url))
+        part = pack_part(args.root, args.url, args.part, **arguments)
+        tell_report(part.report, None)
+        print(_part_line(part, args.url))
     return 0
 
 

@@ -28,6 +28,21 @@ unpacked onto the disk. Folders around all of its audio that are no speakers' (d
 It may be a tar too, or a folder that holds tars alone, such as shards that others made: their speakers are
 found as make-shards index finds them, in KEY.json, KEY.spk or the first folder of KEY.
 
+--min-seconds, --max-seconds, --duplicates and --min-utterances leave utterances out, in this order: those
+of another length, then those whose audio an earlier one of the list has, then speakers with too few left.
+Lengths are what headers say, or decoding tells where they say nothing. Audio is the same where its samples
+are, be it WAV or FLAC; of files that --convert decodes, where their bytes are. --statistics counts the
+utterances that are silent or clipped. All of it is said at the end, and stands beside the manifest in
+pack-selection.json and pack-left-out.tsv. Of the manifest and the shards, the same list, files and options
+give the same bytes with these, too.
+
+--append adds the list to the dataset at URL. What is there stays as it is: new shards come after the old
+ones, new speakers' labels after the old speakers', who may get more utterances; the manifest is replaced
+when all is there, and where the count of an old speaker's utterances changed, a shard gets a second index
+under another name. Other shards are another training set: training does not go on from a checkpoint, but
+begins with its weights by init.from. --format, --utterances-per-shard, --group and --seed are the dataset's
+unless given. It is not what one pack of both lists would make: a new shard holds none but new utterances.
+
 With --part I/N it makes one of N parts of the same shards and no manifest; each part reads its own
 files alone. Parts may run at the same time, on any machines that reach ROOT and URL; give all of them
 the same list and options, and afterwards run make-shards merge. With --list no part has to walk ROOT.
@@ -59,10 +74,28 @@ Examples:
   # WebDataset shards that hold mp3
   make-shards pack their-tars shards/theirs --convert
 
+  # without what is too short or there twice, and speakers of whom no pair can be made
+  make-shards pack voxceleb2/wav shards/vox2 --min-seconds 2 --duplicates drop --min-utterances 2
+
+  # VoxCeleb1 after VoxCeleb2: its speakers' labels follow
+  make-shards pack voxceleb1/wav shards/vox2 --append
+
   # as a SLURM array of 16 tasks, and the merging when all have succeeded
   job=$(sbatch --parsable --array=1-16 --cpus-per-task=8 --wrap 'make-shards pack voxceleb2/wav \\
       s3://bucket/vox2 --list lists/train_list.txt --part $SLURM_ARRAY_TASK_ID/16 --workers 8')
   sbatch --dependency=afterok:$job --wrap 'make-shards merge s3://bucket/vox2'
+"""
+
+SELECT = """\
+Write the list of what make-shards pack with the same options would pack, of --list or of all audio below
+ROOT. To choose by length, duplicates or statistics takes a look at all files, which the parts of a pack do
+not: they are given this list. OUT.json tells what was chosen, and OUT.left-out.tsv what was left out.
+"""
+
+SELECT_EXAMPLES = """\
+Examples:
+  make-shards select voxceleb2/wav kept.txt --list lists/train_list.txt --min-seconds 2 --duplicates drop
+  make-shards pack voxceleb2/wav s3://bucket/vox2 --list kept.txt --part 1/16
 """
 
 MERGE = """\

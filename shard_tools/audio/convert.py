@@ -101,6 +101,26 @@ def _check_other(at: Window, size: int, name: str) -> None:
         ffmpeg.check(at, size, name)
 
 
+def seconds(at: Window, size: int, name: str) -> float:
+    """How long the audio is of a file that `check_convertible` takes.
+
+    As its header says, to a block of its codec; where none says it, as decoding all of it tells. Raises as
+    `convert` does.
+    """
+    length: float | None = None
+    if is_wav(at(0, 12)):
+        wav = read_wav(at, size, name)
+        length = wav.frames / wav.sample_rate if wav.exact and wav.flaw is None else None
+    elif is_flac(at(0, 4)):
+        stream = read_stream_info(at, size, name)
+        length = None if stream.frames is None else stream.frames / stream.sample_rate
+    else:
+        length = ffmpeg.seconds(at, size)
+    if length is not None:
+        return length
+    return len(convert(at(0, size), name).samples) / SAMPLE_RATE
+
+
 def fitted(data: bytes, name: str) -> Converted:
     """The audio of `data`: as `decode` gives it where shards can hold it as it is, else as `convert` does."""
     try:

@@ -29,6 +29,7 @@ _CONTAINERS = (
 _EXACT = {"mov": 0.1, "matroska": 0.1, "asf": 0.15}  # seconds that may be missing: of a block, or of pre-skip
 _BOX_HEAD = 16
 _ASF = bytes.fromhex("3026B2758E66CF11A6D900AA0062CE6C")
+_EBML = b"\x1aE\xdf\xa3"  # Matroska, WebM
 _MOST_BOXES = 100_000  # of a fragmented file of many hours
 
 
@@ -91,6 +92,19 @@ def check(at: Window, size: int, name: str) -> None:
             require_rate(_audio(container, name).codec_context.sample_rate, name)
     except (av.FFmpegError, ValueError, NotImplementedError) as error:
         raise _refused(error, name) from error
+
+
+def seconds(at: Window, size: int) -> float | None:
+    """How long an MPEG-4, Matroska or ASF file says its audio is; None where it does not, and of others."""
+    head = at(0, _BOX_HEAD)
+    if not (is_iso(head) or head == _ASF or head[:4] == _EBML):
+        return None
+    av = _library("")
+    try:
+        with av.open(WindowFile(at, size), **_options()) as container:
+            return _said(container, _audio(container, ""))
+    except (av.FFmpegError, ValueError, NotImplementedError, AudioError):
+        return None  # decoding says what is wrong
 
 
 def is_iso(head: bytes) -> bool:
@@ -215,16 +229,20 @@ def _require_length(container: Any, stream: Any, frames: int, rate: int, name: s
     missing = _EXACT.get(container.format.name.partition(",")[0])
     if missing is None:
         return
-    if stream.duration is not None:
-        seconds = float(stream.duration * stream.time_base)
-    elif container.duration is not None and len(container.streams) == 1:
-        seconds = container.duration / 1e6
-    else:
-        return
-    if frames / rate < seconds - missing:
+    said = _said(container, stream)
+    if said is not None and frames / rate < said - missing:
         raise AudioError(
-            f"{name}: truncated {container.format.name}: {frames / rate:.2f} of {seconds:.2f} s are there"
+            f"{name}: truncated {container.format.name}: {frames / rate:.2f} of {said:.2f} s are there"
         )
+
+
+def _said(container: Any, stream: Any) -> float | None:
+    """Seconds, as the stream or else the container says."""
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration is not None and len(container.streams) == 1:
+        return float(container.duration / 1e6)
+    return None
 
 
 def _refused(error: Exception, name: str) -> AudioError:

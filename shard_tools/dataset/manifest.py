@@ -19,6 +19,7 @@ from shard_tools.text import has_control
 
 NAME = "manifest.json"
 FORMAT, VERSION = "voxshard", 1
+_APPENDED_VERSION = 2  # of a manifest whose speakers are not all in one order
 _KIND = {"__kind__": "wids-shard-index-v1", "wids_version": 1}
 _REMEDY = "pack or index the shards again"
 _Count = Annotated[int, within(1, 2**62)]
@@ -39,11 +40,23 @@ class ShardEntry:
 
 
 @dataclass(frozen=True)
+class Appended:
+    """A list that was added to a set. speakers, shards: how many there were before; manifest: the SHA-256 of
+    the manifest that told of these; plan: digest of list and options; options: how it was packed."""
+
+    speakers: _Count
+    shards: _Count
+    manifest: _Digest
+    plan: _Digest
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A dataset.
 
-    speakers: label order, sorted; inputs: hex digest of list and options;
-    options: how it was packed, for information.
+    speakers: label order: sorted, those of each list that was added after those before; inputs: hex digest of
+    list and options; options: how it was packed, for information; appended: what was added, in order.
     """
 
     speakers: tuple[str, ...]
@@ -51,6 +64,7 @@ class Manifest:
     sample_rate: int
     inputs: str
     options: Mapping[str, Any]
+    appended: tuple[Appended, ...] = ()
 
     @property
     def utterances(self) -> int:
@@ -71,9 +85,9 @@ class Manifest:
 
 def to_bytes(manifest: Manifest) -> bytes:
     """manifest.json; the same manifest gives the same bytes."""
-    document = {
+    document: dict[str, Any] = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": _APPENDED_VERSION if manifest.appended else VERSION,
         **_KIND,
         "sample_rate": manifest.sample_rate,
         "utterances": manifest.utterances,
@@ -81,6 +95,7 @@ def to_bytes(manifest: Manifest) -> bytes:
         "bytes": manifest.bytes,
         "inputs": manifest.inputs,
         "options": dict(manifest.options),
+        **({"appended": [asdict(each) for each in manifest.appended]} if manifest.appended else {}),
         "speakers": list(manifest.speakers),
         "shardlist": [asdict(shard) for shard in manifest.shards],
     }
@@ -99,6 +114,7 @@ class _Document:
     utterances: Annotated[int, at_least(0)]
     frames: Annotated[int, at_least(0)]
     bytes: Annotated[int, at_least(0)]
+    appended: tuple[Appended, ...] = ()
 
 
 def in_folder(folder: Folder) -> Manifest:
@@ -109,7 +125,7 @@ def in_folder(folder: Folder) -> Manifest:
 def from_bytes(data: bytes, name: str) -> Manifest:
     """Read manifest.json. `name` is for messages. UserError for all but a whole manifest of this version.
 
-    Every field is of its type and what it says is possible: speakers sorted and each once, shards that
+    Every field is of its type and what it says is possible: speakers in order and each once, shards that
     lie below the manifest's folder, totals that are the shards'.
     """
     header = plain_mapping(data, name, _REMEDY)
@@ -117,13 +133,15 @@ def from_bytes(data: bytes, name: str) -> Manifest:
         raise UserError(
             f"{name}: not a voxshard manifest; make one with make-shards pack or make-shards index"
         )
-    if header.get("version") != VERSION:
+    if header.get("version") not in (VERSION, _APPENDED_VERSION):
         raise UserError(
-            f"{name}: manifest version {str(header.get('version'))[:40]}; this program reads version"
-            f" {VERSION}: pack again, or use the program that wrote it"
+            f"{name}: manifest version {str(header.get('version'))[:40]}; this program reads versions"
+            f" {VERSION} and {_APPENDED_VERSION}: pack again, or use the program that wrote it"
         )
     found = decode(data, _Document, name, _REMEDY)
-    manifest = Manifest(found.speakers, found.shardlist, found.sample_rate, found.inputs, found.options)
+    manifest = Manifest(
+        found.speakers, found.shardlist, found.sample_rate, found.inputs, found.options, found.appended
+    )
     problem = _problem(manifest, found)
     if problem is not None:
         raise UserError(f"{name}: a damaged manifest ({problem}); {_REMEDY}")
@@ -136,7 +154,7 @@ def _problem(manifest: Manifest, found: _Document) -> str | None:
         return f"sample_rate is {manifest.sample_rate}; shards hold {SAMPLE_RATE} Hz"
     if not manifest.shards:
         return "its shardlist is empty"
-    if list(manifest.speakers) != sorted(set(manifest.speakers)):
+    if not _in_order(manifest):
         return "its speakers are not sorted, or not unique"
     if not manifest.speakers or not all(speaker.isprintable() and speaker for speaker in manifest.speakers):
         return "a speaker without a name that can be printed"
@@ -152,6 +170,17 @@ def _problem(manifest: Manifest, found: _Document) -> str | None:
         if getattr(found, total) != value:
             return f"{total} says {str(getattr(found, total))[:40]}, its shards make {value}"
     return None
+
+
+def _in_order(manifest: Manifest) -> bool:
+    """Whether no speaker is there twice, and those of each list are sorted."""
+    ends = [*(each.speakers for each in manifest.appended), len(manifest.speakers)]
+    shards = [*(each.shards for each in manifest.appended), len(manifest.shards)]
+    if ends != sorted(ends) or shards != sorted(set(shards)):
+        return False
+    pieces = [manifest.speakers[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    in_order = [speaker for piece in pieces for speaker in sorted(piece)]
+    return list(manifest.speakers) == in_order and len(set(in_order)) == len(in_order)
 
 
 def _lies_below(place: str) -> bool:

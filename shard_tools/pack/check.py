@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from tqdm import tqdm
 
 from shard_tools import audio
-from shard_tools.audio.convert import check_convertible
-from shard_tools.audio.info import Window
+from shard_tools.audio.convert import check_convertible, seconds
+from shard_tools.audio.info import SAMPLE_RATE, Window
 from shard_tools.pack.corpus import Corpus
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.workers import Report, run
@@ -20,34 +20,56 @@ _FILES_PER_TASK = 500
 _HEAD_BYTES = 4096  # enough of a file for its header in all but freak cases
 
 
+class Checked(NamedTuple):
+    """What a look at a file told.
+
+    size: in bytes; mtime_ns: when it was last written; codec: of a file that shards can hold as it is, else
+    None; seconds: how long it is, -1 where that was not asked for.
+    """
+
+    size: int
+    mtime_ns: int
+    codec: audio.Codec | None = None
+    seconds: float = -1.0
+
+
 @dataclass(frozen=True)
 class _Task:
     first: int
     corpus: Corpus
     paths: Sequence[str]
     convert: bool
+    lengths: bool
 
 
 def check_sources(
-    corpus: Corpus, paths: Sequence[str], *, convert: bool, workers: int, progress: bool
-) -> list[tuple[int, int]]:
-    """(size in bytes, mtime in ns) of each file, in order, after a look at its header.
+    corpus: Corpus,
+    paths: Sequence[str],
+    *,
+    convert: bool,
+    workers: int,
+    progress: bool,
+    lengths: bool = False,
+) -> list[Checked]:
+    """What a look at each file told, in order.
+
+    lengths: tell seconds too, which of some kinds of audio takes decoding all of it.
 
     Raises ProblemsError naming every file that does not exist or whose header says
     that it cannot be packed: empty, truncated, not audio, or (unless `convert`) not
     16 kHz mono 16-bit. Damage beyond the header shows only in packing.
     """
     tasks = [
-        _Task(first, corpus.part(some), some, convert)
+        _Task(first, corpus.part(some), some, convert, lengths)
         for first in range(0, len(paths), _FILES_PER_TASK)
         for some in [paths[first : first + _FILES_PER_TASK]]
     ]
-    found: list[tuple[int, int]] = [(0, 0)] * len(paths)
+    found: list[Checked] = [Checked(0, 0)] * len(paths)
     problems: list[tuple[int, str]] = []
     convertible = False
     with tqdm(total=len(paths), unit="file", desc="checking", disable=None if progress else True) as bar:
-        for task, (stats, bad, other_format) in run(_check, tasks, workers=workers, progress=bar.update):
-            found[task.first : task.first + len(stats)] = stats
+        for task, (some, bad, other_format) in run(_check, tasks, workers=workers, progress=bar.update):
+            found[task.first : task.first + len(some)] = some
             problems.extend(bad)
             convertible |= other_format
     if problems:
@@ -60,29 +82,29 @@ def check_sources(
     return found
 
 
-def _check(task: _Task, report: Report) -> tuple[list[tuple[int, int]], list[tuple[int, str]], bool]:
-    """(size, mtime) of each file, problems with their rows, and whether converting would solve some."""
-    stats: list[tuple[int, int]] = []
+def _check(task: _Task, report: Report) -> tuple[list[Checked], list[tuple[int, str]], bool]:
+    """What each file told, problems with their rows, and whether converting would solve some."""
+    found: list[Checked] = []
     problems: list[tuple[int, str]] = []
     convertible = False
     for row, path in enumerate(task.paths, task.first):
         name = os.path.join(task.corpus.root, path)
-        size = mtime = 0
+        checked = Checked(0, 0)
         try:
             with task.corpus.open(path) as source:
-                size, mtime = source.size, source.mtime_ns
-                _check_header(_window(source.file), size, name, task.convert)
+                codec, length = _header(window_of(source.file), source.size, name, task)
+                checked = Checked(source.size, source.mtime_ns, codec, length)
         except audio.AudioError as error:
             problems.append((row, str(error)))
             convertible |= isinstance(error, audio.FormatError)
         except OSError as error:
             problems.append((row, f"{name}: cannot be read ({error.strerror})"))
-        stats.append((size, mtime))
+        found.append(checked)
         report(1)
-    return stats, problems, convertible
+    return found, problems, convertible
 
 
-def _window(file: BinaryIO) -> Window:
+def window_of(file: BinaryIO) -> Window:
     """What lies in the file: its beginning, read at once, and what is asked for beyond that."""
     head = file.read(_HEAD_BYTES)
 
@@ -95,10 +117,14 @@ def _window(file: BinaryIO) -> Window:
     return at
 
 
-def _check_header(at: Window, size: int, name: str, convert: bool) -> None:
+def _header(at: Window, size: int, name: str, task: _Task) -> tuple[audio.Codec | None, float]:
+    """(codec, seconds) as Checked has them."""
     try:
-        audio.require_fit(audio.probe_window(at, size, name), name)
+        info = audio.probe_window(at, size, name)
+        audio.require_fit(info, name)
     except audio.FormatError:
-        if not convert:
+        if not task.convert:
             raise
         check_convertible(at, size, name)
+        return None, seconds(at, size, name) if task.lengths else -1.0
+    return info.codec, info.frames / SAMPLE_RATE if task.lengths else -1.0

@@ -40,7 +40,7 @@ class Claim:
     parts: Annotated[int, within(1, MOST_PARTS)]
     root: str
     list: str | None
-    options: Mapping[str, bool | int | str]
+    options: Mapping[str, bool | int | float | str]
     speakers: tuple[str, ...]
     running: bool = True
     speaker: str | None = None

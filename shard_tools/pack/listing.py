@@ -51,6 +51,14 @@ class Listing:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def at(self, rows: Sequence[int]) -> Listing:
+        """Those rows alone."""
+        return Listing(
+            [self.speakers[row] for row in rows],
+            [self.paths[row] for row in rows],
+            [self.keys[row] for row in rows],
+        )
+
 
 def read_listing(
     root: str | Corpus,
@@ -87,7 +95,8 @@ def read_listing(
             if other == path:
                 problems.append(f"{place}: {path} is listed already at {other_place}")
             else:
-                problems.append(f"{place}: {path} and {other} would both have the key {key!r}; rename one")
+                choice = "rename one" if list_url else "rename one, or give a list of one of them with --list"
+                problems.append(f"{place}: {path} and {other} would both have the key {key!r}; {choice}")
             continue
         place_of_key[key] = place, path
         listing.speakers.append(sys.intern(speaker))

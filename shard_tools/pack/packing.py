@@ -10,25 +10,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
 from shard_tools import audio
-from shard_tools.audio.convert import EXTENSIONS as CONVERTIBLE
 from shard_tools.dataset import manifest as manifest_file
-from shard_tools.dataset.keys import AUDIO_EXTENSIONS
 from shard_tools.dataset.manifest import Manifest, ShardEntry
 from shard_tools.pack import claim as pack_claim
 from shard_tools.pack import state as pack_state
-from shard_tools.pack.check import check_sources
 from shard_tools.pack.claim import Claim
-from shard_tools.pack.corpus import find_corpus
-from shard_tools.pack.listing import ProblemsError, read_listing
+from shard_tools.pack.intake import Wanted, claim_of, take_in
+from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.parts import Part, Record, publish_record
-from shard_tools.pack.plan import PackOptions, PackPlan, dataset_inputs
+from shard_tools.pack.plan import PackOptions, dataset_inputs
+from shard_tools.pack.reports import publish_report
 from shard_tools.pack.reuse import find_reusable
 from shard_tools.pack.scratch import scratch_folder
+from shard_tools.pack.selected import Report
+from shard_tools.pack.selection import Selection, refuse_in_part
 from shard_tools.pack.writer import ShardTask, write_shard
 from shard_tools.storage import Folder
 from shard_tools.text import printable
@@ -37,11 +37,16 @@ from shard_tools.workers import run
 
 @dataclass(frozen=True)
 class PackSummary:
-    """What a pack made; `reused` shards were there already, from an earlier run."""
+    """What a pack made; `reused` shards were there already, from an earlier run.
+
+    report: of what was chosen to be packed; table: where all that was left out is listed.
+    """
 
     manifest: Manifest
     reused: int
     seconds: float
+    report: Report
+    table: str | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class PartSummary:
     all: int
     reused: int
     seconds: float
+    report: Report
 
 
 def pack(
@@ -62,6 +68,7 @@ def pack(
     list_url: str | None = None,
     speaker: str | None = None,
     options: PackOptions | None = None,
+    selection: Selection | None = None,
     workers: int = 1,
     overwrite: bool = False,
     progress: bool = False,
@@ -69,17 +76,21 @@ def pack(
     """Pack audio below folder `root` into shards at `url`; manifest.json is published last.
 
     list_url: file of "speaker relative/path.wav" lines; without it every .wav and .flac below `root`, the
-    first folder being the speaker, or `speaker` that of all. workers: processes that make shards.
-    overwrite: whether other shards that are complete at `url` may be replaced. progress: show bars on
-    stderr when that is a terminal.
+    first folder being the speaker, or `speaker` that of all. selection: which of these; all of them unless
+    given. workers: processes that make shards. overwrite: whether other shards that are complete at `url`
+    may be replaced. progress: show bars on stderr when that is a terminal.
 
     Raises UserError, with no manifest left behind that speaks of missing or changed shards.
     """
     began = time.monotonic()
     site = Folder(url)
-    plan, claim = _plan(root, site, list_url, speaker, options, parts=1)
-    numbers = range(len(plan.shards))
-    files = _check(plan, numbers, workers, progress)
+    site.names()  # the first word with the store: a wrong bucket shows before any work
+    wanted = Wanted(root, list_url, speaker, options or PackOptions(), selection or Selection())
+    intake = take_in(wanted, workers=workers, progress=progress)
+    plan = intake.plan()
+    claim = claim_of(plan, wanted, parts=1)
+    numbers = plan.numbers
+    files = intake.files(plan, numbers, workers, progress)
     names = site.names()
     with scratch_folder(site, names) as scratch:
         tasks = plan.tasks(numbers, files, site, scratch)
@@ -89,7 +100,7 @@ def pack(
         pack_state.begin(site, names, inputs, tasks, reuse, claim, overwrite=overwrite)
         with pack_claim.given_up_on_failure(site, plan.digest):
             entries = dict(reused)
-            for number, entry in _make(tasks, reused, workers, progress):
+            for number, entry in make(tasks, reused, workers, progress):
                 entries[number] = entry
             manifest = Manifest(
                 speakers=plan.speakers,
@@ -98,8 +109,10 @@ def pack(
                 inputs=inputs,
                 options=claim.options,
             )
-            pack_state.complete(site, manifest, plan.digest)
-    return PackSummary(manifest, len(reused), time.monotonic() - began)
+            reports = publish_report(site, intake.report)
+            pack_state.complete(site, manifest, plan.digest, keep=reports)
+    table = site.at(reports[-1]) if reports else None
+    return PackSummary(manifest, len(reused), time.monotonic() - began, intake.report, table)
 
 
 def pack_part(
@@ -110,25 +123,32 @@ def pack_part(
     list_url: str | None = None,
     speaker: str | None = None,
     options: PackOptions | None = None,
+    selection: Selection | None = None,
     workers: int = 1,
     overwrite: bool = False,
     progress: bool = False,
 ) -> PartSummary:
     """Make one part of the shards that `pack` with the same arguments would make, and no manifest.
 
-    Only the files of this part are looked at. Parts may run at the same time, on any machines that reach
-    `url`. Files that are refused are noted there too, for `pack_merge.merge` to list.
+    Only the files of this part are looked at: a `selection` that depends on files is refused. Parts may run
+    at the same time, on any machines that reach `url`. Files that are refused are noted there too, for
+    `pack_merge.merge` to list.
 
     Raises UserError as `pack` does.
     """
     began = time.monotonic()
     site = Folder(url)
-    plan, claim = _plan(root, site, list_url, speaker, options, parts=part.count)
+    wanted = Wanted(root, list_url, speaker, options or PackOptions(), selection or Selection())
+    refuse_in_part(wanted.selection)
+    site.names()
+    intake = take_in(wanted, workers=workers, progress=progress)
+    plan = intake.plan()
+    claim = claim_of(plan, wanted, parts=part.count)
     numbers = part.numbers(len(plan.shards))
     entries: dict[int, ShardEntry] = {}
     inputs: dict[int, str] = {}
     try:
-        files = _check(plan, numbers, workers, progress)
+        files = intake.files(plan, numbers, workers, progress)
     except ProblemsError as error:
         if _is_ours(site, claim):
             publish_record(site, part, Record(plan.digest, inputs, entries, 0, tuple(error.problems)))
@@ -142,7 +162,7 @@ def pack_part(
         entries |= reused
         refused: ProblemsError | None = None
         try:
-            for number, entry in _make(tasks, reused, workers, progress):
+            for number, entry in make(tasks, reused, workers, progress):
                 entries[number] = entry
         except ProblemsError as error:
             refused = error
@@ -152,46 +172,8 @@ def pack_part(
         if refused:
             raise refused
     shards = tuple(entries[number] for number in numbers)
-    return PartSummary(part, shards, len(plan.shards), len(reused), time.monotonic() - began)
-
-
-def _plan(
-    root: str,
-    site: Folder,
-    list_url: str | None,
-    speaker: str | None,
-    options: PackOptions | None,
-    *,
-    parts: int,
-) -> tuple[PackPlan, Claim]:
-    site.names()  # the first word with the store: a wrong bucket shows before any work
-    options = options or PackOptions()
-    extensions = CONVERTIBLE if options.convert else AUDIO_EXTENSIONS
-    corpus = find_corpus(root)
-    plan = PackPlan(corpus, read_listing(corpus, list_url, speaker, extensions), options)
-    claim = Claim(
-        plan=plan.digest,
-        shards=len(plan.shards),
-        parts=parts,
-        root=root,
-        list=list_url,
-        speaker=speaker,
-        options=asdict(plan.options),
-        speakers=plan.speakers,
-    )
-    return plan, claim
-
-
-def _check(
-    plan: PackPlan, numbers: Sequence[int], workers: int, progress: bool
-) -> dict[int, tuple[int, int]]:
-    """(size, mtime) of the files of these shards, by their rows of the list, after a look at each."""
-    rows = plan.rows(numbers)
-    paths = [plan.listing.paths[row] for row in rows]
-    files = check_sources(
-        plan.corpus, paths, convert=plan.options.convert, workers=workers, progress=progress
-    )
-    return dict(zip(rows, files, strict=True))
+    seconds = time.monotonic() - began
+    return PartSummary(part, shards, len(plan.shards), len(reused), seconds, intake.report)
 
 
 def _is_ours(site: Folder, claim: Claim) -> bool:
@@ -206,7 +188,7 @@ def _is_ours(site: Folder, claim: Claim) -> bool:
     return held.plan == claim.plan
 
 
-def _make(
+def make(
     tasks: Sequence[ShardTask], reused: dict[int, ShardEntry], workers: int, progress: bool
 ) -> Iterator[tuple[int, ShardEntry]]:
     """Make shards and yield (number, entry) of each; afterwards raise ProblemsError if files were refused.

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from shard_tools.arrays import Int64Array
+from shard_tools.arrays import Int32Array, Int64Array
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset import layout
 from shard_tools.pack.corpus import Corpus
@@ -42,17 +42,54 @@ class PackOptions:
 
 
 @dataclass(frozen=True, eq=False)
+class Before:
+    """What a set holds that a plan appends to.
+
+    digest: SHA-256 (hex) of its manifest; speakers: in label order; shards: how many;
+    labels, shard: int32 (M,), of its utterances, in the shards' order.
+    """
+
+    digest: str
+    speakers: tuple[str, ...]
+    shards: int
+    labels: Int32Array
+    shard: Int32Array
+
+
+@dataclass(frozen=True, eq=False)
 class PackPlan:
-    """The layout of all utterances of `listing`, whose audio `corpus` holds."""
+    """The layout of all utterances of `listing`, whose audio `corpus` holds.
+
+    selected: the options by which something may have been left out of the list; before: what is there
+    already, whose shards and labels come first.
+    """
 
     corpus: Corpus
     listing: Listing
     options: PackOptions
+    selected: Mapping[str, Any] = field(default_factory=dict)
+    before: Before | None = None
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The options that the manifest tells of."""
+        return {**asdict(self.options), **self.selected}
+
+    @property
+    def first(self) -> int:
+        """The number of its first shard."""
+        return 0 if self.before is None else self.before.shards
+
+    @property
+    def numbers(self) -> range:
+        """Of its shards."""
+        return range(self.first, self.first + len(self.shards))
 
     @cached_property
     def speakers(self) -> tuple[str, ...]:
-        """In label order."""
-        return tuple(sorted(set(self.listing.speakers)))
+        """In label order, those of before among them."""
+        known = () if self.before is None else self.before.speakers
+        return (*known, *sorted(set(self.listing.speakers) - set(known)))
 
     @cached_property
     def labels(self) -> Int64Array:
@@ -62,7 +99,7 @@ class PackPlan:
 
     @cached_property
     def shards(self) -> list[Int64Array]:
-        """For each shard its rows of the list, in its order."""
+        """For each of its shards the rows of the list, in its order."""
         options = self.options
         return layout.shard_rows(
             self.labels,
@@ -78,25 +115,42 @@ class PackPlan:
         Sizes stay out of it: a file that was mended may be packed into the place that it had.
         """
         listing = self.listing
-        document = [index_file.VERSION, listing.speakers, listing.paths, asdict(self.options)]
+        document: list[Any] = [index_file.VERSION, listing.speakers, listing.paths, self.recorded]
+        if self.before is not None:
+            document.append(self.before.digest)
         return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
     def rows(self, numbers: Sequence[int]) -> list[int]:
         """Rows of the list that these shards hold, ascending."""
-        return sorted(row for number in numbers for row in self.shards[number].tolist())
+        return sorted(row for number in numbers for row in self.shards[number - self.first].tolist())
+
+    @cached_property
+    def places(self) -> layout.Places:
+        """Of all utterances in the shards' order, those of before first."""
+        numbers = np.repeat(np.arange(self.first, self.first + len(self.shards)), self._lengths)
+        labels = self.labels[np.concatenate(self.shards)]
+        if self.before is not None:
+            labels = np.concatenate([self.before.labels, labels])
+            numbers = np.concatenate([self.before.shard, numbers])
+        return layout.places(labels, numbers)
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        return [len(rows) for rows in self.shards]
 
     def tasks(
         self, numbers: Sequence[int], files: Mapping[int, tuple[int, int]], site: Folder, scratch: str
     ) -> list[ShardTask]:
         """What to do for these shards. files: (size in bytes, mtime in ns) of each of their rows."""
-        lengths = [len(rows) for rows in self.shards]
-        in_order = np.concatenate(self.shards)
-        places = layout.places(self.labels[in_order], np.repeat(np.arange(len(lengths)), lengths))
-        ends = np.cumsum(lengths).tolist()
+        places = self.places
+        before = 0 if self.before is None else len(self.before.labels)
+        begins = (before + np.cumsum([0, *self._lengths])).tolist()
         tasks = []
         for number in numbers:
-            here = slice(ends[number] - lengths[number], ends[number])
-            columns = (self.shards[number], self.labels[self.shards[number]])
+            rows = self.shards[number - self.first]
+            begin = begins[number - self.first]
+            here = slice(begin, begin + len(rows))
+            columns = (rows, self.labels[rows])
             placed = (places.turn[here], places.total[here], places.next_shard[here])
             sources = tuple(
                 SourceFile(

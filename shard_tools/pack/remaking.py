@@ -6,9 +6,10 @@ pack does, where list and options still make the manifest's shards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 from shard_tools.audio.convert import EXTENSIONS as CONVERTIBLE
 from shard_tools.dataset.index import ShardIndex
@@ -28,31 +29,37 @@ REMEDY = "give ROOT, and --list or --speaker, as they were given to make-shards 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What shards are made again of. name: of list or root, for messages; options: of the pack."""
+    """What shards are made again of. name: of list or root, for messages."""
 
     corpus: Corpus
     listing: Listing
     name: str
-    options: PackOptions
 
     @cached_property
     def row_of(self) -> dict[str, int]:
         """The list's rows by their keys."""
         return {key: row for row, key in enumerate(self.listing.keys)}
 
-    @cached_property
-    def plan(self) -> PackPlan:
-        return PackPlan(self.corpus, self.listing, self.options)
-
 
 def read_material(manifest: Manifest, root: str, list_url: str | None, speaker: str | None) -> Material:
     """Read the list, or look what lies below `root`. Raises as `find_corpus` and `read_listing` do."""
-    known = {field.name for field in fields(PackOptions)}
-    options = PackOptions(**{name: value for name, value in manifest.options.items() if name in known})
     corpus = find_corpus(root)
-    extensions = CONVERTIBLE if options.convert else AUDIO_EXTENSIONS
-    listing = read_listing(corpus, list_url, speaker, extensions)
-    return Material(corpus, listing, list_url or root, options)
+    converts = any(options.get("convert") for options in _all_options(manifest))
+    listing = read_listing(corpus, list_url, speaker, CONVERTIBLE if converts else AUDIO_EXTENSIONS)
+    return Material(corpus, listing, list_url or root)
+
+
+def _all_options(manifest: Manifest) -> list[Mapping[str, Any]]:
+    """Of the pack, and of each list that was added."""
+    return [manifest.options, *(each.options for each in manifest.appended)]
+
+
+def _options_of(manifest: Manifest, number: int) -> PackOptions:
+    """How a shard was packed."""
+    added = sum(number >= each.shards for each in manifest.appended)
+    known = {field.name for field in fields(PackOptions)}
+    options = _all_options(manifest)[added]
+    return PackOptions(**{name: value for name, value in options.items() if name in known})
 
 
 def remaking(
@@ -82,12 +89,13 @@ def remaking(
             tasks.append(_by_index(number, index, manifest, material, site, scratch))
     lost = [number for number in numbers if _whole_index(manifest.shards[number], found[number]) is None]
     if lost:
-        reason = _other_plan(manifest, found, material)
+        plan = PackPlan(material.corpus, material.listing, _options_of(manifest, 0))
+        reason = _other_plan(manifest, found, plan, material.name)
         if reason is not None:
             unknown |= dict.fromkeys(lost, f"its index is bad, and {reason}; {REMEDY}")
         else:
-            unseen = dict.fromkeys(material.plan.rows(lost), (0, 0))
-            for task in material.plan.tasks(lost, unseen, site, scratch):
+            unseen = dict.fromkeys(plan.rows(lost), (0, 0))
+            for task in plan.tasks(lost, unseen, site, scratch):
                 tasks.append(replace(task, plan=PLAN))
     return sorted(tasks, key=lambda task: task.number), unknown
 
@@ -119,34 +127,36 @@ def _by_index(
             rows, *(column.tolist() for column in columns), strict=True
         )
     ]
+    options = _options_of(manifest, number)
     return ShardTask(
         number=number,
         site=site,
         scratch=scratch,
         corpus=material.corpus.part([source.path for source in sources]),
-        format=material.options.format,
-        convert=material.options.convert,
+        format=options.format,
+        convert=options.convert,
         sources=sources,
         plan=PLAN,
     )
 
 
-def _other_plan(manifest: Manifest, found: Sequence[ShardFound], material: Material) -> str | None:
-    """Why the plan of what is given now is not the manifest's; None where it is."""
-    plan = material.plan
+def _other_plan(manifest: Manifest, found: Sequence[ShardFound], plan: PackPlan, name: str) -> str | None:
+    """Why the plan of what is given now, called `name`, is not the manifest's; None where it is."""
+    if manifest.appended:
+        return "lists were added to the set, after which nothing else says what its shards hold"
     planned = [(shard_names(number), len(rows)) for number, rows in enumerate(plan.shards)]
     packed = [((entry.url, entry.index), entry.nsamples) for entry in manifest.shards]
     if plan.speakers != manifest.speakers or planned != packed:
         mine = _counts(len(plan.listing), len(plan.speakers), len(planned))
         theirs = _counts(manifest.utterances, len(manifest.speakers), len(packed))
-        return f"{material.name} has {mine}, the manifest {theirs}"
+        return f"{name} has {mine}, the manifest {theirs}"
     for number, (entry, one) in enumerate(zip(manifest.shards, found, strict=True)):
         index = _whole_index(entry, one)
         keys = index.keys() if index is not None else []
         for place, key in enumerate(keys):
             other = plan.listing.keys[int(plan.shards[number][place])]
             if other != key:
-                return f"by {material.name} {entry.url} would hold {other} where it holds {key}"
+                return f"by {name} {entry.url} would hold {other} where it holds {key}"
     return None
 
 

@@ -16,7 +16,7 @@ shard that has changed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.manifest import Manifest, ShardEntry
@@ -25,13 +25,14 @@ from shard_tools.pack import claim as pack_claim
 from shard_tools.pack import sources as pack_sources
 from shard_tools.pack.claim import STATE_NAME, Claim
 from shard_tools.pack.parts import Part, drop_all_records, drop_records
+from shard_tools.pack.reports import is_report
 from shard_tools.pack.reuse import Reuse
 from shard_tools.pack.writer import ShardTask
 from shard_tools.storage import Folder
 from shard_tools.text import counted
 
 _ADVICE = "give another URL, or --overwrite to replace it"
-_OURS = re.compile(r"shard-\d{6,}\.(tar|index\.npz)")
+_OURS = re.compile(r"shard-\d{6,}\.(tar|index(-\d+)?\.npz)")
 
 
 def begin(
@@ -78,13 +79,34 @@ def begin_part(
     _claim(site, names, part, tasks, reused, claim, overwrite)
 
 
-def complete(site: Folder, manifest: Manifest, plan: str) -> None:
-    """Remove shards of older packs that the manifest does not name, then publish it."""
+def begin_append(
+    site: Folder,
+    names: Sequence[str],
+    manifest: Manifest,
+    tasks: Sequence[ShardTask],
+    reused: dict[int, ShardEntry],
+    claim: Claim,
+    *,
+    overwrite: bool,
+) -> None:
+    """As `begin`, for shards that are added to those of `manifest`, which stays."""
+    known = {name for entry in manifest.shards for name in (entry.url, entry.index)}
+    tars = [task.tar_name for task in tasks if task.tar_name in names and task.tar_name not in known]
+    if tars and not overwrite and not reused and not site.exists(STATE_NAME):
+        raise UserError(
+            f"{site.at(tars[0])}: a tar that the manifest does not name lies where one is to be appended;"
+            " remove it, or --overwrite to replace it"
+        )
+    _claim(site, names, None, tasks, reused, claim, overwrite)
+
+
+def complete(site: Folder, manifest: Manifest, plan: str, *, keep: Collection[str] = ()) -> None:
+    """Remove what older packs left that the manifest does not name, nor is to be kept, then publish it."""
     pack_claim.require(site, plan)
     names = site.names()
-    current = {name for entry in manifest.shards for name in (entry.url, entry.index)}
+    current = {name for entry in manifest.shards for name in (entry.url, entry.index)} | set(keep)
     for name in names:
-        if _OURS.fullmatch(name) and name not in current:
+        if (_OURS.fullmatch(name) or is_report(name)) and name not in current:
             site.remove(name)
     site.publish(manifest_file.NAME, manifest_file.to_bytes(manifest))
     drop_all_records(site, names)
@@ -118,6 +140,7 @@ def _refuse(site: Folder, names: Sequence[str], inputs: str, reuse: Reuse) -> No
             raise UserError(
                 f"{manifest_url}: a complete dataset from another list or other options is there"
                 f" ({counted(old.utterances, 'utterance')} in {counted(len(old.shards), 'shard')}); {_ADVICE}"
+                ", or --append to add the list to it"
             )
         if reuse.changed:
             changed = reuse.changed[min(reuse.changed)]

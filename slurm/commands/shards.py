@@ -18,6 +18,7 @@ from slurm.submit.launch import in_full, print_files, refuse_second, refuse_secr
 from slurm.submit.resources import Resources
 
 _MAKE_SHARDS = "shard_tools.cli"  # not the command's own name, which --python may not have in PATH
+_WHOLE = ("--append", "--min-seconds", "--max-seconds", "--duplicates", "--statistics")  # not for parts
 _MOST_PARTS = 100_000  # as make-shards pack --part takes them
 _EXAMPLES = """\
 examples:
@@ -104,6 +105,12 @@ def _check(arguments: argparse.Namespace, resources: Resources, rest: Sequence[s
         raise SlurmError(
             "--part after -- is for this command to give: leave it out, and say how many: --parts"
         )
+    for word in rest:
+        if word.partition("=")[0] in _WHOLE:
+            raise SlurmError(
+                f"{word} after -- needs all files, of which a part sees its own: pack without parts; or, but"
+                " for --append, make the list by make-shards select and give -- --list LIST"
+            )
     root = Path(arguments.root)
     in_archive = any(path.is_file() for path in (root, *root.parents))  # a ZIP archive, or a folder in one
     if "://" not in arguments.root and not root.is_dir() and not in_archive:

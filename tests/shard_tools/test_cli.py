@@ -102,6 +102,10 @@ def test_mistakes_are_one_line(corpus, tmp_path, capsys, arguments, text):
         ("--part", "1/" + "9" * 5000, "n up to 100000"),
         ("--format", "mp3", "invalid choice"),
         ("--list", " ", "is empty; give a path or URL"),
+        ("--min-seconds", "-1", "'-1' is not a number from 0"),
+        ("--max-seconds", "nan", "'nan' is not a number from 0"),
+        ("--min-utterances", "0", "0 is not from 1"),
+        ("--duplicates", "kept", "invalid choice"),
     ],
 )
 def test_options_out_of_range(option, value, said, capsys):

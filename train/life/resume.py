@@ -98,8 +98,9 @@ def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest
     if checkpoint["manifest_digest"] != digest:
         raise UserError(
             f"{url} was trained on the manifest {checkpoint['manifest_digest']}, and data.url "
-            f"{', '.join(config.data.urls)} has {digest}: give the shards it was trained on, or another "
-            "run.folder"
+            f"{', '.join(config.data.urls)} has {digest} (other shards, or some were appended): "
+            "give the shards it was trained on; or begin anew with its weights: another run.folder, and "
+            f"init.from {url}"
         )
     old, new = _then_and_now(checkpoint, config)
     for key in FIXED:

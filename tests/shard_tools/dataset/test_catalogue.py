@@ -101,7 +101,7 @@ def entry(**changes):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"version": 2}, "manifest version 2; this program reads version 1"),
+        ({"version": 3}, "manifest version 3; this program reads versions 1 and 2"),
         ({"format": "other"}, "not a voxshard manifest"),
         ({"utterances": 4}, "utterances says 4, its shards make 3"),
         ({"shardlist": [{"url": "s.tar"}]}, r"field shardlist\[0\]: .*nsamples"),

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webdataset.tariterators import base_plus_ext
 
+from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.keys import key_of, key_problem, member_name
 from shard_tools.dataset.layout import shard_rows
 from shard_tools.errors import UserError
 from shard_tools.pack.listing import ProblemsError, read_listing
+from shard_tools.pack.packing import pack
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,48 @@ def test_list_lines(tmp_path):
     assert listing.speakers == ["a", "b"]
     assert listing.paths == ["a/1.wav", "b/2 with blank.wav"]
     assert listing.keys == ["a/1", "b/2 with blank"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "{a} {p}\n{b} {q}\n",
+        "\ufeff{a} {p}\r\n{b} {q}\r\n",
+        "{a}\t{p}\n{b}\t\t{q}",
+        "{a} {p}   \n{b} {q}\t \r\n   \r\n",
+        "\ufeff\r\n{a}\t {p}\t\r{b} \t{q} \r",
+        "  {a} ./{p}\n\t{b} {q}\u00a0\n",
+    ],
+)
+def test_a_list_is_taken_as_meant(corpus, tmp_path, data):
+    """With CRLF, a byte-order mark, tabs, blanks at an end: the same shards, of the same names and keys."""
+    names = "ünï 話者/ein Satz mit  Lücken.wav", "id0/ Ω.flac"
+    for name in names:
+        corpus.add(name)
+    lines = tmp_path / "list"
+    lines.write_bytes(data.format(a="sprecher-ä", b="id0", p=names[0], q=names[1]).encode())
+    pack(str(corpus.root), str(tmp_path / "out"), list_url=str(lines))
+    catalogue = open_catalogue(str(tmp_path / "out"))
+    found = {catalogue.key(u): catalogue.speakers[catalogue.label[u]] for u in range(len(catalogue))}
+    assert found == {names[0][:-4]: "sprecher-ä", names[1][:-5]: "id0"}
+
+
+@pytest.mark.parametrize("other", ["id0/twin.flac", "id0/twin.WAV"])
+def test_two_files_that_differ_in_their_ending_alone_are_named(corpus, tmp_path, other):
+    corpus.add("id0/twin.wav")
+    corpus.add(other)
+    both = r"id0/twin\.[a-zA-Z]+ and id0/twin\.[a-zA-Z]+ would both have the key 'id0/twin'"
+    with pytest.raises(
+        ProblemsError, match=rf"{both}; rename one, or give a list of one of them with --list"
+    ):
+        pack(str(corpus.root), str(tmp_path / "out"))
+    (tmp_path / "list").write_text(f"id0 id0/twin.wav\nid0 {other}\n")
+    with pytest.raises(ProblemsError, match=rf"list:2: {both}; rename one"):
+        pack(str(corpus.root), str(tmp_path / "out"), list_url=str(tmp_path / "list"))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "list").write_text(f"id0 {other}\n")
+    summary = pack(str(corpus.root), str(tmp_path / "out"), list_url=str(tmp_path / "list"))
+    assert summary.manifest.utterances == 1
 
 
 def test_every_bad_line_is_named_with_its_number(tmp_path):

@@ -19,10 +19,13 @@ from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
 from shard_tools.pack import repair as repairing
+from shard_tools.pack.appending import append
 from shard_tools.pack.difference import rows_that_differ
 from shard_tools.pack.foreign import index_tars
+from shard_tools.pack.intake import Wanted
 from shard_tools.pack.packing import PackOptions, pack
 from shard_tools.pack.repair import repair
+from shard_tools.pack.selection import Selection
 from shard_tools.storage import Folder
 
 SMALL = PackOptions(utterances_per_shard=8)
@@ -275,6 +278,31 @@ def test_a_set_that_is_replaced_meanwhile_is_not_written_to(corpus, out, monkeyp
     summary = repair(str(out), str(corpus.root))
     assert "was replaced meanwhile" in summary.unrepaired[1]
     assert not (out / "shard-000001.tar").exists()
+
+
+def test_a_set_with_an_appended_list_is_repaired_by_its_indexes(corpus, tmp_path):
+    out, two = tmp_path / "out", tmp_path / "two"
+    kept = Selection(min_seconds=0.1)
+    pack(str(corpus.root), str(out), options=SMALL, selection=kept)
+    for number in range(3):
+        (two / f"id{number}").mkdir(parents=True)
+        stereo = np.random.default_rng(number).integers(-9000, 9000, (900, 2)).astype(np.int16)
+        soundfile.write(two / f"id{number}" / "x.wav", stereo, 8000, subtype="PCM_16")
+    append(str(out), Wanted(str(two), options=replace(SMALL, convert=True)))
+    before = contents(out)
+    first, *_, last = sorted(out.glob("*.tar"))
+    for path in (first, last):
+        path.unlink()
+    summary = repair(str(out), str(corpus.root))
+    assert summary.put_back == {0: (first.name,)}
+    (reason,) = summary.unrepaired.values()
+    assert "names no file with the key id" in reason
+    assert repair(str(out), str(two)).after.problems == []
+    assert contents(out) == before
+    index = next(out.glob("*.index-1.npz"))
+    index.unlink()
+    (reason,) = repair(str(out), str(corpus.root)).unrepaired.values()
+    assert "its index is bad, and lists were added to the set" in reason
 
 
 @pytest.mark.s3

@@ -97,6 +97,8 @@ def test_an_evaluation_of_a_checkpoint_is_noted_beside_its_results(fake, tmp_pat
             "--cluster local starts every job at once",
         ),
         (["shards", ".", "out", "--parts", "2", "--", "--part=1/2"], "--part after -- is for this command"),
+        (["shards", ".", "out", "--parts", "2", "--", "--append"], "--append after -- needs all files"),
+        (["shards", ".", "out", "--parts", "2", "--", "--min-seconds=2"], "make-shards select"),
     ],
 )
 def test_mistakes_are_refused_in_one_line_before_anything_is_sent(fake, tmp_path, capsys, words, message):

@@ -13,13 +13,15 @@ from shard_tools.dataset.manifest import Manifest
 from shard_tools.dataset.speakers import FORMS, USUAL, SpeakerRule, parse_rule
 from shard_tools.errors import exit_status
 from shard_tools.looking import add_info, add_verify
-from shard_tools.options import URL_IS, add_workers, local_path, place, speaker_name, whole_number
+from shard_tools.options import URL_IS, add_workers, local_path, place, whole_number
 from shard_tools.pack.foreign import index_tars
 from shard_tools.pack.merging import MergeSummary, merge
 from shard_tools.pack.packing import PackOptions, PackSummary, PartSummary, pack, pack_part
 from shard_tools.pack.parts import Part, parse_part
 from shard_tools.selecting import (
+    add_select,
     add_selection,
+    add_whose,
     append_line,
     given_options,
     run_append,
@@ -72,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "root", metavar="ROOT", type=local_path, help="folder below which the audio lies, or a ZIP archive"
     )
     sub.add_argument("url", metavar="URL", type=place, help=f"where the shards go: {URL_IS}")
-    _add_whose(sub)
+    add_whose(sub)
     sub.add_argument(
         "--format",
         choices=("keep", "wav", "flac"),
@@ -121,13 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         description=help_texts.SELECT,
         epilog=help_texts.SELECT_EXAMPLES,
     )
-    sub.add_argument("root", metavar="ROOT", type=local_path, help="as of pack")
-    sub.add_argument("out", metavar="OUT", type=place, help="the list to write; a path or URL")
-    _add_whose(sub)
-    sub.add_argument("--convert", action="store_true", help="take what pack --convert takes")
-    sub.add_argument("--overwrite", action="store_true", help="replace a list that is there")
+    add_select(sub)
     add_workers(sub)
-    add_selection(sub)
 
     sub = add(
         "merge",
@@ -159,19 +156,6 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--overwrite", action="store_true", help="replace a manifest and indexes that are there")
     add_workers(sub)
     return parser
-
-
-def _add_whose(sub: argparse.ArgumentParser) -> None:
-    whose = sub.add_mutually_exclusive_group()
-    whose.add_argument(
-        "--list", metavar="LIST", type=place, help='"speaker relative/path.wav" lines; a path or URL'
-    )
-    whose.add_argument(
-        "--speaker",
-        metavar="NAME",
-        type=speaker_name,
-        help="of all files below ROOT, such as a category of noise",
-    )
 
 
 def _part(text: str) -> Part:

@@ -9,7 +9,7 @@ from typing import Any
 
 from shard_tools import storage
 from shard_tools.errors import UserError
-from shard_tools.options import number, whole_number
+from shard_tools.options import local_path, number, place, speaker_name, whole_number
 from shard_tools.pack.appending import AppendSummary, append, differences, options_of
 from shard_tools.pack.intake import Wanted, take_in
 from shard_tools.pack.plan import PackOptions
@@ -20,6 +20,30 @@ from shard_tools.text import counted, shown
 _LONGEST_S = 1e6
 _MOST = 10**9
 _LAYOUT = ("format", "utterances_per_shard", "group", "seed")
+
+
+def add_whose(sub: argparse.ArgumentParser) -> None:
+    """--list or --speaker."""
+    whose = sub.add_mutually_exclusive_group()
+    whose.add_argument(
+        "--list", metavar="LIST", type=place, help='"speaker relative/path.wav" lines; a path or URL'
+    )
+    whose.add_argument(
+        "--speaker",
+        metavar="NAME",
+        type=speaker_name,
+        help="of all files below ROOT, such as a category of noise",
+    )
+
+
+def add_select(sub: argparse.ArgumentParser) -> None:
+    """The arguments of `make-shards select`."""
+    sub.add_argument("root", metavar="ROOT", type=local_path, help="as of pack")
+    sub.add_argument("out", metavar="OUT", type=place, help="the list to write; a path or URL")
+    add_whose(sub)
+    sub.add_argument("--convert", action="store_true", help="take what pack --convert takes")
+    sub.add_argument("--overwrite", action="store_true", help="replace a list that is there")
+    add_selection(sub)
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:

@@ -63,7 +63,7 @@ def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     if checkpoint is None and config.init.from_:
         beginning = from_lead(choose(config) if process.leads else None)
         assert beginning is not None
-        begin_with(beginning, config, objective, Data(catalogue.digest, data.speakers))
+        begin_with(beginning, config, objective, Data(catalogue.digest, data.speakers, catalogue.grown_from))
         if learner.averaged is not None:
             learner.averaged.begin()
     first = checkpoint["step"] if checkpoint else 0

@@ -95,6 +95,10 @@ class Catalogue:
         return own[own != u]
 
     @property
+    def grown_from(self) -> dict[str, int]:
+        return self.manifest.grown_from
+
+    @property
     def hours(self) -> float:
         return int(self.frames.sum()) / SAMPLE_RATE / 3600
 

@@ -72,6 +72,7 @@ class JoinedTable:
         self.url = ", ".join(table.url for table in tables)
         self.digest = hashlib.sha256("\n".join(table.digest for table in tables).encode()).hexdigest()
         self.speakers = speakers.names
+        self.grown_from: dict[str, int] = {}  # what is added to one moves the others' labels
         self.hours = sum(table.hours for table in tables)
         self.shard_urls = tuple(url for table in tables for url in table.shard_urls)
         self.shard_sizes = tuple(size for table in tables for size in table.shard_sizes)

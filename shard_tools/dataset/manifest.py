@@ -82,6 +82,11 @@ class Manifest:
     def hours(self) -> float:
         return self.frames / self.sample_rate / 3600
 
+    @property
+    def grown_from(self) -> dict[str, int]:
+        """SHA-256 of each manifest that it was before a list was added → how many speakers that had."""
+        return {each.manifest: each.speakers for each in self.appended}
+
 
 def to_bytes(manifest: Manifest) -> bytes:
     """manifest.json; the same manifest gives the same bytes."""

@@ -47,6 +47,7 @@ class ShardwiseCatalogue:
         self.url = url
         self.digest = digest
         self.speakers = manifest.speakers
+        self.grown_from = manifest.grown_from
         self.hours = manifest.hours
         self.shard_urls = tuple(storage.join(url, entry.url) for entry in manifest.shards)
         self.shard_sizes = tuple(entry.filesize for entry in manifest.shards)

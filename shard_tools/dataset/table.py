@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
@@ -42,6 +43,10 @@ class UtteranceTable(Protocol):
     def digest(self) -> str: ...
     @property
     def speakers(self) -> tuple[str, ...]: ...
+    @property
+    def grown_from(self) -> Mapping[str, int]:
+        """See Manifest.grown_from."""
+
     @property
     def hours(self) -> float: ...
     @property

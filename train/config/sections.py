@@ -181,7 +181,8 @@ class InitConfig:
             the newest); a path or any URL (null: random weights).
         average: Take the mean of so many of the newest checkpoints of the run in place of its best one.
         head: The loss's weights. auto keeps them where loss and training shards are the same, those of the
-            speakers at this run's speeds; keep refuses to begin without them; leave begins them anew.
+            speakers at this run's speeds, and where lists were appended to the shards, those of the speakers
+            of before; keep refuses to begin without them; leave begins them anew.
     """
 
     # `from` is a word of Python's own: nobody else sees the underscore (parsing.py, kept.py, bounds.py).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,10 +29,15 @@ AVERAGE = "init.pt"
 
 @dataclass(frozen=True)
 class Data:
-    """Whom a run tells apart. digest: of the manifest; speakers: number of labels, at all speeds together."""
+    """Whom a run tells apart. digest: of the manifest; speakers: number of labels, at all speeds together.
+
+    grown_from: digests of what the shards were before lists were added to them, whose speakers come first,
+    so many each (at one speed).
+    """
 
     digest: str
     speakers: int
+    grown_from: Mapping[str, int] = field(default_factory=dict)
 
 
 def choose(config: Config) -> str:
@@ -68,7 +73,7 @@ def begin_with(url: str, config: Config, objective: Objective, data: Data) -> No
         logger.info("init: the loss's weights begin anew, as init.head says")
         return
     try:
-        weights = _head(checkpoint, config, data, _whole_shapes(loss, objective))
+        weights, known = _head(checkpoint, config, data, _whole_shapes(loss, objective))
     except _NoHeadError as error:
         if config.init.head == "keep":
             raise UserError(
@@ -76,9 +81,18 @@ def begin_with(url: str, config: Config, objective: Objective, data: Data) -> No
             ) from None
         logger.info("init: the loss's weights begin anew, as the checkpoint %s", error)
         return
-    load_weights(loss, own_rows(weights, loss, objective, url), f"{url}: field loss")
+    kept = own_rows(weights, loss, objective, url)
+    if known:
+        fresh, own = loss.state_dict(), own_rows(dict(known), loss, objective, url)
+        kept |= {
+            key: torch.where(own[key].to(fresh[key].device), kept[key].to(fresh[key]), fresh[key])
+            for key in own
+        }
+    load_weights(loss, kept, f"{url}: field loss")
     here, there = _speeds(config.augment.speed), _speeds(_speed_of(checkpoint))
     of = "" if here == there else f", of the speakers at {there} those at {here}"
+    if known:
+        of += "; those of speakers who were added since begin anew"
     logger.info("init: the loss's weights are kept%s", of)
 
 
@@ -108,8 +122,12 @@ class _NoHeadError(Exception):
 
 def _head(
     checkpoint: Mapping[str, Any], config: Config, data: Data, expected: Mapping[str, torch.Size]
-) -> dict[str, torch.Tensor]:
-    """The loss's weights in the checkpoint, those of the run's speakers at the run's speeds alone."""
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The loss's weights in the checkpoint, those of the run's speakers at the run's speeds alone.
+
+    Where the shards have grown since, with zeros for the rows of new speakers, and for each such weight
+    which of it is known: bool, of its shape.
+    """
     found = checkpoint.get("loss")
     if not isinstance(found, dict) or not all(isinstance(each, torch.Tensor) for each in found.values()):
         raise _NoHeadError("holds no weights of a loss")
@@ -118,7 +136,7 @@ def _head(
         name = (then.get("loss") or {}).get("name")
         if name != config.loss.name:
             raise _NoHeadError(f"was trained with the loss {name}, not {config.loss.name}")
-        if checkpoint.get("manifest_digest") != data.digest:
+        if checkpoint.get("manifest_digest") not in (data.digest, *data.grown_from):
             raise _NoHeadError(
                 "was trained on other shards (init.head keep takes speakers of the same order)"
             )
@@ -128,21 +146,34 @@ def _head(
         if speed not in had:
             raise _NoHeadError(f"was not trained at augment.speed {speed}")
     numbers = [had.index(speed) for speed in wanted]
-    before = data.speakers // len(wanted) * len(had)
-    weights = {}
+    speakers = data.speakers // len(wanted)
+    before = data.grown_from.get(str(checkpoint.get("manifest_digest")), speakers)
+    weights, known = {}, {}
     for key, tensor in found.items():
         like = expected.get(key)
-        rows = like and tensor.dim() > 0 and len(tensor) * data.speakers == like[0] * before
-        weights[key] = _at_speeds(tensor, len(had), numbers) if rows else tensor
+        of_classes = like and tensor.dim() > 0 and like[0] % data.speakers == 0
+        each = like[0] // data.speakers if like and of_classes else 0
+        if not of_classes or len(tensor) != each * before * len(had):
+            weights[key] = tensor
+            continue
+        weights[key] = _at_speeds(tensor, len(had), numbers, each * speakers)
+        if before < speakers:
+            there = torch.ones_like(tensor, dtype=torch.bool)
+            known[key] = _at_speeds(there, len(had), numbers, each * speakers)
     for key in {**expected, **weights}:
         if key not in expected or key not in weights or weights[key].shape != expected[key]:
             ours = list(expected[key]) if key in expected else "none"
             theirs = list(found[key].shape) if key in found else "none"
             raise _NoHeadError(f"holds {theirs} for the loss's {key}, and the run needs {ours}")
-    return weights
+    return weights, known
 
 
-def _at_speeds(tensor: torch.Tensor, speeds: int, numbers: list[int]) -> torch.Tensor:
-    """The rows of the speakers at the speeds of these numbers, of which `speeds` lie one after the other."""
-    blocks = tensor.chunk(speeds)
-    return torch.cat([blocks[number] for number in numbers])
+def _at_speeds(tensor: torch.Tensor, speeds: int, numbers: list[int], rows: int) -> torch.Tensor:
+    """The rows of the speakers at the speeds of these numbers, of which `speeds` lie one after the other.
+
+    Of each speed so many `rows`, the last of them zeros where there are fewer.
+    """
+    blocks = tensor.reshape(speeds, -1, *tensor.shape[1:])
+    grown = tensor.new_zeros(len(numbers), rows, *tensor.shape[1:])
+    grown[:, : blocks.shape[1]] = blocks[numbers]
+    return grown.reshape(-1, *tensor.shape[1:])

@@ -66,6 +66,8 @@ def test_what_is_there_stays_and_labels_follow(two, corpus, tmp_path):
     }
     catalogue = open_catalogue(str(out))
     assert catalogue.digest != old_catalogue.digest
+    assert catalogue.grown_from == {old_catalogue.digest: 5}
+    assert open_shardwise(str(out), held=1).grown_from == catalogue.grown_from
     assert [entry.url for entry in manifest.shards[: len(old.shards)]] == [e.url for e in old.shards]
     found = {catalogue.key(u): u for u in range(len(catalogue))}
     assert {key: int(catalogue.label[found[key]]) for key in labels} == labels

@@ -126,6 +126,45 @@ def test_a_head_of_other_shards_can_be_kept(tmp_path):
     assert same(begun(tmp_path / "c.pt", "--init.head", "keep").loss.state_dict(), state["loss"])
 
 
+@pytest.mark.parametrize(
+    ("loss", "rank"), [("softmax", None), ("softmax", 1), ("aamsoftmax_subcentre", 0), ("sphereface2", None)]
+)
+@pytest.mark.parametrize(("had", "has", "numbers"), [("[]", "[]", [0]), ("[0.9, 1.1]", "[1.1]", [0, 2])])
+def test_shards_that_grew_keep_the_rows_of_the_speakers_of_before(
+    tmp_path, monkeypatch, caplog, loss, rank, had, has, numbers
+):
+    """And begin those who were added as a run without another one's weights does."""
+    more = ["--loss.name", loss, "--batch.utterances_per_speaker", "2"]
+    old = write(tmp_path / "c.pt", *more, "--augment.speed", had)["loss"]
+    config = configured("--init.from", str(tmp_path / "c.pt"), *more, "--augment.speed", has)
+    now = SPEAKERS + 3
+    classes = Classes(now * len(numbers), rank or 0, 2)
+    if rank is not None:
+        monkeypatch.setattr("train.losses.own_classes", lambda _: classes)
+        config.loss.sharded = True
+    first, last = (0, classes.total) if rank is None else classes.bounds(rank)
+    fresh = _build_objective(config, classes.total).loss.state_dict()
+    fresh = {key: tensor.clone() for key, tensor in fresh.items()}
+    objective = _build_objective(config, classes.total)
+    data = Data("other", classes.total, {"long ago": 2, "digest": SPEAKERS})
+    with caplog.at_level(logging.INFO, "train"):
+        begin_with(str(tmp_path / "c.pt"), config, objective, data)
+    assert "weights are kept" in caplog.text
+    assert "who were added since begin anew" in caplog.text
+    for key, tensor in objective.loss.state_dict().items():
+        if tensor.numel() == 1:
+            assert torch.equal(tensor, old[key])
+            continue
+        each = len(tensor) // (last - first)
+        for row in range(len(tensor)):
+            speed, speaker = divmod((first * each + row) // each, now)
+            if speaker < SPEAKERS:
+                expected = old[key][(numbers[speed] * SPEAKERS + speaker) * each + row % each]
+            else:
+                expected = fresh[key][row]
+            assert torch.equal(tensor[row], expected), (key, row)
+
+
 def test_a_head_that_must_be_kept_and_cannot_is_refused(tmp_path):
     write(tmp_path / "c.pt", loss=None)
     with pytest.raises(

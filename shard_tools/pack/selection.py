@@ -141,7 +141,7 @@ def select(
         kinds = Counter(each.kind for each in left)
         found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise UserError(f"{corpus.root}: of {len(listing)} listed utterances none is left to pack ({found})")
-    chosen = listing.at(rows)
+    chosen = listing.at(rows) if left else listing
     statistics: Mapping[str, Any] | None = None
     if selection.statistics:
         statistics = measure(corpus, chosen.paths, convert=convert, workers=workers, progress=progress)
@@ -193,6 +193,8 @@ def _twins(
 
 
 def _few(listing: Listing, rows: list[int], least: int) -> list[Left]:
+    if least <= 1:
+        return []
     count = Counter(listing.speakers[row] for row in rows)
     return [
         Left.of(listing, row, "few", f"its speaker has {counted(count[speaker], 'utterance')} left")

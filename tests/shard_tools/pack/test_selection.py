@@ -21,7 +21,7 @@ from shard_tools.pack.merging import merge
 from shard_tools.pack.packing import PackOptions, pack, pack_part
 from shard_tools.pack.parts import Part
 from shard_tools.pack.selection import Selection
-from shard_tools.storage import Folder
+from shard_tools.storage import Folder, door
 
 SMALL = PackOptions(utterances_per_shard=8, group=2)
 
@@ -203,6 +203,24 @@ def test_a_selection_gives_the_same_bytes_by_workers_parts_and_select(corpus, tm
     assert {name: data for name, data in parts.items() if name.startswith("shard-")} == shards
     table = (tmp_path / "one" / "pack-left-out.tsv").read_text()
     assert (tmp_path / "kept.txt.left-out.tsv").read_text() == table
+
+
+def test_an_interrupted_selection_is_finished_to_the_same_bytes(corpus, tmp_path, monkeypatch):
+    root, chosen = str(corpus.root), Selection(min_seconds=0.08, min_utterances=2, duplicates="drop")
+    pack(root, str(tmp_path / "whole"), options=SMALL, selection=chosen)
+    publish = door.publish_bytes
+
+    def interrupted(url, data):
+        if url.endswith("shard-000001.index.npz"):
+            raise KeyboardInterrupt
+        publish(url, data)
+
+    monkeypatch.setattr(door, "publish_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pack(root, str(tmp_path / "out"), options=SMALL, selection=chosen)
+    monkeypatch.setattr(door, "publish_bytes", publish)
+    assert pack(root, str(tmp_path / "out"), options=SMALL, selection=chosen).reused == 1
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_parts_take_what_the_list_alone_tells_and_refuse_the_rest(corpus, tmp_path, capsys):

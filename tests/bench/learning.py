@@ -4,9 +4,10 @@ r"""Whether every network and every loss learns: 300 steps on real speech, the e
     python tests/bench/learning.py shards /data/librispeech-mini/lists/veri_test.txt \
         /data/librispeech-mini/wav
 
-Batches of 64 utterances, 2 s each (or --crop-frames), no augmentation. Networks with AAM-softmax; small variants
-are named with their options. With --losses: Fast ResNet-34 with each loss, those that compare utterances with 2 of each of
-32 speakers. A line for each: parameters, EER of the random start, EER after, seconds a step.
+Batches of 64 utterances, 2 s each (or --crop-frames), no augmentation. Networks with AAM-softmax; small
+variants are named with their options. With --losses: Fast ResNet-34 with each loss, those that compare
+utterances with 2 of each of 32 speakers. A line for each: parameters, EER of the random start, EER after,
+seconds a step.
 """
 
 from __future__ import annotations

@@ -62,26 +62,27 @@ def convert_some(task: Task, report: Report) -> Converted:
     """Make the targets of a task. What is being read stands in a file, should this process die of it."""
     summary = Converted()
     marker = os.path.join(task.scratch, f"{os.getpid()}{READING}")
-    with open(marker, "w", encoding="utf-8", errors="surrogateescape") as reading:
-        for pair in task.pairs:
-            try:
-                reading.seek(0)
-                reading.truncate()
-                reading.write(pair.source)
-                reading.flush()
-                _one(pair, task, summary)
-            except audio.AudioError as error:
-                summary.failures.append(str(error))
-            except MemoryError:
-                summary.failures.append(f"{pair.source}: more than this machine has memory for")
-            except OSError as error:
-                from shard_tools.storage.errors import StorageError, explain
-
-                if error.errno in _STOPPING:
-                    raise StorageError(explain(error, pair.target)) from error
-                summary.failures.append(explain(error, error.filename or pair.source))
-            report(1)
+    for pair in task.pairs:
+        try:
+            with open(marker, "wb", buffering=0) as reading:  # nothing is left to be written at its end
+                reading.write(pair.source.encode("utf-8", "surrogateescape"))
+            _one(pair, task, summary)
+        except audio.AudioError as error:
+            summary.failures.append(str(error))
+        except MemoryError:
+            summary.failures.append(f"{pair.source}: more than this machine has memory for")
+        except OSError as error:
+            if error.errno in _STOPPING:
+                raise _error(error, pair.target) from error
+            summary.failures.append(str(_error(error, error.filename or pair.source)))
+        report(1)
     return summary
+
+
+def _error(error: OSError, path: str) -> Exception:
+    from shard_tools.storage.errors import StorageError, explain  # loaded where something fails
+
+    return StorageError(explain(error, path))
 
 
 def _one(pair: Pair, task: Task, summary: Converted) -> None:

@@ -15,7 +15,7 @@ help:
 	@echo 'make test                 all tests'
 	@echo 'make lint                 style and types'
 	@echo 'make check                style, types, and the tests that start no whole runs: two minutes'
-	@echo 'make bench                the benchmark tables, into tests/bench/results: ten minutes, 8 GB in all'
+	@echo 'make bench                the benchmark tables, into tests/bench/results: twelve minutes, 8 GB in all'
 	@echo 'make clean                remove .venv, caches and runs/demo'
 	@echo
 	@echo 'Each installs what it needs into $(VENV) first. PYTHON=python3.12 picks another Python.'

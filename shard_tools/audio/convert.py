@@ -159,8 +159,10 @@ def convert(data: bytes, name: str) -> Converted:
     mono *= 32768.0  # in place: whole recordings may come here
     scaled = np.rint(mono, out=mono)
     # 1.0 itself, one step above the highest, is full scale and not beyond it.
-    clipped = int(np.count_nonzero((scaled > 32768) | (scaled < -32768)))
-    return Converted(np.clip(scaled, -32768, 32767).astype(np.int16), clipped)
+    clipped = 0
+    if scaled.max() > 32768 or scaled.min() < -32768:
+        clipped = int(np.count_nonzero((scaled > 32768) | (scaled < -32768)))
+    return Converted(np.clip(scaled, -32768, 32767, out=scaled).astype(np.int16), clipped)
 
 
 def _decoded(data: bytes, name: str) -> tuple[Float64Array, int, bool]:

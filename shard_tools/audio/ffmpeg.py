@@ -10,7 +10,7 @@ import io
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,8 @@ _BOX_HEAD = 16
 _ASF = bytes.fromhex("3026B2758E66CF11A6D900AA0062CE6C")
 _EBML = b"\x1aE\xdf\xa3"  # Matroska, WebM
 _MOST_BOXES = 100_000  # of a fragmented file of many hours
+_BLOCK = 1 << 14  # samples that are worked on at once
+_DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # by FFmpeg's names
 
 
 @dataclass(frozen=True)
@@ -198,31 +200,67 @@ def _audio(container: Any, name: str) -> Any:
 
 
 def _blocks(container: Any, stream: Any, name: str) -> Iterator[Float64Array]:
-    """The mean of the channels of each decoded block, float64 (n,)."""
-    form: tuple[int, int] | None = None
+    """The mean of the channels, in blocks, float64 (n,)."""
+    gathered: _Gathered | None = None
     for packet in container.demux(stream):
         if packet.is_corrupt:
             raise AudioError(f"{name}: truncated or damaged (a packet of its audio is not whole)")
         for frame in packet.decode():
-            channels = frame.layout.nb_channels
-            if form not in (None, (frame.sample_rate, channels)):
-                raise AudioError(f"{name}: its sample rate or channels change in its midst; cut it there")
-            form = frame.sample_rate, channels
-            yield _mean(frame, channels)
+            form = _Form(frame.format.name, frame.layout.nb_channels, frame.sample_rate)
+            if gathered is None or form != gathered.form:
+                if gathered is not None and form[1:] != gathered.form[1:]:
+                    raise AudioError(f"{name}: its sample rate or channels change in its midst; cut it there")
+                if gathered is not None:
+                    yield gathered.mean()
+                gathered = _Gathered(form)
+            gathered.add(frame)
+            if gathered.samples >= _BLOCK:
+                yield gathered.mean()
+                gathered = _Gathered(form)
+    if gathered is not None:
+        yield gathered.mean()
 
 
-def _mean(frame: Any, channels: int) -> Float64Array:
-    values = frame.to_ndarray()
-    if values.dtype == np.uint8:
-        scaled = (values.astype(np.float64) - 128) / 128
-    elif values.dtype.kind == "i":
-        scaled = values / -float(np.iinfo(values.dtype).min)
-    else:
-        scaled = values.astype(np.float64)
-    if frame.format.is_packed:
-        scaled = scaled.reshape(-1, channels).T
-    mean: Float64Array = scaled[0] if channels == 1 else scaled.mean(axis=0)
-    return np.ascontiguousarray(mean)
+class _Form(NamedTuple):
+    """format: FFmpeg's name of how samples are stored, as "fltp", float32, a plane for each channel."""
+
+    format: str
+    channels: int
+    rate: int
+
+
+class _Gathered:
+    """Decoded frames one after the other.
+
+    One of AAC has 1024 samples, and numpy would be called as often as for a block that is sixteen times as
+    long: that takes as much time as decoding does.
+    """
+
+    def __init__(self, form: _Form) -> None:
+        self.form = form
+        self.samples = 0  # of one channel
+        self._packed = not form.format.endswith("p")
+        self._dtype = np.dtype(_DTYPES[form.format.removesuffix("p")])
+        self._planes = [bytearray() for _ in range(1 if self._packed else form.channels)]
+
+    def add(self, frame: Any) -> None:
+        size = frame.samples * self._dtype.itemsize * (self.form.channels if self._packed else 1)
+        for gathered, plane in zip(self._planes, frame.planes, strict=True):
+            gathered += memoryview(plane)[:size]  # what follows is padding
+        self.samples += frame.samples
+
+    def mean(self) -> Float64Array:
+        """Of the channels, full scale 1, float64 (samples,)."""
+        planes = [np.frombuffer(plane, self._dtype) for plane in self._planes]
+        values = planes[0].reshape(-1, self.form.channels).T if self._packed else np.stack(planes)
+        if values.dtype == np.uint8:
+            scaled = (values.astype(np.float64) - 128) / 128
+        elif values.dtype.kind == "i":
+            scaled = values / -float(np.iinfo(values.dtype).min)
+        else:
+            scaled = values.astype(np.float64)
+        mean: Float64Array = scaled[0] if len(scaled) == 1 else scaled.mean(axis=0)
+        return np.ascontiguousarray(mean)
 
 
 def _require_length(container: Any, stream: Any, frames: int, rate: int, name: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shard_tools import cli, storage
+from shard_tools import storage
 from shard_tools.dataprep.options import add_command, add_save_path
 from shard_tools.dataprep.splitting import PIECE_S, split
 from shard_tools.errors import UserError
@@ -103,6 +103,8 @@ def _require(folder: Path, categories: Sequence[str], option: str) -> None:
 
 
 def _pack(root: Path, categories: Sequence[str], url: str, options: argparse.Namespace) -> None:
+    from shard_tools.cli import summary_line  # which takes its time to load
+
     with tempfile.TemporaryDirectory(prefix="voxshard-") as folder:
         listed = os.path.join(folder, "list.txt")
         Path(listed).write_text("".join(_lines(root, categories)), encoding="utf-8")
@@ -115,7 +117,7 @@ def _pack(root: Path, categories: Sequence[str], url: str, options: argparse.Nam
             overwrite=options.overwrite,
             progress=True,
         )
-    print(cli.summary_line(summary, url))
+    print(summary_line(summary, url))
 
 
 def _lines(root: Path, categories: Sequence[str]) -> list[str]:

@@ -10,14 +10,10 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from shard_tools.dataprep import augment, concatenate, convert, download, extract, lists
 from shard_tools.errors import exit_status
 from shard_tools.version import add_version
 
 PROGRAM = "dataprep"
-
-# In the order in which one runs them.
-_SUBCOMMANDS: tuple[Any, ...] = (download, concatenate, extract, convert, augment, lists)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +35,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_version(parser)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in _SUBCOMMANDS:
+    for module in _subcommands():
         module.add_parser(subparsers)
     return parser
+
+
+def _subcommands() -> tuple[Any, ...]:
+    """In the order in which one runs them. Processes of `convert` import this file, and need none of them."""
+    from shard_tools.dataprep import augment, concatenate, convert, download, extract, lists
+
+    return download, concatenate, extract, convert, augment, lists

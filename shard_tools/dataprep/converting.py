@@ -7,7 +7,6 @@ stays; so a run that was killed goes on where it was. A bad file fails alone.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import glob
 import multiprocessing
@@ -18,13 +17,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
 
-from shard_tools import audio, storage
+from shard_tools import storage
 from shard_tools.audio import Codec
-from shard_tools.audio.convert import EXTENSIONS, fitted, require_decoders
-from shard_tools.audio.regular_file import open_regular
+from shard_tools.audio.convert import EXTENSIONS, require_decoders
 from shard_tools.dataprep import pace
+from shard_tools.dataprep.conversion import READING, Converted, Pair, Task, convert_some
 from shard_tools.errors import UserError
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.walk import audio_files
@@ -32,48 +30,7 @@ from shard_tools.storage.errors import explain
 from shard_tools.workers import Report, WorkerDiedError, run
 
 _FILES_PER_TASK = 32
-_HEAD_BYTES = 4096
 _SCRATCH = ".converting-"
-_READING = ".reading"  # after a process's number: the name of a file that holds the path that it reads
-# These would be every file's.
-_STOPPING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Paths of a file and of what it becomes."""
-
-    source: str
-    target: str
-
-
-@dataclass
-class Converted:
-    """made: files; kept: files that were there; frames: of those made, at 16 kHz; failures: a line each;
-    clipped: by path, how many samples were cut off at full scale; seconds: that all of it took."""
-
-    made: int = 0
-    kept: int = 0
-    frames: int = 0
-    failures: list[str] = field(default_factory=list)
-    clipped: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    def add(self, part: Converted) -> None:
-        """What came of other files; the time apart."""
-        self.made += part.made
-        self.kept += part.kept
-        self.frames += part.frames
-        self.failures += part.failures
-        self.clipped |= part.clipped
-
-
-@dataclass(frozen=True)
-class Task:
-    pairs: Sequence[Pair]
-    codec: Codec
-    scratch: str
-
 
 Work = Callable[[Task, Report], Converted]
 
@@ -149,7 +106,7 @@ def convert_all(
 def _apart(tasks: Sequence[Task], scratch: str) -> tuple[list[Task], list[Pair]]:
     """(the tasks without the files that were being read when a process died; these files)."""
     read = set()
-    for marker in glob.glob(os.path.join(glob.escape(scratch), f"*{_READING}")):
+    for marker in glob.glob(os.path.join(glob.escape(scratch), f"*{READING}")):
         with open(marker, encoding="utf-8", errors="surrogateescape") as file:
             read.add(file.read())
         os.unlink(marker)
@@ -172,61 +129,6 @@ def _alone(task: Task, work: Work) -> Converted:
 
 def _nothing(_: int) -> None:
     pass
-
-
-def convert_some(task: Task, report: Report) -> Converted:
-    """Make the targets of a task. What is being read stands in a file, should this process die of it."""
-    summary = Converted()
-    marker = os.path.join(task.scratch, f"{os.getpid()}{_READING}")
-    with open(marker, "w", encoding="utf-8", errors="surrogateescape") as reading:
-        for pair in task.pairs:
-            try:
-                reading.seek(0)
-                reading.truncate()
-                reading.write(pair.source)
-                reading.flush()
-                _one(pair, task, summary)
-            except audio.AudioError as error:
-                summary.failures.append(str(error))
-            except MemoryError:
-                summary.failures.append(f"{pair.source}: more than this machine has memory for")
-            except OSError as error:
-                if error.errno in _STOPPING:
-                    raise storage.StorageError(explain(error, pair.target)) from error
-                summary.failures.append(explain(error, error.filename or pair.source))
-            report(1)
-    return summary
-
-
-def _one(pair: Pair, task: Task, summary: Converted) -> None:
-    with open_regular(pair.source, pair.source) as file:
-        if _is_made(pair.target, os.fstat(file.fileno()).st_mtime_ns, task.codec):
-            summary.kept += 1
-            return
-        data = file.read()
-    converted = fitted(data, pair.source)
-    draft = os.path.join(task.scratch, str(os.getpid()))
-    with open(draft, "wb") as out:
-        out.write(audio.encode(converted.samples, task.codec))
-    os.makedirs(os.path.dirname(pair.target), exist_ok=True)
-    os.replace(draft, pair.target)
-    summary.made += 1
-    summary.frames += len(converted.samples)
-    if converted.clipped:
-        summary.clipped[pair.source] = converted.clipped
-
-
-def _is_made(target: str, mtime_ns: int, codec: Codec) -> bool:
-    """Whether `target` is there, not older than its source, and by its header what it should be."""
-    try:
-        with open(target, "rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_mtime_ns < mtime_ns:
-                return False
-            info = audio.probe_header(file.read(_HEAD_BYTES), status.st_size, target)
-    except (FileNotFoundError, NotADirectoryError, audio.AudioError):
-        return False
-    return info.fits and info.codec == codec
 
 
 @contextlib.contextmanager

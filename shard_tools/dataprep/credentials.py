@@ -63,14 +63,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="WORD",
         nargs="?",
         const=_ASK,
-        help=f"of the account; without WORD, or without the option, it is asked for (or ${PASSWORD})",
+        help=f"of the account; without WORD, or without the option, ${PASSWORD}, else it is asked for",
     )
     parser.add_argument(
         "--key",
         metavar="KEY",
         nargs="?",
         const=_ASK,
-        help=f"instead of user and password: the access key; without KEY it is asked for (or ${KEY})",
+        help=f"instead of user and password: the access key; without KEY ${KEY}, else it is asked for",
     )
 
 
@@ -88,16 +88,16 @@ def from_options(options: argparse.Namespace) -> Credentials:
         if key is not None:
             return Credentials(key=key)
     if key is not None:
-        return Credentials(key=_asked("access key: ", "--key", KEY) if key is _ASK else _filled(key, "--key"))
+        if key is _ASK:
+            key = os.environ.get(KEY) or _asked("access key: ", "--key", KEY)
+        return Credentials(key=_filled(key, "--key"))
     user = user if user is not None else os.environ.get(USER) or None
     if user is None:
         if password is not None:
             raise UserError(f"--password needs --user (or {USER} in the environment)")
         return Credentials()
-    if password is None:
-        password = os.environ.get(PASSWORD) or _ASK
-    if password is _ASK:
-        password = _asked(f"password of {user}: ", "--password", PASSWORD)
+    if password is None or password is _ASK:
+        password = os.environ.get(PASSWORD) or _asked(f"password of {user}: ", "--password", PASSWORD)
     return Credentials(user=_filled(user, "--user"), password=_filled(password, "--password"))
 
 

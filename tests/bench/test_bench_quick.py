@@ -130,6 +130,18 @@ def test_planning_has_its_figures(measure):
     assert "## Planning" in page
 
 
+def test_converting_is_compared_with_a_process_per_file(bench, measure):
+    table = bench("tables.converting")
+    document, page = measure("converting")
+    ours = {result["name"]: result for result in document["contestants"]}
+    for name in (table.ONE, table.TWO):
+        for unit in ("files_per_second", "by_cpu"):
+            assert ours[name][unit]["low"] > 0
+    [scaled] = [ratio for ratio in document["ratios"] if ratio["to"] == table.ONE]
+    assert scaled["met"] == (scaled["cpu"]["median"] >= 1.8)
+    assert f"| {table.TWO} ÷ {table.ONE} |" in page
+
+
 def test_stages_add_up(measure):
     document, _ = measure("stages")
     [result] = document["contestants"]

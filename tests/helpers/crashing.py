@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from shard_tools.dataprep import converting
+from shard_tools.dataprep import conversion
 
 
-def convert_or_crash(task: converting.Task, report: Any) -> converting.Converted:
+def convert_or_crash(task: conversion.Task, report: Any) -> conversion.Converted:
     """As `convert_some`; a file with "crash" in its name ends the process."""
-    decode = converting.fitted
+    decode = conversion.fitted
 
     def crashing(data: bytes, name: str) -> Any:
         if "crash" in name:
             os.abort()
         return decode(data, name)
 
-    converting.fitted = crashing
+    conversion.fitted = crashing
     try:
-        return converting.convert_some(task, report)
+        return conversion.convert_some(task, report)
     finally:
-        converting.fitted = decode
+        conversion.fitted = decode

@@ -22,6 +22,7 @@ LIBRARIES = (
     "s3fs",
     "boto3",
     "moto",
+    "av",
 )
 
 

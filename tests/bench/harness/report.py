@@ -100,6 +100,22 @@ def _fetched(document: dict[str, Any]) -> str:
     return table(["reading", "requests", "bytes ÷ the crops' own", "bytes ÷ the shards'"], rows)
 
 
+def _converting(document: dict[str, Any]) -> str:
+    rows = []
+    for result in document["contestants"]:
+        if result["status"] == "ok":
+            figures = [figure(result[unit]) for unit in ("files_per_second", "by_cpu")]
+        else:
+            figures = [_absent(result), ""]
+        rows.append([result["name"], *figures])
+    lines = [
+        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), _target(ratio)]
+        for ratio in document["ratios"]
+    ]
+    heads = ["files per second", "by CPU time"]
+    return table(["with", *heads], rows) + "\n" + table(["ratio", *heads, "target"], lines)
+
+
 def _stages(document: dict[str, Any]) -> str:
     result = document["contestants"][0]
     rows = [["the whole batch", f"{result['ms_per_batch']:.1f}", ""]]
@@ -115,6 +131,7 @@ LAYOUTS = {
     "planning": _planning,
     "fetched": _fetched,
     "stages": _stages,
+    "converting": _converting,
 }
 
 

@@ -16,7 +16,8 @@ class Settings:
 
     seconds: of one turn of one contestant; rounds: turns of each; warm_up: seconds before the first,
     enough for every impulse response to have been drawn;
-    cpu: the core that contestants run on (None: any); plan_utterances: size of the planning benchmark.
+    cpu: the core that contestants run on (None: any); plan_utterances: size of the planning benchmark;
+    convert_files, convert_loop: m4a that are converted by us, and by the loop that we are compared with.
     """
 
     cache: Path
@@ -29,6 +30,9 @@ class Settings:
     remote_rounds: int
     plan_utterances: int
     plan_rounds: int
+    convert_files: int
+    convert_loop: int
+    convert_rounds: int
     cpu: int | None
 
 
@@ -44,6 +48,9 @@ def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         remote_rounds=3,
         plan_utterances=1_092_009,
         plan_rounds=3,
+        convert_files=4000,
+        convert_loop=100,
+        convert_rounds=3,
         cpu=cpu,
     )
 
@@ -60,6 +67,9 @@ def quick(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         remote_rounds=1,
         plan_utterances=1_092_009,
         plan_rounds=1,
+        convert_files=400,
+        convert_loop=20,
+        convert_rounds=1,
         cpu=cpu,
     )
 
@@ -77,5 +87,8 @@ def tiny(cache: Path, start: Callable[..., Any]) -> Settings:
         remote_rounds=1,
         plan_utterances=20_000,
         plan_rounds=1,
+        convert_files=4,
+        convert_loop=2,
+        convert_rounds=1,
         cpu=None,
     )

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
+import itertools
 import os
 import re
+import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +22,7 @@ from processes import finish, kill_tree, start
 
 from shard_tools import audio
 from shard_tools.audio.convert import convert
-from shard_tools.dataprep import cli, converting
+from shard_tools.dataprep import cli, conversion, converting
 from shard_tools.dataprep.pace import _Log
 
 
@@ -146,17 +152,80 @@ def test_parts_are_the_whole(aac, tmp_path, capsys):
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
-def test_a_full_disk_stops_it_at_once(aac, tmp_path, monkeypatch, capsys):
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+def dying_after(calls: int, how: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a process of convert does to the disk is done `calls` times; then half a write, and `how`."""
+    left = calls
 
-    monkeypatch.setattr(converting.os, "replace", full)
-    status, _, err = run(capsys, aac, tmp_path / "out")
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*words: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                how()
+            return function(*words, **options)
+
+        return call
+
+    class File(io.FileIO):
+        def write(self, data: Any) -> int:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                super().write(data[: len(data) // 2])
+                how()
+            return super().write(data)
+
+    def opened(path: str, mode: str = "r", **options: Any) -> Any:
+        return counted(File)(path, mode) if "w" in mode else open(path, mode, **options)
+
+    monkeypatch.setattr(conversion, "open", opened, raising=False)
+    for name in ("makedirs", "replace"):
+        monkeypatch.setattr(conversion.os, name, counted(getattr(os, name)))
+
+
+def full() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2, 3, 4, 6, 10])
+def test_a_full_disk_stops_it_at_once(aac, tmp_path, monkeypatch, capsys, calls):
+    out = tmp_path / "out"
+    out.mkdir()
+    with monkeypatch.context() as patch:
+        dying_after(calls, full, patch)
+        status, _, err = run(capsys, aac, out)
     assert status == 1
     assert len(err) == 1
     assert "no space left on the disk" in err[0]
-    assert contents(tmp_path / "out") == {}
-    assert os.listdir(tmp_path / "out") == ["id1"]
+    made = contents(out)
+    assert len(made) == (calls > 6)
+    _, said, _ = run(capsys, aac, out)
+    assert f"{4 - len(made)} files converted, {len(made)} kept" in said
+
+
+def test_killed_at_any_moment_it_is_finished_to_the_same_bytes(aac, tmp_path, monkeypatch, capsys):
+    for name in ("id1/v.2", "id2"):
+        shutil.rmtree(aac / name)
+    write(aac / "id1" / "vidéo 1" / "00002.m4a", speechlike(5000, 1))
+    run(capsys, aac, tmp_path / "whole")
+    pairs = converting.pairs_of(str(aac), str(tmp_path / "out"), "wav")
+    for calls in itertools.count():
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        child = os.fork()
+        if child == 0:
+            status = 2
+            with contextlib.suppress(BaseException):
+                dying_after(calls, lambda: os._exit(1), monkeypatch)
+                converting.convert_all(pairs, str(tmp_path / "out"), "wav")
+                status = 0
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, 1)
+        if status == 0:
+            break
+        converting.convert_all(pairs, str(tmp_path / "out"), "wav")
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert calls >= 12
 
 
 def test_without_pyav_it_ends_before_it_begins(aac, tmp_path, monkeypatch, capsys):
@@ -198,26 +267,27 @@ def test_files_that_bring_a_process_down_fail_alone(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_killed_in_the_midst_it_is_finished_to_the_same_bytes(tmp_path):
     some = [encoded(speechlike(16000 * 8, number)) for number in range(3)]
-    for number in range(60):
+    count = 120  # a second of work
+    for number in range(count):
         path = tmp_path / "aac" / f"id{number % 7}" / f"{number:05d}.m4a"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(some[number % 3])
     command = [sys.executable, "-m", "shard_tools.dataprep", "convert", str(tmp_path / "aac")]
     killed = start([*command, str(tmp_path / "out"), "--workers", "2"], tmp_path / "log")
     deadline = time.monotonic() + 60
-    while len(list((tmp_path / "out").glob("id*/*.wav"))) < 5 and time.monotonic() < deadline:
+    while len(list((tmp_path / "out").glob("id*/*.wav"))) < 3 and time.monotonic() < deadline:
         assert killed.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.01)
     kill_tree(killed.pid)
     killed.wait()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("id*/*.wav")}
-    assert 5 <= len(before) < 60
+    assert 3 <= len(before) < count
     assert list((tmp_path / "out").glob(".converting-*"))
     status, said = finish([*command, str(tmp_path / "out"), "--workers", "2"], tmp_path / "log")
     assert status == 0, said
-    assert f"{60 - len(before)} files converted, {len(before)} kept" in said
+    assert f"{count - len(before)} files converted, {len(before)} kept" in said
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
-    pairs = converting.pairs_of(str(tmp_path / "aac"), str(tmp_path / "whole"), "wav")
-    converting.convert_all(pairs, str(tmp_path / "whole"), "wav")
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    assert len(contents(tmp_path / "out")) == 60
+    wanted = [audio.encode(convert(data, "x").samples, "wav") for data in some]
+    made = contents(tmp_path / "out")
+    assert len(made) == count
+    assert all(data == wanted[int(Path(path).stem) % 3] for path, data in made.items())

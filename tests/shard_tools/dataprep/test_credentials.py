@@ -44,6 +44,8 @@ def test_the_environment(monkeypatch):
     assert found("--key", "k") == Credentials(key="k")
     monkeypatch.setenv(credentials.KEY, "ek")
     assert found() == Credentials(key="ek")
+    assert found("--key") == Credentials(key="ek")
+    assert found("--user", "u", "--password") == Credentials(user="u", password="ep")
     assert found("--user", "u") == Credentials(user="u", password="ep")
 
 

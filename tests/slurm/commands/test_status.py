@@ -175,6 +175,17 @@ def test_jobs_after_the_training(run: FakeRun) -> None:
     assert rows[done.job].after == "12"
 
 
+def test_what_ran_in_the_submitting_process_is_done(run: FakeRun) -> None:
+    """Its jobs are noted after they ended, and only if they ended well."""
+    run.state("done", ago=200)
+    run.job("DEBUG_1", cluster="debug", ago=100)
+    run.log("DEBUG_1", 0, "")
+    run.job("DEBUG_2", "eval", cluster="debug", ago=50, after="DEBUG_1")
+    run.log("DEBUG_2", 0, "")
+    row = look(run)
+    assert (row.state, [job.state for job in row.jobs]) == ("done", ["done", "done"])
+
+
 def test_attempts_of_an_arrays_element_have_slurms_own_number(run: FakeRun) -> None:
     run.job("12_1")
     run.attempt("14.0", "failed", "first", job="12_1")

@@ -9,6 +9,7 @@ import yaml
 from small_corpus import Corpus
 
 STEPS = 400
+SMALL_NETWORK = {"n_mels": 20, "channels": 16, "embedding_size": 16}
 
 
 def config(corpus: Corpus, path: Path, **train: Any) -> Path:
@@ -18,7 +19,7 @@ def config(corpus: Corpus, path: Path, **train: Any) -> Path:
                 "data": {"url": corpus.wav, "crop_frames": 50, "workers": 1},
                 "batch": {"speakers": 8, "utterances_per_speaker": 2},
                 "augment": {"noise": {"url": corpus.noise}, "reverberation": {"url": corpus.rooms}},
-                "model": {"name": "tdnn", "options": {"n_mels": 20, "channels": 16, "embedding_size": 16}},
+                "model": {"name": "tdnn", "options": SMALL_NETWORK},
                 "loss": {"name": "angleproto"},
                 "train": {"steps": STEPS, "log_every": 1, **train},
                 "checkpoint": {"every": 40, "keep": 100},

@@ -14,6 +14,7 @@ import pytest
 import torch
 from processes import alive, descendants, finish, kill_tree, start, torchrun, wait_until
 from project import REPO
+from small_run import SMALL_NETWORK
 
 from eval.__main__ import main as evaluate
 from eval.checkpoint.file import read_checkpoint
@@ -41,6 +42,7 @@ def options(corpus, folder, **changed):
         "batch.speakers": "8",
         "batch.utterances_per_speaker": "2",
         "model.name": "tdnn",
+        "model.options": json.dumps(SMALL_NETWORK),
         "loss.name": "angleproto",
         "augment.noise.url": corpus.noise,
         "augment.reverberation.url": corpus.rooms,
@@ -298,7 +300,7 @@ def test_a_shared_head_resumes_the_same_and_without_being_shared(corpus, tmp_pat
     _, again = trained("again", "true", whole)
     assert_same_state(undisturbed, again)
     _, unshared = trained("unshared", "false", whole)
-    assert unshared["loss"]["weight"].shape == (2 * unshared["speakers"], 128)
+    assert unshared["loss"]["weight"].shape == (2 * unshared["speakers"], 16)
     for part in ("network", "loss"):
         for name, tensor in undisturbed[part].items():
             torch.testing.assert_close(unshared[part][name], tensor, rtol=0, atol=1e-5, msg=name)

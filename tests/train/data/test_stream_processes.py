@@ -15,6 +15,7 @@ import pytest
 import torch
 from processes import alive, descendants, finish, kill_tree, start, torchrun, wait_until
 from project import REPO
+from small_run import SMALL_NETWORK
 
 from eval.checkpoint.file import read_checkpoint
 from shard_tools import storage
@@ -47,6 +48,7 @@ def options(corpus, url, **changed):
         "data.windows.shards": "1",
         "batch.speakers": "8",
         "model.name": "tdnn",
+        "model.options": json.dumps(SMALL_NETWORK),
         "augment.noise.url": corpus.noise,
         "augment.reverberation.url": corpus.rooms,
         "train.steps": "12",

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from processes import REPO, descendants, environment, finish, kill_tree, start, torchrun, wait_until
+from small_run import SMALL_NETWORK
 
 from eval.checkpoint.file import read_checkpoint
 
@@ -30,6 +31,7 @@ def options(corpus, folder: Path, **changed: str) -> list[str]:
         "batch.utterances_per_speaker": "2",
         "augment.noise.url": corpus.noise,
         "model.name": "tdnn",
+        "model.options": json.dumps(SMALL_NETWORK),
         "loss.name": "angleproto",
         "train.steps": str(STEPS),
         "train.log_every": "1",

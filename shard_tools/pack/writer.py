@@ -7,13 +7,14 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from shard_tools import audio, storage
 from shard_tools.audio.convert import convert
 from shard_tools.audio.flac_frames import FrameTable, find_frames
+from shard_tools.audio.plain_wav import HEAD_BYTES, plain_wav
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset.manifest import ShardEntry
 from shard_tools.dataset.tar import TarBuilder
@@ -25,6 +26,10 @@ from shard_tools.storage.errors import explain
 from shard_tools.workers import Report
 
 Format = Literal["keep", "wav", "flac"]
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
+_MOST_THREADS = 4
+_LARGE_FILE = 1 << 16  # bytes, of the mean: two seconds of audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,17 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
     return ShardResult(entry_of(task.tar_name, task.index_name, index, index_data), [], clipped)
 
 
+def suits_threads(tasks: Sequence[ShardTask], workers: int) -> bool:
+    """Whether `workers` threads make these shards sooner than as many processes, which take their time to start.
+
+    Reading, summing, hashing, writing and FLAC's encoder leave the interpreter to others. What is done in Python for
+    each file does not: with small files, or many workers, that decides.
+    """
+    files = sum(len(task.sources) for task in tasks)
+    size = sum(source.size for task in tasks for source in task.sources)
+    return workers <= _MOST_THREADS and size >= _LARGE_FILE * files and not any(task.convert for task in tasks)
+
+
 def rebuild(task: ShardTask, report: Report) -> tuple[index_file.ShardIndex | None, list[str]]:
     """The index that the shard would have if it were made now, or None and the problems. Nothing is kept."""
     return _build(task, os.devnull, report)[:2]
@@ -129,8 +145,7 @@ def _build(
     rows: list[tuple[int, int, int, int, int, int]] = []
     tables: list[FrameTable | None] = []
     try:
-        with open(place, "wb") as file:
-            tar = TarBuilder(file)
+        with open(place, "wb", buffering=0) as file, TarBuilder(file) as tar:
             for source in task.sources:
                 try:
                     data, info, beyond = _member(task, source)
@@ -165,7 +180,7 @@ def describe(speaker: str, label: int, path: str, frames: int) -> bytes:
         "frames": frames,
         "sample_rate": audio.SAMPLE_RATE,
     }
-    return json.dumps(fields, ensure_ascii=False).encode()
+    return _JSON.encode(fields).encode()
 
 
 def entry_of(tar_name: str, index_name: str, index: index_file.ShardIndex, index_data: bytes) -> ShardEntry:
@@ -190,12 +205,15 @@ def _member(task: ShardTask, source: SourceFile) -> tuple[bytes, audio.AudioInfo
     try:
         with task.corpus.open(source.path) as found:
             changed = (found.size, found.mtime_ns) != (source.size, source.mtime_ns)
-            data = b"" if changed else found.file.read(source.size + 1)
+            data = b"" if changed else _read(found.file, source.size + 1)
         if changed or len(data) != source.size:
             raise UserError(f"{name}: changed while it was being packed; run again when it is at rest")
         codec: audio.Codec = "flac" if source.path.lower().endswith(".flac") else "wav"
         if task.format != "keep":
             codec = task.format
+        plain = plain_wav(data[:HEAD_BYTES], len(data))
+        if plain is not None and codec == "wav" and (task.format == "keep" or plain.pcm_offset == 44):
+            return data, plain, 0
         clipped = 0
         try:
             samples = audio.decode(data, name)  # what its header hides shows only here
@@ -212,6 +230,14 @@ def _member(task: ShardTask, source: SourceFile) -> tuple[bytes, audio.AudioInfo
         raise UserError(f"{name}: cannot be read ({error.strerror})") from error
     except MemoryError as error:
         raise UserError(f"{name}: {source.size} bytes are more than this machine has memory for") from error
+
+
+def _read(file: BinaryIO, most: int) -> bytes:
+    """All of a file, or `most` bytes of it; a file without a buffer may give less than it was asked for."""
+    data = file.read(most)
+    while 0 < len(data) < most and (more := file.read(most - len(data))):
+        data += more
+    return data
 
 
 def _index(

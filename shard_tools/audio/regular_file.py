@@ -44,7 +44,7 @@ def open_regular(path: str, name: str, *, buffering: int = -1) -> BinaryIO:
     """The file at `path`, open for reading; AudioError as `is_regular` raises it, and when there is none."""
     try:
         if is_regular(path, name):
-            return open(path, "rb", buffering=buffering)  # type: ignore[return-value]
+            return open(path, "rb", buffering=buffering)
     except FileNotFoundError:
         pass  # gone since
     except OSError as error:

@@ -8,12 +8,12 @@ import tarfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
-from zlib import crc32
+from typing import Protocol
 
 import numpy as np
 
 from shard_tools.arrays import UInt32Array
+from shard_tools.checksum import crc32
 from shard_tools.dataset.index import BLOCK_SIZE
 
 _MODE = 0o444
@@ -21,6 +21,14 @@ _WIDE = 1 << 33  # bytes of a member, from which on 11 octal digits do not hold 
 _PIECE = 1 << 16  # bytes: what is smaller is written together with what comes next
 _PIECES_WAITING = 4
 _LARGE = 16 << 20  # bytes: a piece of more is waited for
+
+
+class Writable(Protocol):
+    """What a tar is written to: a file, or an upload. `write` may take less than all, and says how much."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+    def flush(self) -> None: ...
 
 
 class TarBuilder:
@@ -31,7 +39,7 @@ class TarBuilder:
     `finish` returns; as a context, it ends the thread.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Writable) -> None:
         self._sink = _Sink(file)
         self._small: list[bytes] = []  # what is not worth a piece of its own
         self._small_size = 0
@@ -110,7 +118,7 @@ class TarBuilder:
 class _Sink:
     """Hashes and writes what is put into it, in order, in a thread of its own."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Writable) -> None:
         self.sha256 = hashlib.sha256()
         self._file = file
         self._error: BaseException | None = None

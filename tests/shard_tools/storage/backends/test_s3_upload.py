@@ -143,7 +143,7 @@ def test_an_object_of_another_size_is_an_error(url, monkeypatch):
         upload.publish()
 
 
-class Gone(OSError):
+class Gone(FileNotFoundError):
     """As s3fs raises it; moto answers 500 instead."""
 
     response = {"Error": {"Code": "NoSuchUpload"}}  # noqa: RUF012

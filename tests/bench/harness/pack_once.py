@@ -30,9 +30,7 @@ def main() -> None:
     else:
         _make_tiny(Path(source), int(number))
     seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds() - cpu
-    whose = resource.RUSAGE_CHILDREN if what == "tar" else resource.RUSAGE_SELF
-    peak = resource.getrusage(whose).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": peak}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": _peak_mib()}))
 
 
 def _tar(source: str, target: Path) -> None:
@@ -54,6 +52,12 @@ def _make_tiny(root: Path, count: int) -> None:
         if number < 1000:
             path.parent.mkdir(parents=True)
         path.write_bytes(data)
+
+
+def _peak_mib() -> float:
+    """Of this program: getrusage's would be that of who started it, where that was more."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 def _cpu_seconds() -> float:

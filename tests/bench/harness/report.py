@@ -117,7 +117,7 @@ def _converting(document: dict[str, Any]) -> str:
 
 
 def _packing(document: dict[str, Any]) -> str:
-    units = ("mb_per_second", "mb_per_cpu_second", "peak_mib")
+    units = ("mb_per_second", "mb_per_cpu_second")
     rows = [[result["name"], *(figure(result[unit]) for unit in units)] for result in document["contestants"]]
     lines = [
         [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), _target(ratio)]
@@ -131,7 +131,7 @@ def _packing(document: dict[str, Any]) -> str:
     ]
     return "\n".join(
         (
-            table([f"{document['megabytes']:.0f} MB", "MB/s", "MB per CPU second", "memory, MiB"], rows),
+            table([f"{document['megabytes']:.0f} MB", "MB/s", "MB per CPU second"], rows),
             table(["ratio", "of MB/s", "per CPU second", "target"], lines),
             table(["tiny utterances", "µs for each", "CPU µs for each", "memory, MiB"], tiny),
         )

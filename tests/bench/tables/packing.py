@@ -54,7 +54,6 @@ def _figures(name: str, runs: list[dict[str, float]], megabytes: float) -> dict[
         "status": "ok",
         "mb_per_second": summary([megabytes / run["seconds"] for run in runs]),
         "mb_per_cpu_second": summary([megabytes / run["cpu_seconds"] for run in runs]),
-        "peak_mib": summary([run["peak_mib"] for run in runs]),
     }
 
 

@@ -1,4 +1,8 @@
-"""Running tasks in worker processes that report progress, stop when told, and do not outlive their parent."""
+"""Running tasks in worker processes that report progress, stop when told, and do not outlive their parent.
+
+Or in threads: these start at once, where a process takes half a second, and serve what leaves the interpreter
+to others most of the time, as reading, hashing and writing do.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -26,7 +30,7 @@ class WorkerDiedError(UserError):
 
 
 class _StoppedError(Exception):
-    """Raised inside a worker by `report` when the parent has asked all workers to stop."""
+    """Raised inside a worker by `report` when the others have been asked to stop."""
 
 
 def processors() -> int:
@@ -40,8 +44,11 @@ def run(
     *,
     workers: int,
     progress: Report,
+    threads: bool = False,
 ) -> Iterator[tuple[Task, Result]]:
     """Yield (task, function(task, report)) as they finish; with one worker in this process, in order.
+
+    threads: whether workers are threads of this process.
 
     `function` calls report(amount) often; the amounts reach `progress` in this
     process. The first exception of a task stops the others and is raised here.
@@ -52,6 +59,9 @@ def run(
     if workers <= 1 or len(tasks) <= 1:
         for task in tasks:
             yield task, function(task, progress)
+        return
+    if threads:
+        yield from _in_threads(function, tasks, workers, progress)
         return
     # "spawn": a fork would copy the locks of the threads that talk to storage.
     context = multiprocessing.get_context("spawn")
@@ -82,6 +92,42 @@ def run(
     finally:
         stop.value = 1
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_threads(
+    function: Callable[[Task, Report], Result], tasks: Iterable[Task], workers: int, progress: Report
+) -> Iterator[tuple[Task, Result]]:
+    stop = threading.Event()
+    lock = threading.Lock()
+    done = 0
+
+    def report(amount: int) -> None:
+        nonlocal done
+        if stop.is_set():
+            raise _StoppedError
+        with lock:
+            done += amount
+
+    def show() -> None:
+        nonlocal done
+        with lock:
+            now, done = done, 0
+        progress(now)
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="worker") as pool:
+        try:
+            task_of: dict[Future[Result], Task] = {
+                pool.submit(function, task, report): task for task in tasks
+            }
+            pending = set(task_of)
+            while pending:
+                finished, pending = wait(pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+                show()
+                for future in finished:
+                    yield task_of.pop(future), future.result()
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 _done: Any = None

@@ -40,11 +40,11 @@ def is_regular(path: str, name: str) -> bool:
     return True
 
 
-def open_regular(path: str, name: str) -> BinaryIO:
+def open_regular(path: str, name: str, *, buffering: int = -1) -> BinaryIO:
     """The file at `path`, open for reading; AudioError as `is_regular` raises it, and when there is none."""
     try:
         if is_regular(path, name):
-            return open(path, "rb")
+            return open(path, "rb", buffering=buffering)
     except FileNotFoundError:
         pass  # gone since
     except OSError as error:

@@ -20,8 +20,11 @@ def key_of(path: str) -> str:
     WebDataset cuts a member's name at the first dot of its base name, so dots that
     remain there after the extension is taken off become "_": "a/b.c.wav" → "a/b_c".
     """
-    folder, base = posixpath.split(posixpath.normpath(path))
-    return posixpath.join(folder, posixpath.splitext(base)[0].replace(".", "_"))
+    folder, slash, base = posixpath.normpath(path).rpartition("/")  # by hand: there are millions
+    stem = base.rpartition(".")[0]
+    if not stem.strip("."):  # dots that a name begins with begin no extension
+        stem = base
+    return folder + slash + stem.replace(".", "_")
 
 
 @dataclass(frozen=True, slots=True)

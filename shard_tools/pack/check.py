@@ -12,12 +12,13 @@ from tqdm import tqdm
 from shard_tools import audio
 from shard_tools.audio.convert import check_convertible, seconds
 from shard_tools.audio.info import SAMPLE_RATE, Window
+from shard_tools.audio.plain_wav import HEAD_BYTES, plain_wav
 from shard_tools.pack.corpus import Corpus
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.workers import Report, run
 
 _FILES_PER_TASK = 500
-_HEAD_BYTES = 4096  # enough of a file for its header in all but freak cases
+_MANY_FILES = 20_000  # that it takes as long to look at as to start processes for it
 
 
 class Checked(NamedTuple):
@@ -68,7 +69,9 @@ def check_sources(
     problems: list[tuple[int, str]] = []
     convertible = False
     with tqdm(total=len(paths), unit="file", desc="checking", disable=None if progress else True) as bar:
-        for task, (some, bad, other_format) in run(_check, tasks, workers=workers, progress=bar.update):
+        few = len(paths) < _MANY_FILES
+        looks = run(_check, tasks, workers=workers, progress=bar.update, threads=few)
+        for task, (some, bad, other_format) in looks:
             found[task.first : task.first + len(some)] = some
             problems.extend(bad)
             convertible |= other_format
@@ -106,7 +109,7 @@ def _check(task: _Task, report: Report) -> tuple[list[Checked], list[tuple[int, 
 
 def window_of(file: BinaryIO) -> Window:
     """What lies in the file: its beginning, read at once, and what is asked for beyond that."""
-    head = file.read(_HEAD_BYTES)
+    head = file.read(HEAD_BYTES)
 
     def at(start: int, count: int) -> bytes:
         if start + count <= len(head):
@@ -119,9 +122,11 @@ def window_of(file: BinaryIO) -> Window:
 
 def _header(at: Window, size: int, name: str, task: _Task) -> tuple[audio.Codec | None, float]:
     """(codec, seconds) as Checked has them."""
+    info = plain_wav(at(0, min(size, HEAD_BYTES)), size)
     try:
-        info = audio.probe_window(at, size, name)
-        audio.require_fit(info, name)
+        if info is None:
+            info = audio.probe_window(at, size, name)
+            audio.require_fit(info, name)
     except audio.FormatError:
         if not task.convert:
             raise

@@ -29,7 +29,7 @@ from shard_tools.pack.reuse import find_reusable
 from shard_tools.pack.scratch import scratch_folder
 from shard_tools.pack.selected import Report
 from shard_tools.pack.selection import Selection, refuse_in_part
-from shard_tools.pack.writer import ShardTask, write_shard
+from shard_tools.pack.writer import ShardTask, suits_threads, write_shard
 from shard_tools.storage import Folder
 from shard_tools.text import printable
 from shard_tools.workers import run
@@ -210,7 +210,10 @@ def make(
             disable=None if progress else True,
             smoothing=0.1,
         ) as bar:
-            for task, result in run(write_shard, tasks, workers=workers, progress=bar.update):
+            threads = suits_threads(tasks, workers)
+            for task, result in run(
+                write_shard, tasks, workers=workers, progress=bar.update, threads=threads
+            ):
                 problems.extend(result.problems)
                 clipped |= result.clipped
                 if result.entry is not None:

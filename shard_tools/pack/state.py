@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+from shard_tools import storage
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.manifest import Manifest, ShardEntry
 from shard_tools.errors import UserError
@@ -127,6 +128,9 @@ def _claim(
     again = [task for task in tasks if task.number not in reused]
     drop_records(site, names, [task.number for task in again])
     if again:  # else nothing is made, and what lies there needs no record
+        if storage.local_path(site.url) is None:  # on a disk, `scratch` has done so
+            tars = {task.tar_name for task in again}
+            site.remove_drafts(lambda name: name in tars)
         for name in {task.index_name for task in again} & set(names):
             site.remove(name)
         pack_sources.publish(site, names, part, tasks)

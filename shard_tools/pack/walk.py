@@ -24,6 +24,7 @@ def audio_files(root: str, extensions: tuple[str, ...] = AUDIO_EXTENSIONS) -> tu
     problems: list[str] = []
     visited: set[tuple[int, int]] = set()
     waiting = [root]
+    before = len(os.path.join(root, ""))  # of a path, what is not relative to `root`
     systems_own = os.path.join(root, _SYSTEMS_OWN)
     while waiting:
         folder = waiting.pop()
@@ -39,7 +40,7 @@ def audio_files(root: str, extensions: tuple[str, ...] = AUDIO_EXTENSIONS) -> tu
         problems += broken
         # The last is the next: of several ways to one folder, the first in the order of names counts.
         waiting += sorted((path for path in folders if path != systems_own), reverse=True)
-        paths += [os.path.relpath(path, root).replace(os.sep, "/") for path in files]
+        paths += [path[before:].replace(os.sep, "/") for path in files]
     return sorted(paths), sorted(problems)
 
 

@@ -7,24 +7,31 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from shard_tools import audio, storage
 from shard_tools.audio.convert import convert
 from shard_tools.audio.flac_frames import FrameTable, find_frames
+from shard_tools.audio.plain_wav import HEAD_BYTES, plain_wav
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset.manifest import ShardEntry
-from shard_tools.dataset.tar import TarBuilder
+from shard_tools.dataset.tar import TarBuilder, Writable
 from shard_tools.errors import UserError
 from shard_tools.pack import claim as pack_claim
 from shard_tools.pack.corpus import Corpus
 from shard_tools.storage import Folder
+from shard_tools.storage.backends import Upload
 from shard_tools.storage.errors import explain
 from shard_tools.workers import Report
 
 Format = Literal["keep", "wav", "flac"]
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
+_MOST_THREADS = 4
+_TRIES = 3  # to send a shard that others break off
+_LARGE_FILE = 1 << 16  # bytes, of the mean: two seconds of audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,60 +106,104 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
     """Make and publish a shard, then its index. `report` gets the bytes of each source when it is done with.
 
     Every source is looked at even after one was refused, so that all problems are known at once.
+    The tar is sent while it is made where the kind of storage can do that; else it is made in the scratch
+    folder first.
     """
+    for attempt in range(1, _TRIES + 1):
+        upload = task.site.upload(task.tar_name)
+        if upload is None:
+            return _write_by_scratch(task, report)
+        try:
+            return _write_by_upload(task, upload, report if attempt == 1 else lambda _: None)
+        except storage.LostUploadError:
+            # A pack that begins takes what is under way here for what a killed one has left.
+            if attempt == _TRIES:
+                raise
+        finally:
+            upload.abandon()
+    raise AssertionError
+
+
+def _write_by_upload(task: ShardTask, upload: Upload, report: Report) -> ShardResult:
+    index, problems, clipped = _build(task, upload, report)
+    if index is None:
+        return ShardResult(None, problems, clipped)
+    pack_claim.require(task.site, task.plan)
+    upload.publish()
+    return _finished(task, index, clipped)
+
+
+def _write_by_scratch(task: ShardTask, report: Report) -> ShardResult:
     temporary = os.path.join(task.scratch, task.tar_name)
     try:
-        index, problems, clipped = _build(task, temporary, report)
+        with open(temporary, "wb", buffering=0) as file:
+            index, problems, clipped = _build(task, file, report)
         if index is None:
             return ShardResult(None, problems, clipped)
-        index_data = index_file.to_bytes(index)
         pack_claim.require(task.site, task.plan)
         task.site.take(temporary, task.tar_name)
-        task.site.publish(task.index_name, index_data)
+    except OSError as error:
+        raise storage.StorageError(explain(error, temporary)) from error
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+    return _finished(task, index, clipped)
+
+
+def _finished(task: ShardTask, index: index_file.ShardIndex, clipped: dict[str, int]) -> ShardResult:
+    """Publish the index of a shard whose tar is there."""
+    index_data = index_file.to_bytes(index)
+    task.site.publish(task.index_name, index_data)
     return ShardResult(entry_of(task.tar_name, task.index_name, index, index_data), [], clipped)
+
+
+def suits_threads(tasks: Sequence[ShardTask], workers: int) -> bool:
+    """Whether `workers` threads make these shards sooner than as many processes, which start slowly.
+
+    Reading, summing, hashing, writing and FLAC's encoder leave the interpreter to others. What is done in
+    Python for each file does not: with small files, or many workers, that decides.
+    """
+    files = sum(len(task.sources) for task in tasks)
+    size = sum(source.size for task in tasks for source in task.sources)
+    return (
+        workers <= _MOST_THREADS and size >= _LARGE_FILE * files and not any(task.convert for task in tasks)
+    )
 
 
 def rebuild(task: ShardTask, report: Report) -> tuple[index_file.ShardIndex | None, list[str]]:
     """The index that the shard would have if it were made now, or None and the problems. Nothing is kept."""
-    return _build(task, os.devnull, report)[:2]
+    with open(os.devnull, "wb", buffering=0) as nothing:
+        return _build(task, nothing, report)[:2]
 
 
 def _build(
-    task: ShardTask, place: str, report: Report
+    task: ShardTask, file: Writable, report: Report
 ) -> tuple[index_file.ShardIndex | None, list[str], dict[str, int]]:
-    """Write the tar to the file `place`: (index, None with problems; problems; samples clipped by path)."""
+    """Write the tar to `file`: (index, None with problems; problems; samples clipped by path)."""
     problems: list[str] = []
     clipped: dict[str, int] = {}
     rows: list[tuple[int, int, int, int, int, int]] = []
     tables: list[FrameTable | None] = []
-    try:
-        with open(place, "wb") as file:
-            tar = TarBuilder(file)
-            for source in task.sources:
-                try:
-                    data, info, beyond = _member(task, source)
-                except UserError as error:
-                    problems.append(str(error))
-                    report(source.size)
-                    continue
-                if beyond:
-                    clipped[source.path] = beyond
-                if not problems:
-                    offset = tar.add(f"{source.key}.{info.codec}", data)
-                    tar.add(
-                        f"{source.key}.json", describe(source.speaker, source.label, source.path, info.frames)
-                    )
-                    codec = index_file.FLAC if info.codec == "flac" else index_file.WAV
-                    pcm = -1 if info.pcm_offset is None else offset + info.pcm_offset
-                    rows.append((source.label, info.frames, codec, offset, len(data), pcm))
-                    tables.append(find_frames(data) if info.codec == "flac" else None)
+    with TarBuilder(file) as tar:
+        for source in task.sources:
+            try:
+                data, info, beyond = _member(task, source)
+            except UserError as error:
+                problems.append(str(error))
                 report(source.size)
-            tar.finish()
-    except OSError as error:
-        raise storage.StorageError(explain(error, place)) from error
+                continue
+            if beyond:
+                clipped[source.path] = beyond
+            if not problems:
+                offset = tar.add(f"{source.key}.{info.codec}", data)
+                described = describe(source.speaker, source.label, source.path, info.frames)
+                tar.add(f"{source.key}.json", described)
+                codec = index_file.FLAC if info.codec == "flac" else index_file.WAV
+                pcm = -1 if info.pcm_offset is None else offset + info.pcm_offset
+                rows.append((source.label, info.frames, codec, offset, len(data), pcm))
+                tables.append(find_frames(data) if info.codec == "flac" else None)
+            report(source.size)
+        tar.finish()
     return None if problems else _index(task, tar, rows, tables), problems, clipped
 
 
@@ -165,7 +216,7 @@ def describe(speaker: str, label: int, path: str, frames: int) -> bytes:
         "frames": frames,
         "sample_rate": audio.SAMPLE_RATE,
     }
-    return json.dumps(fields, ensure_ascii=False).encode()
+    return _JSON.encode(fields).encode()
 
 
 def entry_of(tar_name: str, index_name: str, index: index_file.ShardIndex, index_data: bytes) -> ShardEntry:
@@ -190,12 +241,15 @@ def _member(task: ShardTask, source: SourceFile) -> tuple[bytes, audio.AudioInfo
     try:
         with task.corpus.open(source.path) as found:
             changed = (found.size, found.mtime_ns) != (source.size, source.mtime_ns)
-            data = b"" if changed else found.file.read(source.size + 1)
+            data = b"" if changed else _read(found.file, source.size + 1)
         if changed or len(data) != source.size:
             raise UserError(f"{name}: changed while it was being packed; run again when it is at rest")
         codec: audio.Codec = "flac" if source.path.lower().endswith(".flac") else "wav"
         if task.format != "keep":
             codec = task.format
+        plain = plain_wav(data[:HEAD_BYTES], len(data))
+        if plain is not None and codec == "wav" and (task.format == "keep" or plain.pcm_offset == 44):
+            return data, plain, 0
         clipped = 0
         try:
             samples = audio.decode(data, name)  # what its header hides shows only here
@@ -212,6 +266,14 @@ def _member(task: ShardTask, source: SourceFile) -> tuple[bytes, audio.AudioInfo
         raise UserError(f"{name}: cannot be read ({error.strerror})") from error
     except MemoryError as error:
         raise UserError(f"{name}: {source.size} bytes are more than this machine has memory for") from error
+
+
+def _read(file: BinaryIO, most: int) -> bytes:
+    """All of a file, or `most` bytes of it; a file without a buffer may give less than it was asked for."""
+    data = file.read(most)
+    while 0 < len(data) < most and (more := file.read(most - len(data))):
+        data += more
+    return data
 
 
 def _index(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shard_tools.arrays import UInt32Array
+from shard_tools.checksum import crc32
 from shard_tools.dataset.index import BLOCK_SIZE
 from shard_tools.read.source import Filler, RangeError
 
@@ -100,7 +100,7 @@ class VerifiedSource:
 
     def _check(self, range_: _Range) -> str | None:
         """The first block that is wrong, in words."""
-        body, crc32 = range_.body, zlib.crc32
+        body = range_.body
         block = range_.first // BLOCK_SIZE
         blocks = -(-(range_.last - range_.first) // BLOCK_SIZE)
         expected_crcs = self._block_crcs(range_.shard)[block : block + blocks].tolist()

@@ -17,14 +17,16 @@ from shard_tools.storage.door import (
     remove,
     remove_drafts,
     size,
+    upload,
 )
-from shard_tools.storage.errors import MissingError, ShortError, StorageError
+from shard_tools.storage.errors import LostUploadError, MissingError, ShortError, StorageError
 from shard_tools.storage.folder import Folder
 from shard_tools.storage.policy import StoragePolicy, configure, current_policy
 
 __all__ = [
     "DOWNLOAD_PART",
     "Folder",
+    "LostUploadError",
     "MissingError",
     "ShortError",
     "StorageError",
@@ -46,4 +48,5 @@ __all__ = [
     "remove",
     "remove_drafts",
     "size",
+    "upload",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
-from shard_tools.storage.backends import Place, local_path, place_at
+from shard_tools.storage.backends import Place, Upload, local_path, place_at
 from shard_tools.storage.errors import MissingError
 from shard_tools.storage.policy import current_policy
 from shard_tools.storage.retries import guarded
@@ -113,6 +113,15 @@ def publish_file(local_file: str, url: str) -> None:
     """Put a local file at `url`, whole or not at all; the local file is gone afterwards."""
     place = place_at(url)
     guarded(url, lambda: place.take(local_file), place.judge, retry=not place.moves)
+
+
+def upload(url: str) -> Upload | None:
+    """An object that is sent to `url` while it is made; None where only whole files can be put.
+
+    Whoever takes one publishes or abandons it. Raises StorageError, as its verbs do.
+    """
+    place = place_at(url)
+    return guarded(url, place.upload, place.judge)
 
 
 def remove(url: str) -> None:

@@ -45,6 +45,10 @@ class ShortError(StorageError):
         self.size = size
 
 
+class LostUploadError(StorageError):
+    """An upload was broken off by someone else before it was complete; what was sent of it is gone."""
+
+
 class WrongAnswerError(ConnectionError):
     """A store answered with other bytes than those it was asked for; asked again, it may do better."""
 

@@ -56,6 +56,10 @@ class Folder:
         """Put a local file there, likewise; it is gone afterwards."""
         door.publish_file(local_file, self.at(name))
 
+    def upload(self, name: str) -> door.Upload | None:
+        """A file that is sent there while it is made; None where the kind of storage has no such thing."""
+        return door.upload(self.at(name))
+
     def remove(self, name: str) -> None:
         """It is fine when there is none."""
         door.remove(self.at(name))

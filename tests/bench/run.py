@@ -23,7 +23,16 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "helpers")]
 from harness import machine, report, settings  # noqa: E402
 from harness.contest import Process  # noqa: E402
 
-NAMES = ("local_augmented", "local_plain", "side_by_side", "fetched", "planning", "converting", "stages")
+NAMES = (
+    "local_augmented",
+    "local_plain",
+    "side_by_side",
+    "fetched",
+    "planning",
+    "packing",
+    "converting",
+    "stages",
+)
 
 
 def main() -> None:

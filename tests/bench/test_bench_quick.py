@@ -142,6 +142,18 @@ def test_converting_is_compared_with_a_process_per_file(bench, measure):
     assert f"| {table.TWO} ÷ {table.ONE} |" in page
 
 
+def test_packing_has_its_figures(measure):
+    document, page = measure("packing")
+    assert [result["name"] for result in document["contestants"]] == [
+        "GNU tar", "unchanged, 1 worker", "unchanged, 2 workers", "to FLAC, 1 worker", "to FLAC, 2 workers",
+    ]  # fmt: skip
+    for result in document["contestants"]:
+        assert 0 < result["mb_per_second"]["low"] <= result["mb_per_second"]["high"]
+    assert [ratio["at_least"] for ratio in document["ratios"]] == [0.7, None, 1.8]
+    assert [run["utterances"] for run in document["tiny"]] == [10]
+    assert "| to FLAC, 2 workers ÷ to FLAC, 1 worker |" in page
+
+
 def test_stages_add_up(measure):
     document, _ = measure("stages")
     [result] = document["contestants"]

@@ -8,6 +8,25 @@ from typing import Protocol
 from shard_tools.storage.errors import Verdict
 
 
+class Upload(Protocol):
+    """An object that is sent while it is made. It cannot be seen before `publish` has returned.
+
+    Other than a place's, these verbs try again by themselves, and raise StorageError.
+    """
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Take all of `data`; returns its length."""
+
+    def flush(self) -> None:
+        """Nothing: that a file has it."""
+
+    def publish(self) -> None:
+        """Put the whole there; what was there is replaced. LostUploadError where another has aborted it."""
+
+    def abandon(self) -> None:
+        """Leave nothing of it, unless it is published; it may be done twice."""
+
+
 class Place(Protocol):
     """A file, an object or a folder of one kind of storage, which need not exist.
 
@@ -46,6 +65,9 @@ class Place(Protocol):
 
     def take(self, local_file: str) -> None:
         """Put a local file here, likewise; it is gone afterwards. Not repeated where `moves` is true."""
+
+    def upload(self) -> Upload | None:
+        """Begin one; None where only whole files can be put. Nothing is asked for yet."""
 
     def remove(self) -> None:
         """Remove the file or object. Where there is none: nothing, or an error that means "missing"."""

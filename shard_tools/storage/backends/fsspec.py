@@ -17,12 +17,14 @@ from fsspec.registry import known_implementations
 
 from shard_tools.storage.backends.fsspec_errors import judge
 from shard_tools.storage.backends.ranges import fetch_range
+from shard_tools.storage.backends.s3_upload import (
+    UPLOAD_PART,
+    UPLOAD_PARTS_AT_ONCE,
+    S3Upload,
+    abort_uploads,
+)
 from shard_tools.storage.errors import StorageError, Verdict
 from shard_tools.storage.policy import current_policy
-
-# Large objects go up in parts of this size, so many at once: what an upload holds in memory is their product.
-UPLOAD_PART = 16 * 2**20
-UPLOAD_PARTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,17 @@ class FsspecPlace:
         fs.put_file(local_file, path, **_upload_options(fs))
         os.unlink(local_file)
 
+    def upload(self) -> S3Upload | None:
+        fs, path = open_filesystem(self.url)
+        return S3Upload(fs, path, self.url) if _is_s3(fs) else None
+
     def remove(self) -> None:
         fs, path = open_filesystem(self.url)
         fs.rm_file(path)
 
     def remove_drafts(self, ours: Callable[[str], bool]) -> list[str]:
-        return []  # an object that was not written whole was not written at all
+        fs, path = open_filesystem(self.url)
+        return abort_uploads(fs, path, self.url, ours) if _is_s3(fs) else []  # nothing else can be left
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
@@ -116,8 +123,12 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     return fs, path
 
 
-def _upload_options(fs: Any) -> dict[str, Any]:
+def _is_s3(fs: Any) -> bool:
     protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-    if "s3" in protocols:
+    return "s3" in protocols
+
+
+def _upload_options(fs: Any) -> dict[str, Any]:
+    if _is_s3(fs):
         return {"chunksize": UPLOAD_PART, "max_concurrency": UPLOAD_PARTS_AT_ONCE}
     return {}

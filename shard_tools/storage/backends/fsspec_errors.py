@@ -9,7 +9,7 @@ TRIES_TO_CONNECT = 4
 
 _PASSING_CODES = frozenset(
     {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "InternalError", "ServiceUnavailable"}
-    | {"XAmzContentSHA256Mismatch", "TooManyRequests", "OperationAborted"}
+    | {"XAmzContentSHA256Mismatch", "BadDigest", "TooManyRequests", "OperationAborted"}
 )
 _PASSING_CLASSES = frozenset(
     {"HTTPClientError", "EndpointConnectionError", "ConnectTimeoutError", "ResponseParserError"}

@@ -13,6 +13,7 @@ LIBRARIES = (
     "numpy",
     "scipy",
     "soundfile",
+    "isal",
     "torch",
     "webdataset",
     "mosaicml-streaming",

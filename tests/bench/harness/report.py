@@ -116,6 +116,28 @@ def _converting(document: dict[str, Any]) -> str:
     return table(["with", *heads], rows) + "\n" + table(["ratio", *heads, "target"], lines)
 
 
+def _packing(document: dict[str, Any]) -> str:
+    units = ("mb_per_second", "mb_per_cpu_second")
+    rows = [[result["name"], *(figure(result[unit]) for unit in units)] for result in document["contestants"]]
+    lines = [
+        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), _target(ratio)]
+        for ratio in document["ratios"]
+    ]
+    tiny = [
+        [_short(run["utterances"])]
+        + [f"{1e6 * run[unit] / run['utterances']:.0f}" for unit in ("seconds", "cpu_seconds")]
+        + [_short(run["peak_mib"])]
+        for run in document["tiny"]
+    ]
+    return "\n".join(
+        (
+            table([f"{document['megabytes']:.0f} MB", "MB/s", "MB per CPU second"], rows),
+            table(["ratio", "of MB/s", "per CPU second", "target"], lines),
+            table(["tiny utterances", "µs for each", "CPU µs for each", "memory, MiB"], tiny),
+        )
+    )
+
+
 def _stages(document: dict[str, Any]) -> str:
     result = document["contestants"][0]
     rows = [["the whole batch", f"{result['ms_per_batch']:.1f}", ""]]
@@ -130,6 +152,7 @@ LAYOUTS = {
     "rates_and_s3": _rates_and_s3,
     "planning": _planning,
     "fetched": _fetched,
+    "packing": _packing,
     "stages": _stages,
     "converting": _converting,
 }

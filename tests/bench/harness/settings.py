@@ -17,7 +17,8 @@ class Settings:
     seconds: of one turn of one contestant; rounds: turns of each; warm_up: seconds before the first,
     enough for every impulse response to have been drawn;
     cpu: the core that contestants run on (None: any); plan_utterances: size of the planning benchmark;
-    convert_files, convert_loop: m4a that are converted by us, and by the loop that we are compared with.
+    convert_files, convert_loop: m4a that are converted by us, and by the loop that we are compared with;
+    tiny_utterances: sizes of the packing benchmark's sets of tiny files.
     """
 
     cache: Path
@@ -33,6 +34,8 @@ class Settings:
     convert_files: int
     convert_loop: int
     convert_rounds: int
+    pack_rounds: int
+    tiny_utterances: tuple[int, ...]
     cpu: int | None
 
 
@@ -51,6 +54,8 @@ def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         convert_files=4000,
         convert_loop=100,
         convert_rounds=3,
+        pack_rounds=6,
+        tiny_utterances=(50_000, 200_000),
         cpu=cpu,
     )
 
@@ -70,6 +75,8 @@ def quick(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         convert_files=400,
         convert_loop=20,
         convert_rounds=1,
+        pack_rounds=2,
+        tiny_utterances=(5_000, 20_000),
         cpu=cpu,
     )
 
@@ -90,5 +97,7 @@ def tiny(cache: Path, start: Callable[..., Any]) -> Settings:
         convert_files=4,
         convert_loop=2,
         convert_rounds=1,
+        pack_rounds=2,
+        tiny_utterances=(10,),
         cpu=None,
     )

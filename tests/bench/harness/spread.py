@@ -20,14 +20,18 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Target:
-    """crops per second of `of` ÷ those of `to` should be at least so much (None: no target)."""
+    """What `of` does in a second ÷ what `to` does should be at least so much (None: no target)."""
 
     of: str
     to: str
     at_least: float | None = None
 
 
-def ratios(results: Sequence[dict[str, Any]], targets: Sequence[Target]) -> list[dict[str, Any]]:
+def ratios(
+    results: Sequence[dict[str, Any]],
+    targets: Sequence[Target],
+    units: tuple[str, str] = ("crops_per_second", "crops_per_cpu_second"),
+) -> list[dict[str, Any]]:
     """Each target's ratio, computed within each round and then summarised; "cpu": the same per CPU second."""
     done = {result["name"]: result for result in results if result["status"] == "ok"}
     found = []
@@ -36,10 +40,7 @@ def ratios(results: Sequence[dict[str, Any]], targets: Sequence[Target]) -> list
             continue
         wall, cpu = (
             summary([own / other for own, other in zip(*values, strict=True)])
-            for values in (
-                [done[name][unit]["values"] for name in (target.of, target.to)]
-                for unit in ("crops_per_second", "crops_per_cpu_second")
-            )
+            for values in ([done[name][unit]["values"] for name in (target.of, target.to)] for unit in units)
         )
         met = None if target.at_least is None else wall["median"] >= target.at_least
         row = {"of": target.of, "to": target.to, "at_least": target.at_least, "met": met}

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,7 @@ class RunLog:
             _drop_later(self._metrics_path, first_step, validated=validated)
             self._metrics = open(self._metrics_path, "a", encoding="utf-8")  # noqa: SIM115 - close() closes it
             self._board = SummaryWriter(folder, purge_step=first_step + 1)
+            _hush_writers_of(folder)
         except OSError as error:
             raise _cannot_write(folder, error) from None
         self._bar = tqdm(
@@ -207,6 +209,17 @@ def folder_was_made() -> None:
 def folder_is_gone(folder: str) -> bool:
     """Whether the folder of this process's run was there and is not any more."""
     return _began and not os.path.isdir(folder)
+
+
+def _hush_writers_of(folder: str) -> None:
+    """A thread that writes into a folder that is gone ends without a traceback: the run says what happened."""
+    before = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if not (isinstance(failure.exc_value, OSError) and folder_is_gone(folder)):
+            before(failure)
+
+    threading.excepthook = hook
 
 
 def log_end(folder: str, text: str) -> None:

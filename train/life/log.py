@@ -212,7 +212,7 @@ def folder_is_gone(folder: str) -> bool:
 
 
 def _hush_writers_of(folder: str) -> None:
-    """A thread that writes into a folder that is gone ends without a traceback: the run says what happened."""
+    """A thread that writes into a folder that is gone ends without traceback: the run says what happened."""
     before = threading.excepthook
 
     def hook(failure: threading.ExceptHookArgs) -> None:

@@ -123,8 +123,7 @@ class ShardCache:
 
     def cancel(self, shards: Sequence[CachedShard]) -> None:
         """These are not needed after all; what was brought already stays until its room is needed."""
-        for shard in shards:
-            self._prefetcher.remove(shard)
+        self._prefetcher.remove(*shards)
 
     def path(self, shard: CachedShard) -> str:
         """Where the shard lies while it is held."""

@@ -48,13 +48,15 @@ class Prefetcher:
                 thread.start()
             self._changed.notify_all()
 
-    def remove(self, shard: CachedShard) -> None:
-        """Forget a shard: it is held now, or no longer needed. A download under way is completed."""
+    def remove(self, *shards: CachedShard) -> None:
+        """Forget shards: they are held now, or no longer needed. Downloads under way are completed."""
         with self._changed:
-            self._queue.pop(shard.sha256, None)
-            mark = self._marks.pop(shard.sha256, None)
-            if mark is not None:
-                self._folder.let_go(mark)
+            for shard in shards:  # all of them before any makes room, which another might take
+                self._queue.pop(shard.sha256, None)
+            for shard in shards:
+                mark = self._marks.pop(shard.sha256, None)
+                if mark is not None:
+                    self._folder.let_go(mark)
             self._changed.notify_all()
 
     def look_again(self) -> None:

@@ -116,8 +116,8 @@ def test_preempted_requeued_killed_and_short_of_a_node_it_ends_in_the_same_weigh
     go_on(run)
     cluster.stop_node("n1")  # the one that leads
     until(lambda: cluster.state(job) == "PENDING", "the requeue after a node's loss", run)
-    # What SLURM could not tell the lost node it tells again a minute later: a step of the same number that runs
-    # there by then would get the signal that was meant for its predecessor.
+    # What SLURM could not tell the lost node it tells again a minute later: a step of the same number that
+    # runs there by then would get the signal that was meant for its predecessor.
     time.sleep(62)
     cluster.start_node("n1")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shard_tools import storage
-from shard_tools.dataset.keys import AUDIO_EXTENSIONS, key_of, key_problem
+from shard_tools.dataset.keys import AUDIO_EXTENSIONS, key_of, key_problem, speaker_problem
 from shard_tools.errors import UserError
 from shard_tools.pack.corpus import Corpus, find_corpus
 from shard_tools.text import has_control
@@ -136,6 +136,9 @@ def _read_list(list_url: str, problems: list[str]) -> Iterator[tuple[str, str, s
             continue
         if max(len(speaker), len(path)) > _LONGEST_PATH:
             problems.append(f"{place}: {_short(line)} is longer than a path can be; is it a list?")
+            continue
+        if reason := speaker_problem(speaker):
+            problems.append(f"{place}: the speaker {_short(speaker)} {reason}; name it otherwise")
             continue
         if path.startswith("/"):
             problems.append(f"{place}: {path} is absolute; give the path relative to ROOT")

@@ -299,3 +299,20 @@ def test_one_speaker_of_all_files(tmp_path):
     assert listing.paths == ["a.wav", "deep/b.wav"]
     with pytest.raises(UserError, match="--speaker NAME"):
         read_listing(str(tmp_path), None)
+
+
+@pytest.mark.parametrize("speaker", ["a\u200b", "b\ufeff", "c\u00ad", "x" * 256, ".."])
+def test_a_speaker_that_no_manifest_can_name_is_refused_by_its_line(empty_corpus, tmp_path, speaker):
+    empty_corpus.add("a/1.wav")
+    lines = tmp_path / "list"
+    lines.write_text(f"\n{speaker} a/1.wav\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"list:2: the speaker .* name it otherwise; nothing was packed"):
+        pack(str(empty_corpus.root), str(tmp_path / "out"), list_url=str(lines))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_that_could_not_be_read_is_not_published(empty_corpus, tmp_path):
+    empty_corpus.add("a/1.wav")
+    with pytest.raises(UserError, match="a speaker without a name that can be printed"):
+        pack(str(empty_corpus.root), str(tmp_path / "out"), speaker="a\u200b")
+    assert not (tmp_path / "out" / "manifest.json").exists()

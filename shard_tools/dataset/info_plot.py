@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from shard_tools.arrays import Float64Array, Int64Array
 from shard_tools.dataset.info import Spread
 from shard_tools.figures import INK, STYLE, drawn, plain
+from shard_tools.text import shown
 
 KINDS = ("png", "svg")
 _COLOUR = "#0f766e"
@@ -24,7 +25,7 @@ def plot(lengths: Spread, title: str, kind: str) -> bytes:
     """Histograms of durations, utterances a speaker and speech a speaker, as a file of `kind`."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.5, 3.4))
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        figure.suptitle(shown(title), parse_math=False, x=0.01, ha="left", fontsize=11)
         durations, utterances, speech = figure.subplots(1, 3)
         _histogram(durations, lengths.duration_s, "duration of an utterance (s)", "utterances")
         _histogram(utterances, lengths.utterances, "utterances of a speaker", "speakers")

@@ -94,3 +94,10 @@ def test_every_value_is_in_a_bar(values):
 
 def test_a_set_of_one_is_drawn():
     assert info_plot.plot(Spread(np.ones(1), np.array([1]), np.ones(1)), "one", "png").startswith(b"\x89PNG")
+
+
+def test_a_title_is_no_formula_and_tells_no_password():
+    one = Spread(np.ones(1), np.array([1]), np.ones(1))
+    figure = info_plot.plot(one, "s3://me:secret@host/a$\\frac{$b$^$", "svg").decode()
+    assert "s3://***@host/a$\\frac{$b$^$" in figure
+    assert "secret" not in figure

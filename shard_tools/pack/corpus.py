@@ -121,13 +121,13 @@ class TarCorpus:
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[Source]:
-        member = self.found.members.get(path)
+        member = self.found.member(path)
         with tarred.open_member(member, os.path.join(self.root, path)) as file:
             assert member is not None
             yield Source(file, member.size, os.stat(member.tar).st_mtime_ns)
 
     def part(self, paths: Sequence[str]) -> TarCorpus:
-        members = {path: self.found.members[path] for path in paths if path in self.found.members}
+        members = {path: member for path in paths if (member := self.found.member(path)) is not None}
         return TarCorpus(self.root, tarred.Found(members))
 
 

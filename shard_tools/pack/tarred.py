@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,17 +33,25 @@ class Member:
 
 @dataclass(frozen=True)
 class Found:
-    """members: by their paths; problems: one line each; whose: what tells the speaker of a path."""
+    """members: by their paths; problems: one line each; whose: what tells the speaker of a path; named: paths
+    by the members' own names, where these are others, as A.WAV of A.wav or a.wav.wav of a.wav.
+    """
 
     members: dict[str, Member] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     whose: dict[str, tuple[str, Sample, TarSamples]] = field(default_factory=dict)
+    named: dict[str, str] = field(default_factory=dict)
+
+    def member(self, path: str) -> Member | None:
+        """The one at `path`, or of that very name."""
+        return self.members.get(path) or self.members.get(self.named.get(path, ""))
 
 
 def tars_at(root: str) -> list[str]:
     """The paths of the tars that `root` stands for: itself, or those of a folder that holds no other audio.
 
-    [] when it is neither. UserError for compressed ones among them, which would be left out.
+    [] when it is neither. UserError for compressed ones among them, which would be left out, and for a pipe
+    of such a name, which would be waited for.
     """
     if not os.path.isdir(root):
         return [root] if os.path.isfile(root) and root.lower().endswith(_TAR) else []
@@ -58,6 +67,9 @@ def tars_at(root: str) -> list[str]:
     for entry in listed:
         if entry.name.lower().endswith(COMPRESSED):
             raise UserError(f"{entry.path}: a compressed tar cannot be read in part; unpack it")
+    for tar in tars:
+        if not os.path.isfile(tar):
+            raise UserError(f"{tar}: is no file that can be read in part; take it out of ROOT")
     return tars
 
 
@@ -79,6 +91,11 @@ def members(tars: list[str]) -> Found:
                 continue
             found.members[path] = Member(tar, sample.audio.offset, sample.audio.size)
             found.whose[path] = tar, sample, samples
+            own = "/".join(
+                part for part in posixpath.normpath(sample.audio.name).split("/") if part not in ("", "..")
+            )
+            if own != path:
+                found.named[own] = path
     return found
 
 

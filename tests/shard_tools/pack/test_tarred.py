@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 import tarfile
@@ -187,3 +188,20 @@ def test_json_tells_the_speaker(tmp_path):
     files = {"a.wav": audio("wav", 0), "a.json": json.dumps({"speaker": "id7"}).encode()}
     write_tar(tmp_path / "a.tar", files)
     assert pack(str(tmp_path / "a.tar"), str(tmp_path / "out")).manifest.speakers == ("id7",)
+
+
+def test_a_pipe_among_tars_is_not_waited_for(theirs):
+    os.mkfifo(theirs / "t.tar")
+    with pytest.raises(UserError, match=r"t\.tar: is no file that can be read"):
+        find_corpus(str(theirs))
+
+
+def test_a_list_names_members_as_they_are_called(tmp_path):
+    wav = audio("wav", 1)
+    write_tar(tmp_path / "a.tar", {"./s/A.WAV": wav, "s/b.wav": wav, "s/c.wav.wav": wav})
+    listed = tmp_path / "list"
+    listed.write_text("s s/A.WAV\ns s/b.wav\nt s/c.wav.wav\n")
+    made = pack(str(tmp_path / "a.tar"), str(tmp_path / "out"), list_url=str(listed))
+    assert made.manifest.utterances == 3
+    assert find_corpus(str(tmp_path / "a.tar")).paths((".wav",))[0] == ["s/A.wav", "s/b.wav", "s/c.wav"]
+    assert pack(str(tmp_path / "a.tar"), str(tmp_path / "all"), speaker="s").manifest.utterances == 3

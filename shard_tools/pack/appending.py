@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,17 +27,19 @@ from shard_tools.dataset.manifest import Appended, Manifest, ShardEntry
 from shard_tools.errors import UserError
 from shard_tools.pack import claim as pack_claim
 from shard_tools.pack import state as pack_state
-from shard_tools.pack.intake import Intake, Wanted, claim_of, take_in
+from shard_tools.pack.intake import Intake, Wanted, choose, claim_of, read_wanted
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.packing import PackSummary, make
 from shard_tools.pack.plan import Before, PackOptions, PackPlan, dataset_inputs
 from shard_tools.pack.reports import is_report, publish_report
 from shard_tools.pack.reuse import find_reusable
 from shard_tools.pack.scratch import scratch_folder
+from shard_tools.pack.selection import Held
 from shard_tools.records import convert
 from shard_tools.storage import Folder
 
 _INDEXES_AT_ONCE = 64
+_INDEX = re.compile(r"shard-(\d{6,})\.index(?:-(\d+))?\.npz")
 _INHERITED = ("format", "utterances_per_shard", "group", "seed")
 
 
@@ -55,10 +58,11 @@ class _Set:
     """The set at a URL as it was before the list; now: as it is.
 
     turn, total, next_shard: int32 (M,), as the indexes say. added: the record of this list where it has been
-    added before.
+    added before. digest: SHA-256 (hex) of the manifest's file as it is now.
     """
 
     now: Manifest
+    digest: str
     before: Before
     places: layout.Places
     added: Appended | None
@@ -66,6 +70,22 @@ class _Set:
     @property
     def entries(self) -> tuple[ShardEntry, ...]:
         return self.now.shards[: self.before.shards]
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """Of all utterances of a set, int32 (M,) each; known: those of a list's keys that are in it, with their
+    shards and labels."""
+
+    labels: Int32Array
+    shard: Int32Array
+    places: layout.Places
+    known: dict[str, tuple[int, int]]
+
+    def held(self, speakers: Sequence[str]) -> Held:
+        counts = np.bincount(self.labels, minlength=len(speakers)).tolist()
+        keys = {key: speakers[label] for key, (_, label) in self.known.items()}
+        return Held(dict(zip(speakers, counts, strict=True)), keys)
 
 
 def append(
@@ -87,9 +107,12 @@ def append(
     """
     began = time.monotonic()
     site = Folder(url)
-    now = _manifest(site)
-    intake = take_in(wanted, workers=workers, progress=progress)
-    there, plan = _planned(site, now, intake)
+    now, digest = _manifest(site)
+    corpus, listing = read_wanted(wanted)
+    columns = _columns(site, now, listing.keys)
+    held = columns.held(now.speakers)
+    intake = choose(wanted, corpus, listing, workers=workers, progress=progress, held=held)
+    there, plan = _planned(now, digest, columns, intake)
     claim = claim_of(plan, wanted, parts=1)
     files = intake.files(plan, plan.numbers, workers, progress)
     names = site.names()
@@ -104,8 +127,12 @@ def append(
                 f"{site.at(manifest_file.NAME)}: this list has been added already, but {changed} has changed"
                 " since; an appended shard is not replaced: pack both lists anew at another URL"
             )
-        pack_state.begin_append(site, names, now, tasks, reuse.entries, claim, overwrite=overwrite)
+        if there.added is not None:
+            tasks = [replace(task, promised=now.shards[task.number]) for task in tasks]
         with pack_claim.given_up_on_failure(site, plan.digest):
+            pack_state.begin_append(
+                site, names, now, digest, tasks, reuse.entries, claim, overwrite=overwrite
+            )
             entries = dict(reuse.entries)
             for number, entry in make(tasks, reuse.entries, workers, progress):
                 entries[number] = entry
@@ -139,7 +166,7 @@ def options_of(url: str, given: Mapping[str, Any]) -> PackOptions:
     added to.
     """
     site = Folder(url)
-    kept = {name: value for name, value in _manifest(site).options.items() if name in _INHERITED}
+    kept = {name: value for name, value in _manifest(site)[0].options.items() if name in _INHERITED}
     remedy = "give --format, --utterances-per-shard, --group and --seed"
     return convert({**kept, **given}, PackOptions, f"{site.at(manifest_file.NAME)}: options", remedy)
 
@@ -153,16 +180,18 @@ def differences(summary: AppendSummary) -> Iterator[str]:
             yield f"--{name.replace('_', '-')}: {before} for the set, {here} for what was added"
 
 
-def _manifest(site: Folder) -> Manifest:
+def _manifest(site: Folder) -> tuple[Manifest, str]:
+    """(the manifest, the SHA-256 of its file)."""
     if manifest_file.NAME not in site.names():
         raise UserError(f"{site}: no dataset is here to append to; pack the first list without --append")
-    manifest = manifest_file.in_folder(site)
+    data = site.read(manifest_file.NAME)
+    manifest = manifest_file.from_bytes(data, site.at(manifest_file.NAME))
     if manifest.options.get("indexed"):
         raise UserError(
             f"{site}: its tars were made by others, and make-shards index read them by other rules; pack the"
             " list to another URL, and give data.url both when training"
         )
-    return manifest
+    return manifest, hashlib.sha256(data).hexdigest()
 
 
 def _record(there: _Set, plan: PackPlan) -> Appended:
@@ -170,10 +199,9 @@ def _record(there: _Set, plan: PackPlan) -> Appended:
     return Appended(len(before.speakers), before.shards, before.digest, plan.digest, plan.recorded)
 
 
-def _planned(site: Folder, now: Manifest, intake: Intake) -> tuple[_Set, PackPlan]:
+def _planned(now: Manifest, digest: str, columns: _Columns, intake: Intake) -> tuple[_Set, PackPlan]:
     """The set before the list, and the plan of the list: where it is what was added last, that very plan."""
-    digest = hashlib.sha256(site.read(manifest_file.NAME)).hexdigest()
-    labels, shard, places, clashes = _columns(site, now, intake.listing.keys)
+    labels, shard, places = columns.labels, columns.shard, columns.places
     if now.appended:
         last = now.appended[-1]
         old = shard < last.shards
@@ -182,38 +210,34 @@ def _planned(site: Folder, now: Manifest, intake: Intake) -> tuple[_Set, PackPla
         plan = intake.plan(before)
         if plan.digest == last.plan:
             old_places = layout.Places(places.turn[old], places.total[old], places.next_shard[old])
-            return _Set(now, before, old_places, last), plan
+            return _Set(now, digest, before, old_places, last), plan
+    clashes = [
+        f"{path}: {now.shards[columns.known[key][0]].url} has an utterance of the key {key!r} already"
+        for path, key in zip(intake.listing.paths, intake.listing.keys, strict=True)
+        if key in columns.known
+    ]
     if clashes:
-        paths, keys = intake.listing.paths, intake.listing.keys
         raise ProblemsError(
-            [
-                f"{paths[row]}: {now.shards[number].url} has an utterance of the key {keys[row]!r} already"
-                for row, number in sorted(clashes.items())
-            ],
+            clashes,
             "nothing was appended; unlist what is there already, or rename it",
         )
     before = Before(digest, now.speakers, len(now.shards), labels, shard)
-    return _Set(now, before, places, None), intake.plan(before)
+    return _Set(now, digest, before, places, None), intake.plan(before)
 
 
-def _columns(
-    site: Folder, manifest: Manifest, keys: Sequence[str]
-) -> tuple[Int32Array, Int32Array, layout.Places, dict[int, int]]:
-    """(labels, shards, places) of all utterances of a set, (M,) each; and the rows of `keys` that are in it.
-
-    These come with the shard that has them.
-    """
-    row_of = {key: row for row, key in enumerate(keys)}
-    clashes: dict[int, int] = {}
+def _columns(site: Folder, manifest: Manifest, keys: Sequence[str]) -> _Columns:
+    """keys: of the list."""
+    wanted = set(keys)
+    known: dict[str, tuple[int, int]] = {}
     parts: list[tuple[Int32Array, ...]] = []
     for number, index in _indexes(site, manifest):
         shard = np.full(len(index), number, np.int32)
         parts.append((index.label, shard, index.turn, index.total, index.next_shard))
-        own = index.keys()
-        clashes |= {row_of[key]: number for key in own if key in row_of}
+        own = zip(index.keys(), index.label.tolist(), strict=True)
+        known |= {key: (number, label) for key, label in own if key in wanted}
     labels, shards, turn, total, following = (np.concatenate(column) for column in zip(*parts, strict=True))
     outside_speakers(labels, manifest.speakers, site.at(manifest_file.NAME))
-    return labels, shards, layout.Places(turn, total, following), clashes
+    return _Columns(labels, shards, layout.Places(turn, total, following), known)
 
 
 def _indexes(site: Folder, manifest: Manifest) -> Iterator[tuple[int, ShardIndex]]:
@@ -246,17 +270,22 @@ def _reindexed(site: Folder, there: _Set, plan: PackPlan) -> Iterator[ShardEntry
 def _publish(site: Folder, there: _Set, manifest: Manifest, plan: PackPlan, reports: list[str]) -> None:
     """Publish the manifest, if the set is still the one that it was made for.
 
-    Indexes that only the manifest before it names stay, for who has read that.
+    Indexes that only an earlier manifest names stay, for who has read that.
     """
-    if manifest_file.in_folder(site) != there.now:
-        raise UserError(
-            f"{site.at(manifest_file.NAME)}: has changed while a list was being appended: another make-shards"
-            " was at work here; look at what it made with make-shards info, and run again"
-        )
+    pack_state.require_manifest(site, there.digest)
     names = site.names()
     kept = {name for name in names if is_report(name)} | set(reports)
     if there.added is not None:
         kept |= set(names)
     else:
         kept |= {name for entry in there.now.shards for name in (entry.url, entry.index)}
+        kept |= {name for name in names if _is_of_an_earlier(name, there)}
     pack_state.complete(site, manifest, plan.digest, keep=kept)
+
+
+def _is_of_an_earlier(name: str, there: _Set) -> bool:
+    """Whether one of the manifests before may have named this index."""
+    found = _INDEX.fullmatch(name)
+    if found is None:
+        return False
+    return int(found[1]) < there.before.shards and int(found[2] or 0) <= len(there.now.appended)

@@ -13,7 +13,7 @@ from shard_tools.pack.corpus import Corpus, find_corpus
 from shard_tools.pack.listing import Listing, read_listing
 from shard_tools.pack.plan import Before, PackOptions, PackPlan
 from shard_tools.pack.selected import Report
-from shard_tools.pack.selection import Selection, select
+from shard_tools.pack.selection import Held, Selection, select
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,27 @@ class Intake:
 
 def take_in(wanted: Wanted, *, workers: int, progress: bool) -> Intake:
     """Read the list, and choose. Raises as `read_listing` and `select` do."""
+    corpus, listing = read_wanted(wanted)
+    return choose(wanted, corpus, listing, workers=workers, progress=progress)
+
+
+def read_wanted(wanted: Wanted) -> tuple[Corpus, Listing]:
+    """All that may be chosen. Raises as `find_corpus` and `read_listing` do."""
     corpus = find_corpus(wanted.root)
     extensions = CONVERTIBLE if wanted.options.convert else AUDIO_EXTENSIONS
-    listing = read_listing(corpus, wanted.list_url, wanted.speaker, extensions)
+    return corpus, read_listing(corpus, wanted.list_url, wanted.speaker, extensions)
+
+
+def choose(
+    wanted: Wanted,
+    corpus: Corpus,
+    listing: Listing,
+    *,
+    workers: int,
+    progress: bool,
+    held: Held | None = None,
+) -> Intake:
+    """What is wanted of `listing`. held: what the set has that it is added to. Raises as `select` does."""
     chosen = select(
         corpus,
         listing,
@@ -72,6 +90,7 @@ def take_in(wanted: Wanted, *, workers: int, progress: bool) -> Intake:
         convert=wanted.options.convert,
         workers=workers,
         progress=progress,
+        held=held,
     )
     return Intake(wanted, corpus, chosen.listing, chosen.checked, chosen.report)
 

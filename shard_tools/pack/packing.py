@@ -24,7 +24,7 @@ from shard_tools.pack.intake import Wanted, claim_of, take_in
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.parts import Part, Record, publish_record
 from shard_tools.pack.plan import PackOptions, dataset_inputs
-from shard_tools.pack.reports import publish_report
+from shard_tools.pack.reports import is_report, publish_report
 from shard_tools.pack.reuse import find_reusable
 from shard_tools.pack.scratch import scratch_folder
 from shard_tools.pack.selected import Report
@@ -51,7 +51,10 @@ class PackSummary:
 
 @dataclass(frozen=True)
 class PartSummary:
-    """What a part made, of so many shards in `all`; `reused` of its shards were there already."""
+    """What a part made, of so many shards in `all`; `reused` of its shards were there already.
+
+    report, table: as of `PackSummary`.
+    """
 
     part: Part
     shards: tuple[ShardEntry, ...]
@@ -59,6 +62,7 @@ class PartSummary:
     reused: int
     seconds: float
     report: Report
+    table: str | None
 
 
 def pack(
@@ -97,7 +101,7 @@ def pack(
         inputs = dataset_inputs([task.inputs() for task in tasks], plan.speakers, claim.options)
         reuse = find_reusable(site, tasks, names, inputs, workers, progress)
         reused = reuse.entries
-        pack_state.begin(site, names, inputs, tasks, reuse, claim, overwrite=overwrite)
+        old = pack_state.begin(site, names, inputs, tasks, reuse, claim, overwrite=overwrite)
         with pack_claim.given_up_on_failure(site, plan.digest):
             entries = dict(reused)
             for number, entry in make(tasks, reused, workers, progress):
@@ -110,7 +114,8 @@ def pack(
                 options=claim.options,
             )
             reports = publish_report(site, intake.report)
-            pack_state.complete(site, manifest, plan.digest, keep=reports)
+            told = filter(is_report, names) if not reports and manifest == old else ()  # of the same set
+            pack_state.complete(site, manifest, plan.digest, keep=(*reports, *told))
     table = site.at(reports[-1]) if reports else None
     return PackSummary(manifest, len(reused), time.monotonic() - began, intake.report, table)
 
@@ -167,13 +172,15 @@ def pack_part(
         except ProblemsError as error:
             refused = error
         pack_claim.require(site, plan.digest)
+        reports = publish_report(site, intake.report)  # every part's are the same
         problems = tuple(refused.problems) if refused else ()
         publish_record(site, part, Record(plan.digest, inputs, entries, len(reused), problems))
         if refused:
             raise refused
     shards = tuple(entries[number] for number in numbers)
     seconds = time.monotonic() - began
-    return PartSummary(part, shards, len(plan.shards), len(reused), seconds, intake.report)
+    table = site.at(reports[-1]) if reports else None
+    return PartSummary(part, shards, len(plan.shards), len(reused), seconds, intake.report, table)
 
 
 def _is_ours(site: Folder, claim: Claim) -> bool:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from shard_tools.dataset import layout
 from shard_tools.pack.corpus import Corpus
 from shard_tools.pack.listing import Listing
 from shard_tools.pack.writer import Format, ShardTask, SourceFile
+from shard_tools.records import at_least, within
 from shard_tools.storage import Folder
 
 
@@ -36,9 +37,9 @@ class PackOptions:
 
     format: Format = "keep"
     convert: bool = False
-    utterances_per_shard: int = 1000
-    group: int = 4
-    seed: int = 0
+    utterances_per_shard: Annotated[int, at_least(1)] = 1000
+    group: Annotated[int, at_least(1)] = 4
+    seed: Annotated[int, within(0, 2**32 - 1)] = 0
 
 
 @dataclass(frozen=True, eq=False)

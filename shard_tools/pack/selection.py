@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from shard_tools.errors import UserError
 from shard_tools.pack.check import Checked, check_sources
@@ -19,6 +19,7 @@ from shard_tools.pack.duplicates import originals
 from shard_tools.pack.listing import Listing, ProblemsError
 from shard_tools.pack.selected import Left, Report
 from shard_tools.pack.statistics import measure
+from shard_tools.records import at_least
 from shard_tools.text import counted
 
 Duplicates = Literal["keep", "report", "drop", "refuse"]
@@ -36,7 +37,7 @@ class Selection:
 
     min_seconds: float | None = None
     max_seconds: float | None = None
-    min_utterances: int = 1
+    min_utterances: Annotated[int, at_least(1)] = 1
     duplicates: Duplicates = "keep"
     statistics: bool = False
 
@@ -67,6 +68,15 @@ class Selected:
     listing: Listing
     checked: list[Checked] | None
     report: Report
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a set has already that a list is added to. utterances: of each speaker; keys: those of the list's
+    keys that it has, with their speakers."""
+
+    utterances: Mapping[str, int]
+    keys: Mapping[str, str]
 
 
 def check_selection(selection: Selection) -> None:
@@ -101,8 +111,11 @@ def select(
     convert: bool,
     workers: int,
     progress: bool,
+    held: Held | None = None,
 ) -> Selected:
     """The utterances of `listing`, whose audio `corpus` holds, that `selection` leaves.
+
+    held: what else the set will have; a speaker's utterances there count as left.
 
     Raises ProblemsError for files that cannot be packed and for duplicates that are refused, and UserError
     when nothing is left.
@@ -134,7 +147,7 @@ def select(
         if selection.duplicates == "drop":
             left += twins
             rows = _without(rows, twins)
-    few = _few(listing, rows, selection.min_utterances)
+    few = _few(listing, rows, selection.min_utterances, held)
     rows = _without(rows, few)
     left += few
     if not rows:
@@ -153,7 +166,7 @@ def select(
         options={**selection.decides(), "duplicates": selection.duplicates},
         left=tuple(sorted(left, key=lambda each: each.row)),
         duplicates=None if selection.duplicates == "keep" else tuple(twins),
-        single=tuple(sorted(name for name, count in Counter(chosen.speakers).items() if count == 1)),
+        single=_single(listing, rows, held),
         statistics=statistics,
     )
     return Selected(chosen, None if checked is None else [checked[row] for row in rows], report)
@@ -192,13 +205,37 @@ def _twins(
     return twins
 
 
-def _few(listing: Listing, rows: list[int], least: int) -> list[Left]:
+def with_enough(listing: Listing, least: int) -> Listing:
+    """Without the speakers who have fewer than `least` utterances."""
+    rows = list(range(len(listing)))
+    return listing.at(_without(rows, _few(listing, rows, least, None)))
+
+
+def _few(listing: Listing, rows: list[int], least: int, held: Held | None) -> list[Left]:
     if least <= 1:
         return []
-    count = Counter(listing.speakers[row] for row in rows)
+    count = _counts(listing, rows, held)
+    of_both = "" if held is None else ", with those of the set"
     return [
-        Left.of(listing, row, "few", f"its speaker has {counted(count[speaker], 'utterance')} left")
+        Left.of(listing, row, "few", f"its speaker has {counted(count[speaker], 'utterance')} left{of_both}")
         for row in rows
         for speaker in [listing.speakers[row]]
         if count[speaker] < least
     ]
+
+
+def _single(listing: Listing, rows: list[int], held: Held | None) -> tuple[str, ...]:
+    """The speakers of these rows who have no other utterance."""
+    count = _counts(listing, rows, held)
+    return tuple(
+        sorted({speaker for row in rows for speaker in [listing.speakers[row]] if count[speaker] == 1})
+    )
+
+
+def _counts(listing: Listing, rows: list[int], held: Held | None) -> Counter[str]:
+    """How many utterances each speaker has in these rows and in what is held; those in both count once."""
+    count = Counter(listing.speakers[row] for row in rows)
+    if held is not None:
+        count.update(held.utterances)
+        count.subtract(held.keys[key] for row in rows for key in [listing.keys[row]] if key in held.keys)
+    return count

@@ -15,6 +15,7 @@ shard that has changed.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Sequence
 
@@ -45,16 +46,20 @@ def begin(
     claim: Claim,
     *,
     overwrite: bool,
-) -> None:
+) -> Manifest | None:
     """Clear the way for making the shards that are not reused, or raise UserError when something must stay.
 
-    names: what lies at `site`; inputs: the digest of the new pack.
+    names: what lies at `site`; inputs: the digest of the new pack. Returns the manifest that was there, where
+    it can be read.
     """
     if not overwrite:
         _refuse(site, names, inputs, reuse)
-    if manifest_file.NAME in names and not _same_manifest(site, inputs, tasks, reuse.entries):
+    old = _readable(site) if manifest_file.NAME in names else None
+    if manifest_file.NAME in names and not _is_kept(old, inputs, tasks, reuse.entries):
         site.remove(manifest_file.NAME)
-    _claim(site, names, None, tasks, reuse.entries, claim, overwrite)
+    pack_claim.take(site, claim, overwrite=overwrite)
+    _clear(site, names, None, tasks, reuse.entries)
+    return old
 
 
 def begin_part(
@@ -77,20 +82,27 @@ def begin_part(
         site.remove(manifest_file.NAME)
     if not overwrite:
         _refuse_foreign(site, names, reused)
-    _claim(site, names, part, tasks, reused, claim, overwrite)
+    pack_claim.take(site, claim, overwrite=overwrite)
+    _clear(site, names, part, tasks, reused)
 
 
 def begin_append(
     site: Folder,
     names: Sequence[str],
     manifest: Manifest,
+    digest: str,
     tasks: Sequence[ShardTask],
     reused: dict[int, ShardEntry],
     claim: Claim,
     *,
     overwrite: bool,
 ) -> None:
-    """As `begin`, for shards that are added to those of `manifest`, which stays."""
+    """As `begin`, for shards that are added to those of `manifest`, which stays. digest: SHA-256 of its file.
+
+    Raises UserError before anything is changed when another manifest is there by now: that may name the very
+    shards that would be made.
+    """
+    require_manifest(site, digest)
     known = {name for entry in manifest.shards for name in (entry.url, entry.index)}
     tars = [task.tar_name for task in tasks if task.tar_name in names and task.tar_name not in known]
     if tars and not overwrite and not reused and not site.exists(STATE_NAME):
@@ -98,40 +110,59 @@ def begin_append(
             f"{site.at(tars[0])}: a tar that the manifest does not name lies where one is to be appended;"
             " remove it, or --overwrite to replace it"
         )
-    _claim(site, names, None, tasks, reused, claim, overwrite)
+    pack_claim.take(site, claim, overwrite=overwrite)
+    require_manifest(site, digest)  # who had the place until now may have ended in between
+    _clear(site, names, None, tasks, reused)
+
+
+def require_manifest(site: Folder, digest: str) -> None:
+    """Raise UserError unless the manifest at `site` is the one with this SHA-256 (hex)."""
+    try:
+        found = hashlib.sha256(site.read(manifest_file.NAME)).hexdigest()
+    except storage.MissingError:
+        found = ""
+    if found != digest:
+        raise UserError(
+            f"{site.at(manifest_file.NAME)}: has changed while a list was being appended: another make-shards"
+            " was at work here; look at what it made with make-shards info, and run again"
+        )
 
 
 def complete(site: Folder, manifest: Manifest, plan: str, *, keep: Collection[str] = ()) -> None:
-    """Remove what older packs left that the manifest does not name, nor is to be kept, then publish it."""
+    """Remove what older packs left that the manifest does not name, nor is to be kept, then publish it.
+
+    Raises UserError, with all as it was, for a manifest that nobody could read.
+    """
+    data = manifest_file.to_bytes(manifest)
+    manifest_file.from_bytes(data, site.at(manifest_file.NAME))
     pack_claim.require(site, plan)
     names = site.names()
     current = {name for entry in manifest.shards for name in (entry.url, entry.index)} | set(keep)
     for name in names:
         if (_OURS.fullmatch(name) or is_report(name)) and name not in current:
             site.remove(name)
-    site.publish(manifest_file.NAME, manifest_file.to_bytes(manifest))
+    site.publish(manifest_file.NAME, data)
     drop_all_records(site, names)
     pack_sources.drop_all(site, names)
     site.remove(STATE_NAME)
 
 
-def _claim(
+def _clear(
     site: Folder,
     names: Sequence[str],
     part: Part | None,
     tasks: Sequence[ShardTask],
     reused: dict[int, ShardEntry],
-    claim: Claim,
-    overwrite: bool,
 ) -> None:
-    pack_claim.take(site, claim, overwrite=overwrite)
+    """Remove what tells of shards that are going to be made, and record what from."""
     again = [task for task in tasks if task.number not in reused]
     drop_records(site, names, [task.number for task in again])
     if again:  # else nothing is made, and what lies there needs no record
         if storage.local_path(site.url) is None:  # on a disk, `scratch` has done so
             tars = {task.tar_name for task in again}
             site.remove_drafts(lambda name: name in tars)
-        for name in {task.index_name for task in again} & set(names):
+        # What is promised cannot become another shard beside its index, which may be all that tells of it.
+        for name in {task.index_name for task in again if task.promised is None} & set(names):
             site.remove(name)
         pack_sources.publish(site, names, part, tasks)
 
@@ -167,15 +198,19 @@ def _refuse_foreign(site: Folder, names: Sequence[str], reused: dict[int, ShardE
         )
 
 
-def _same_manifest(
-    site: Folder, inputs: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry]
+def _readable(site: Folder) -> Manifest | None:
+    """The manifest that is there; None for one that cannot be read."""
+    try:
+        return manifest_file.in_folder(site)
+    except UserError:
+        return None
+
+
+def _is_kept(
+    old: Manifest | None, inputs: str, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry]
 ) -> bool:
     """Whether the manifest that is there already names exactly the shards that are kept."""
-    if len(reused) < len(tasks):
-        return False
-    try:
-        old = manifest_file.in_folder(site)
-    except UserError:
+    if old is None or len(reused) < len(tasks):
         return False
     return old.inputs == inputs and old.shards == tuple(reused[number] for number in range(len(tasks)))
 
@@ -184,9 +219,8 @@ def _in_manifest(
     site: Folder, tasks: Sequence[ShardTask], reused: dict[int, ShardEntry], claim: Claim
 ) -> bool:
     """Whether the manifest that is there names just what a part with these tasks would make."""
-    try:
-        old = manifest_file.in_folder(site)
-    except UserError:
+    old = _readable(site)
+    if old is None:
         return False
     return (old.speakers, dict(old.options), len(old.shards)) == (
         claim.speakers,

@@ -54,7 +54,10 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make shard `number` of the dataset at `site`; plan: see pack_claim."""
+    """All that a worker needs to make shard `number` of the dataset at `site`; plan: see pack_claim.
+
+    promised: what a manifest that stays says of it; another shard than that is not published.
+    """
 
     number: int
     site: Folder
@@ -64,6 +67,7 @@ class ShardTask:
     convert: bool
     sources: Sequence[SourceFile]
     plan: str
+    promised: ShardEntry | None = None
 
     @property
     def tar_name(self) -> str:
@@ -125,21 +129,21 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
 
 
 def _write_by_upload(task: ShardTask, upload: Upload, report: Report) -> ShardResult:
-    index, problems, clipped = _build(task, upload, report)
-    if index is None:
-        return ShardResult(None, problems, clipped)
-    pack_claim.require(task.site, task.plan)
-    upload.publish()
-    return _finished(task, index, clipped)
+    result, index_data = _made(task, upload, report)
+    if result.entry is not None:
+        pack_claim.require(task.site, task.plan)
+        upload.publish()
+        task.site.publish(task.index_name, index_data)
+    return result
 
 
 def _write_by_scratch(task: ShardTask, report: Report) -> ShardResult:
     temporary = os.path.join(task.scratch, task.tar_name)
     try:
         with open(temporary, "wb", buffering=0) as file:
-            index, problems, clipped = _build(task, file, report)
-        if index is None:
-            return ShardResult(None, problems, clipped)
+            result, index_data = _made(task, file, report)
+        if result.entry is None:
+            return result
         pack_claim.require(task.site, task.plan)
         task.site.take(temporary, task.tar_name)
     except OSError as error:
@@ -147,14 +151,24 @@ def _write_by_scratch(task: ShardTask, report: Report) -> ShardResult:
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
-    return _finished(task, index, clipped)
-
-
-def _finished(task: ShardTask, index: index_file.ShardIndex, clipped: dict[str, int]) -> ShardResult:
-    """Publish the index of a shard whose tar is there."""
-    index_data = index_file.to_bytes(index)
     task.site.publish(task.index_name, index_data)
-    return ShardResult(entry_of(task.tar_name, task.index_name, index, index_data), [], clipped)
+    return result
+
+
+def _made(task: ShardTask, file: Writable, report: Report) -> tuple[ShardResult, bytes]:
+    """Write the tar to `file`: (what it is, or why it must not be published; its index)."""
+    index, problems, clipped = _build(task, file, report)
+    if index is None:
+        return ShardResult(None, problems, clipped), b""
+    index_data = index_file.to_bytes(index)
+    entry = entry_of(task.tar_name, task.index_name, index, index_data)
+    if task.promised is not None and entry != task.promised:
+        problem = (
+            f"{task.site.at(task.tar_name)}: made again it is not what the manifest promises: a file of it"
+            " has changed since; make-shards verify --repair tells which"
+        )
+        return ShardResult(None, [problem], clipped), b""
+    return ShardResult(entry, [], clipped), index_data
 
 
 def suits_threads(tasks: Sequence[ShardTask], workers: int) -> bool:

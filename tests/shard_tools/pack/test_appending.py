@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,15 @@ from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.shardwise import open_shardwise
 from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
+from shard_tools.pack import appending
+from shard_tools.pack import claim as pack_claim
 from shard_tools.pack.appending import append, options_of
 from shard_tools.pack.corpus import find_corpus
 from shard_tools.pack.intake import Wanted
 from shard_tools.pack.listing import Listing, ProblemsError
 from shard_tools.pack.packing import PackOptions, pack
 from shard_tools.pack.plan import Before, PackPlan
+from shard_tools.pack.selection import Selection
 from shard_tools.read.reader import Reader
 from shard_tools.storage import Folder, door
 
@@ -349,3 +353,105 @@ def test_versions_of_indexes_are_those_of_packing(two, tmp_path):
         for column in ("label", "offset", "size", "frames", "block_crc32", "key_bytes"):
             assert np.array_equal(getattr(new, column), getattr(old, column))
         assert (new.shard_sha256, new.inputs) == (old.shard_sha256, old.inputs)
+
+
+def more(corpus, tmp_path, name: str, *paths: str) -> Wanted:
+    """A list of new files, of the speakers that their folders name."""
+    for path in paths:
+        corpus.add(path, 900)
+    (tmp_path / name).write_text("".join(f"{path.split('/')[0]} {path}\n" for path in paths))
+    return Wanted(str(corpus.root), str(tmp_path / name), options=SMALL)
+
+
+def test_readers_of_every_earlier_manifest_go_on(two, corpus, tmp_path):
+    out = str(tmp_path / "out")
+    everyone = [f"id{number}/third/0.wav" for number in range(5)]
+    third = more(corpus, tmp_path, "third", *everyone, "zz/third/0.wav")
+    fourth = more(corpus, tmp_path, "fourth", *(path.replace("third", "fourth") for path in everyone))
+    readers = [open_shardwise(out, held=1)]
+    for wanted in (two, third, fourth):
+        append(out, wanted)
+        readers.append(open_shardwise(out, held=1))
+    counts = [len(reader.total[np.arange(len(reader))]) for reader in readers]  # whose indexes are read now
+    assert counts == sorted(set(counts))
+    stray = tmp_path / "out" / "shard-000000.index-9.npz"  # of an append that never ended
+    stray.write_bytes(b"")
+    append(out, more(corpus, tmp_path, "fifth", "new/0.wav"))
+    assert not stray.exists()
+    assert verify(out).problems == []
+    most = [int(reader.total[np.arange(len(reader))].max()) for reader in readers]
+    assert most[0] < most[2] < most[3]
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_append_that_ends_meanwhile_keeps_its_shards(two, corpus, tmp_path, monkeypatch, overwrite, late):
+    """Whether it ends while files are looked at, or while this one takes the place."""
+    out = tmp_path / "out"
+    other = more(corpus, tmp_path, "other", "other/0.wav", "id0/other.wav")
+    where = "shard_tools.pack.claim.take" if late else "shard_tools.pack.appending.choose"
+    original = pack_claim.take if late else appending.choose
+    kept: dict[str, bytes] = {}
+
+    def meanwhile(*args, **named):
+        monkeypatch.setattr(where, original)
+        if late:  # another machine, whose lock is not seen here
+            monkeypatch.setattr("shard_tools.pack.scratch._remove_folders", lambda *_: None)
+        append(str(out), other)
+        kept.update(contents_of_files(out))
+        return original(*args, **named)
+
+    monkeypatch.setattr(where, meanwhile)
+    with pytest.raises(UserError, match=r"has changed while a list was being appended"):
+        append(str(out), two, overwrite=overwrite)
+    after = contents_of_files(out)
+    assert {name: after[name] for name in kept} == kept
+    assert verify(str(out)).problems == []
+    append(str(out), two)
+    assert verify(str(out)).problems == []
+
+
+def contents_of_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_min_utterances_counts_those_of_the_set(corpus, tmp_path):
+    out = tmp_path / "out"
+    pack(str(corpus.root), str(out), options=SMALL)
+    wanted = more(corpus, tmp_path, "few", "id1/x.wav", "new/x.wav", "two/x.wav", "two/y.wav")
+    wanted = replace(wanted, selection=Selection(min_utterances=2))
+    summary = append(str(out), wanted)
+    assert summary.added == 3
+    assert summary.report.single == ()
+    assert [(left.path, left.why) for left in summary.report.left] == [
+        ("new/x.wav", "its speaker has 1 utterance left, with those of the set")
+    ]
+    once = contents(out)
+    assert append(str(out), wanted).again
+    assert contents(out) == once
+
+
+def test_a_lost_shard_is_not_put_back_as_another(two, tmp_path):
+    """A file of it has other contents, with its size and an old time."""
+    out = tmp_path / "out"
+    append(str(out), two)
+    path = Path(two.root) / "zz" / "more" / "2.wav"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    for file in Path(two.root).glob("**/*.*"):
+        os.utime(file, (1e9, 1e9))
+    number = next(n for n in (4, 5, 6) if b"zz/more/2.wav" in (out / f"shard-{n:06d}.tar").read_bytes())
+    (out / f"shard-{number:06d}.tar").unlink()
+    once = contents(out)
+    with pytest.raises(
+        ProblemsError, match=f"shard-{number:06d}.tar: made again it is not what the manifest"
+    ):
+        append(str(out), two)
+    after = contents(out)
+    assert {name: after[name] for name in once} == once
+    assert f"shard-{number:06d}.tar" not in after
+    data[-1] ^= 1
+    path.write_bytes(data)
+    append(str(out), two)
+    assert verify(str(out)).problems == []

@@ -186,7 +186,7 @@ def _pack(args: argparse.Namespace) -> int:
         print(summary_line(summary, args.url))
     else:
         part = pack_part(args.root, args.url, args.part, **arguments)
-        tell_report(part.report, None)
+        tell_report(part.report, part.table)
         print(_part_line(part, args.url))
     return 0
 

@@ -23,6 +23,7 @@ from shard_tools.pack.claim import Claim
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.parts import Part, Record, drop_all_records, read_records, record_parts
 from shard_tools.pack.plan import PackOptions, dataset_inputs
+from shard_tools.pack.reports import report_names
 from shard_tools.pack.scratch import sweep
 from shard_tools.storage import Folder
 
@@ -73,7 +74,8 @@ def merge(url: str) -> MergeSummary:
         inputs=dataset_inputs([inputs[n] for n in range(claim.shards)], claim.speakers, claim.options),
         options=claim.options,
     )
-    pack_state.complete(site, manifest, claim.plan)
+    selected = claim.options.keys() - vars(PackOptions()).keys()
+    pack_state.complete(site, manifest, claim.plan, keep=report_names() if selected else ())
     reused = min(sum(record.reused for record in ours.values()), claim.shards)
     return MergeSummary(manifest, reused, time.monotonic() - began, False)
 

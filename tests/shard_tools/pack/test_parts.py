@@ -23,6 +23,7 @@ from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.merging import merge
 from shard_tools.pack.packing import PackOptions, pack, pack_part
 from shard_tools.pack.parts import Part, parse_part
+from shard_tools.pack.selection import Selection
 from shard_tools.storage import door
 
 SMALL = PackOptions(utterances_per_shard=4, group=2)
@@ -409,3 +410,18 @@ def test_a_record_or_claim_that_was_changed_makes_no_manifest(corpus, tmp_path):
         assert not (out / "manifest.json").exists()
         file.write_bytes(kept)
     merge(str(out))
+
+
+def test_merging_keeps_the_report_of_its_parts_alone(corpus, tmp_path):
+    """Of a pack that is replaced the report goes, with the list of what that left out."""
+    root, out = str(corpus.root), str(tmp_path / "out")
+    pack(root, out, options=OTHER, selection=Selection(min_utterances=5))
+    assert "pack-left-out.tsv" in contents(out)
+    few = Selection(min_utterances=2)  # all have more
+    pack_all(corpus.root, out, 2, selection=few, overwrite=True)
+    merge(out)
+    pack(root, str(tmp_path / "one"), options=SMALL, selection=few)
+    assert contents(out) == contents(str(tmp_path / "one"))
+    pack_all(corpus.root, out, 2, overwrite=True)
+    merge(out)
+    assert not {name for name in contents(out) if name.startswith("pack-")}

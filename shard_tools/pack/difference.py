@@ -28,7 +28,8 @@ def what_changed(task: ShardTask, entry: ShardEntry, site: Folder, report: Repor
 
     The index at `site` tells, where it is still the manifest's, or else the tar, where that is.
     """
-    made = index_file.from_bytes(task.site.read(entry.index), task.site.at(entry.index))
+    # By the name that it was made under: the set may have an index of it for more utterances, -K.npz.
+    made = index_file.from_bytes(task.site.read(task.index_name), task.site.at(task.index_name))
     rows: list[int] | None = None
     try:
         data = site.read(entry.index)
@@ -54,8 +55,11 @@ def what_changed(task: ShardTask, entry: ShardEntry, site: Folder, report: Repor
     return _told([names[row] for row in rows], len(names), encoded=task.format != "keep" or task.convert)
 
 
-def rows_that_differ(before: ShardIndex, after: ShardIndex) -> list[int]:
+def rows_that_differ(before: ShardIndex, after: ShardIndex) -> list[int] | None:
     """The rows, the same utterances in both, whose audio has another size, length or checksum.
+
+    None where audio of the same sizes lies elsewhere, after JSON of another length, as another name makes it:
+    then checksums are of other blocks, and tell nothing.
 
     A checksum is of a block, which the end of one utterance and the beginning of the next may share: where
     one of them differs elsewhere too, the other is not named.
@@ -63,6 +67,8 @@ def rows_that_differ(before: ShardIndex, after: ShardIndex) -> list[int]:
     sized = (before.size != after.size) | (before.frames != after.frames)
     if sized.any():  # all that follows has moved
         return _numbers(sized)
+    if before.shard_size != after.shard_size or (before.offset != after.offset).any():
+        return None
     rows_of: dict[int, list[int]] = {}
     for block in _numbers(before.block_crc32 != after.block_crc32):
         begin, end = block * before.block_size, (block + 1) * before.block_size
@@ -92,7 +98,7 @@ def _by_tar(
                 for row, key in enumerate(made.keys()):
                     report(0)
                     start = int(made.offset[row])
-                    now = task.site.read(entry.url, start, start + int(made.size[row]))
+                    now = task.site.read(task.tar_name, start, start + int(made.size[row]))
                     if key not in samples or read_member(file.fileno(), samples[key].audio) != now:
                         rows.append(row)
             return rows

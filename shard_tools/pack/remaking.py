@@ -7,22 +7,26 @@ pack does, where list and options still make the manifest's shards.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from shard_tools.audio.convert import EXTENSIONS as CONVERTIBLE
+from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.index import ShardIndex
 from shard_tools.dataset.keys import AUDIO_EXTENSIONS
 from shard_tools.dataset.manifest import Manifest, ShardEntry
 from shard_tools.dataset.shard_check import ShardFound
 from shard_tools.pack.corpus import Corpus, find_corpus
-from shard_tools.pack.listing import Listing, read_listing
+from shard_tools.pack.listing import Listing, ProblemsError, read_listing
 from shard_tools.pack.plan import PackOptions, PackPlan
+from shard_tools.pack.selection import Selection, with_enough
 from shard_tools.pack.writer import ShardTask, SourceFile, shard_names
+from shard_tools.records import convert
 from shard_tools.storage import Folder
 from shard_tools.text import counted
 
+_Options = TypeVar("_Options", PackOptions, Selection)
 PLAN = "repair"  # what the folder apart is claimed for
 REMEDY = "give ROOT, and --list or --speaker, as they were given to make-shards pack"
 
@@ -42,10 +46,24 @@ class Material:
 
 
 def read_material(manifest: Manifest, root: str, list_url: str | None, speaker: str | None) -> Material:
-    """Read the list, or look what lies below `root`. Raises as `find_corpus` and `read_listing` do."""
+    """Read the list, or look what lies below `root`.
+
+    Raises as `find_corpus` and `read_listing` do, and RecordError for options that no shard was packed with.
+    """
+    for number in (0, *(each.shards for each in manifest.appended)):
+        _options_of(manifest, number)
+    _decoded(manifest.options, Selection)
     corpus = find_corpus(root)
-    converts = any(options.get("convert") for options in _all_options(manifest))
-    listing = read_listing(corpus, list_url, speaker, CONVERTIBLE if converts else AUDIO_EXTENSIONS)
+    converts = {bool(options.get("convert")) for options in _all_options(manifest)}
+    try:
+        listing = read_listing(
+            corpus, list_url, speaker, CONVERTIBLE if True in converts else AUDIO_EXTENSIONS
+        )
+    except ProblemsError:
+        # What --convert refuses was packed without it, which passes other audio over.
+        if list_url is not None or len(converts) == 1:
+            raise
+        listing = read_listing(corpus, list_url, speaker, AUDIO_EXTENSIONS)
     return Material(corpus, listing, list_url or root)
 
 
@@ -55,11 +73,14 @@ def _all_options(manifest: Manifest) -> list[Mapping[str, Any]]:
 
 
 def _options_of(manifest: Manifest, number: int) -> PackOptions:
-    """How a shard was packed."""
+    """How a shard was packed. RecordError for what cannot be."""
     added = sum(number >= each.shards for each in manifest.appended)
-    known = {field.name for field in fields(PackOptions)}
-    options = _all_options(manifest)[added]
-    return PackOptions(**{name: value for name, value in options.items() if name in known})
+    return _decoded(_all_options(manifest)[added], PackOptions)
+
+
+def _decoded(options: Mapping[str, Any], kind: type[_Options]) -> _Options:
+    remedy = "put the manifest back that packing wrote, or pack anew"
+    return convert(dict(options), kind, f"{manifest_file.NAME}: options", remedy)
 
 
 def remaking(
@@ -89,15 +110,31 @@ def remaking(
             tasks.append(_by_index(number, index, manifest, material, site, scratch))
     lost = [number for number in numbers if _whole_index(manifest.shards[number], found[number]) is None]
     if lost:
-        plan = PackPlan(material.corpus, material.listing, _options_of(manifest, 0))
+        selection = _decoded(manifest.options, Selection)
+        listing = with_enough(material.listing, selection.min_utterances)
+        plan = PackPlan(material.corpus, listing, _options_of(manifest, 0))
         reason = _other_plan(manifest, found, plan, material.name)
         if reason is not None:
-            unknown |= dict.fromkeys(lost, f"its index is bad, and {reason}; {REMEDY}")
+            remedy = REMEDY if manifest.appended else _remedy(selection, plan.options)
+            unknown |= dict.fromkeys(lost, f"its index is bad, and {reason}; {remedy}")
         else:
             unseen = dict.fromkeys(plan.rows(lost), (0, 0))
             for task in plan.tasks(lost, unseen, site, scratch):
                 tasks.append(replace(task, plan=PLAN))
     return sorted(tasks, key=lambda task: task.number), unknown
+
+
+def _remedy(selection: Selection, options: PackOptions) -> str:
+    """What gives the list that was packed: all its files are looked at for some selections, which is not done
+    here."""
+    if not selection.looks:
+        return REMEDY
+    given = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in selection.decides().items())
+    given += " --convert" * options.convert
+    return (
+        "the set was packed with a selection that looks at all files: give --list LIST, made by make-shards"
+        f" select ROOT LIST {given} with the --list or --speaker of make-shards pack"
+    )
 
 
 def _whole_index(entry: ShardEntry, found: ShardFound) -> ShardIndex | None:

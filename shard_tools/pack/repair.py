@@ -147,6 +147,7 @@ def _remake(task: _Task, report: Report) -> str | None:
         if result.entry is None:
             return _some(result.problems)
         made = {entry.url: result.entry.sha256, entry.index: result.entry.index_sha256}
+        names = {entry.url: shard.tar_name, entry.index: shard.index_name}
         promised = {entry.url: entry.sha256, entry.index: entry.index_sha256}
         if any(made[name] != promised[name] for name in task.bad):
             return what_changed(shard, entry, task.site, report)
@@ -155,11 +156,11 @@ def _remake(task: _Task, report: Report) -> str | None:
         if hashlib.sha256(storage.read_bytes(manifest_url)).hexdigest() != task.manifest_sha256:
             return f"{manifest_url}: was replaced meanwhile; run make-shards verify again"
         for name in task.bad:
-            task.site.take(apart.at(name), name)
+            task.site.take(apart.at(names[name]), name)
     except UserError as error:
         return str(error)
     finally:
-        for name in (entry.url, entry.index):
+        for name in (task.shard.tar_name, task.shard.index_name):
             with contextlib.suppress(UserError):
                 apart.remove(name)
         report(1)

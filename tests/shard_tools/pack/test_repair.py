@@ -348,3 +348,83 @@ def test_the_rows_that_differ_are_told_by_the_blocks(empty_corpus, tmp_path):
                 16000,
                 subtype="PCM_16",
             )
+
+
+def test_an_old_shard_with_another_index_names_the_file_that_changed(corpus, tmp_path):
+    """Its index lies in the set under another name than it is made again under."""
+    out = tmp_path / "out"
+    pack(str(corpus.root), str(out), options=SMALL)
+    (tmp_path / "more").mkdir()
+    for number in range(5):
+        soundfile.write(tmp_path / "more" / f"{number}.wav", np.zeros(900, np.int16), 16000, subtype="PCM_16")
+    listed = tmp_path / "more.txt"
+    listed.write_text("".join(f"id{number} {number}.wav\n" for number in range(5)))
+    append(str(out), Wanted(str(tmp_path / "more"), str(listed), options=SMALL))
+    assert manifest_file.in_folder(Folder(str(out))).shards[1].index == "shard-000001.index-1.npz"
+    name = rewritten(corpus, 1, str(out), frames_more=5)
+    (out / "shard-000001.tar").unlink()
+    summary = repair(str(out), str(corpus.root))
+    assert summary.unrepaired == {1: f"{corpus.root / name} has changed since it was packed"}
+
+
+def test_another_name_of_a_file_is_no_other_audio(empty_corpus, tmp_path):
+    """The JSON beside it is longer than it was, and what follows lies elsewhere."""
+    long = "v" * 450
+    for path in (f"{long[:200]}/{long[:200]}/a_b.wav", "id/z.wav"):
+        empty_corpus.add(path, 9000)
+    listed = tmp_path / "list"
+    listed.write_text("".join(f"id {path}\n" for path in empty_corpus.samples))
+    out = tmp_path / "out"
+    pack(str(empty_corpus.root), str(out), list_url=str(listed))
+    index = index_file.from_bytes((out / "shard-000000.index.npz").read_bytes(), "x")
+    moved = replace(index, offset=index.offset + 512, shard_size=index.shard_size + 512)
+    longer = replace(moved, block_crc32=np.append(index.block_crc32, np.uint32(0)))
+    assert rows_that_differ(index, longer) is None
+    assert rows_that_differ(index, index) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"group": 0}, "options: field group: expected `int` >= 1"),
+        ({"seed": "one"}, "options: field seed: expected `int`, got `str`"),
+        ({"min_utterances": 2.5}, "options: field min_utterances: expected `int`"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(corpus, out, options, said):
+    document = json.loads((out / "manifest.json").read_bytes())
+    document["options"].update(options)
+    (out / "manifest.json").write_text(json.dumps(document))
+    (out / "shard-000001.tar").unlink()
+    with pytest.raises(UserError, match=said):
+        repair(str(out), str(corpus.root))
+
+
+def test_a_lost_index_of_a_set_with_a_selection(corpus, tmp_path):
+    """By --min-utterances the list alone decides; by lengths its files do, and the list of select is told."""
+    root, few, long = str(corpus.root), tmp_path / "few", tmp_path / "long"
+    pack(root, str(few), options=SMALL, selection=Selection(min_utterances=5))
+    before = contents(few)
+    (few / "shard-000000.index.npz").unlink()
+    assert repair(str(few), root).after.problems == []
+    assert contents(few) == before
+    pack(root, str(long), options=SMALL, selection=Selection(min_seconds=0.1))
+    before = contents(long)
+    (long / "shard-000000.index.npz").unlink()
+    reason = repair(str(long), root).unrepaired[0]
+    assert "make-shards select ROOT LIST --min-seconds 0.1 with the --list or --speaker" in reason
+    listed = str(tmp_path / "listed")
+    assert main(["select", root, listed, "--min-seconds", "0.1", "--workers", "1"]) == 0
+    assert repair(str(long), root, list_url=listed).after.problems == []
+    assert contents(long) == before
+
+
+def test_what_an_added_list_converts_is_passed_over_where_none_was_converted(corpus, tmp_path):
+    out, two = tmp_path / "out", tmp_path / "two"
+    (corpus.root / "id0/video0/00000.m4a").write_bytes(b"of the same key")
+    pack(str(corpus.root), str(out), options=SMALL)
+    (two / "id0").mkdir(parents=True)
+    soundfile.write(two / "id0" / "x.wav", np.zeros((900, 2), np.int16), 8000, subtype="PCM_16")
+    append(str(out), Wanted(str(two), options=replace(SMALL, convert=True)))
+    (out / "shard-000001.tar").unlink()
+    assert repair(str(out), str(corpus.root)).after.problems == []

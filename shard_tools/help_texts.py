@@ -40,8 +40,10 @@ give the same bytes with these, too.
 ones, new speakers' labels after the old speakers', who may get more utterances; the manifest is replaced
 when all is there, and where the count of an old speaker's utterances changed, a shard gets a second index
 under another name. Other shards are another training set: training does not go on from a checkpoint, but
-begins with its weights by init.from. --format, --utterances-per-shard, --group and --seed are the dataset's
-unless given. It is not what one pack of both lists would make: a new shard holds none but new utterances.
+begins with its weights by init.from. Of --min-utterances an old speaker's utterances count too; --duplicates
+looks for them in the list alone, not in the dataset's audio. --format, --utterances-per-shard, --group and
+--seed are the dataset's unless given. It is not what one pack of both lists would make: a new shard holds
+none but new utterances.
 
 With --part I/N it makes one of N parts of the same shards and no manifest; each part reads its own
 files alone. Parts may run at the same time, on any machines that reach ROOT and URL; give all of them

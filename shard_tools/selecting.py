@@ -42,7 +42,11 @@ def add_select(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("out", metavar="OUT", type=place, help="the list to write; a path or URL")
     add_whose(sub)
     sub.add_argument("--convert", action="store_true", help="take what pack --convert takes")
-    sub.add_argument("--overwrite", action="store_true", help="replace a list that is there")
+    sub.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace OUT, OUT.json and OUT.left-out.tsv where they are there",
+    )
     add_selection(sub)
 
 
@@ -59,7 +63,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         choices=("keep", "report", "drop", "refuse"),
         default="keep",
         help="utterances whose audio another one has: do not look (default), name them, leave out all but the"
-        " first in the list, or pack nothing",
+        " first in the list, or pack nothing; what a dataset has that --append adds to is not looked at",
     )
     group.add_argument(
         "--min-utterances",
@@ -125,17 +129,21 @@ def run_select(args: argparse.Namespace) -> int:
     """`make-shards select`: write the list of what is left, and beside it the report."""
     wanted = Wanted(args.root, args.list, args.speaker, PackOptions(convert=args.convert), selection_of(args))
     out = args.out
-    if out == args.list:
-        raise UserError(f"{out}: is the list that is read; write what is left to another file")
-    if storage.exists(out) and not args.overwrite:
-        raise UserError(f"{out}: is there already; give another name, or --overwrite to replace it")
+    told, table_there = f"{out}.json", f"{out}.left-out.tsv"
+    for name in (out, told, table_there):
+        if name == args.list:
+            raise UserError(f"{name}: is the list that is read; write what is left to another file")
+        if storage.exists(name) and not args.overwrite:
+            raise UserError(f"{name}: is there already; give another name, or --overwrite to replace it")
     intake = take_in(wanted, workers=args.workers, progress=True)
     report, listing = intake.report, intake.listing
     table = None
     if report.left or report.duplicates:
-        table = f"{out}.left-out.tsv"
+        table = table_there
         storage.publish_bytes(table, to_table(report))
-    storage.publish_bytes(f"{out}.json", to_json(report))
+    else:
+        storage.remove(table_there)
+    storage.publish_bytes(told, to_json(report))
     rows = zip(listing.speakers, listing.paths, strict=True)
     storage.publish_bytes(out, "".join(f"{speaker} {path}\n" for speaker, path in rows).encode())
     tell(said(report, table))

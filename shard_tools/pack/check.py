@@ -102,6 +102,8 @@ def _check(task: _Task, report: Report) -> tuple[list[Checked], list[tuple[int, 
             convertible |= isinstance(error, audio.FormatError)
         except OSError as error:
             problems.append((row, f"{name}: cannot be read ({error.strerror})"))
+        except MemoryError:  # of some kinds of audio the length takes decoding
+            problems.append((row, f"{name}: is more than this machine has memory for; cut it"))
         found.append(checked)
         report(1)
     return found, problems, convertible

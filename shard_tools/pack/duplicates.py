@@ -116,6 +116,8 @@ def _read(task: _Task, report: Report) -> tuple[UInt64Array, list[tuple[int, str
             problems.append((int(row), str(error)))
         except OSError as error:
             problems.append((int(row), f"{name}: cannot be read ({error.strerror})"))
+        except MemoryError:
+            problems.append((int(row), f"{name}: is more than this machine has memory for; cut it"))
         report(1)
     return digests, problems
 

@@ -102,5 +102,9 @@ def _measure(task: _Task, report: Report) -> tuple[Float64Array, list[tuple[int,
             problems.append((task.first + number, str(error)))
         except OSError as error:
             problems.append((task.first + number, f"{name}: cannot be read ({error.strerror})"))
+        except MemoryError:
+            problems.append(
+                (task.first + number, f"{name}: is more than this machine has memory for; cut it")
+            )
         report(1)
     return shares, problems

@@ -230,7 +230,7 @@ def test_parts_take_what_the_list_alone_tells_and_refuse_the_rest(corpus, tmp_pa
         pack_part(root, str(tmp_path / "parts"), part, options=SMALL, selection=few)
     merge(str(tmp_path / "parts"))
     whole = contents(tmp_path / "whole")
-    del whole["pack-selection.json"], whole["pack-left-out.tsv"]
+    assert {"pack-selection.json", "pack-left-out.tsv"} <= whole.keys()
     assert contents(tmp_path / "parts") == whole
     for flags in (
         ["--min-seconds", "1"],
@@ -288,3 +288,44 @@ def test_select_writes_no_list_over_another(corpus, tmp_path, capsys):
     assert "is the list that is read" in capsys.readouterr().err
     assert main(["select", root, listed]) == 1
     assert "is there already; give another name" in capsys.readouterr().err
+
+
+def test_packing_again_without_a_report_keeps_that_of_the_same_set(corpus, tmp_path):
+    root, out = str(corpus.root), tmp_path / "out"
+    pack(root, str(out), options=SMALL, selection=Selection(statistics=True, duplicates="report"))
+    before = contents(out)
+    assert "pack-selection.json" in before
+    pack(root, str(out), options=SMALL)
+    assert contents(out) == before
+    (out / "shard-000001.tar").unlink()
+    pack(root, str(out), options=SMALL)
+    assert contents(out) == before
+
+
+def test_select_looks_at_all_its_names_and_leaves_no_older_table(corpus, tmp_path, capsys):
+    root, out = str(corpus.root), tmp_path / "kept"
+    for name in ("kept.json", "kept.left-out.tsv"):
+        (tmp_path / name).write_text("mine")
+        assert main(["select", root, str(out), "--workers", "1"]) == 1
+        assert f"{name}: is there already; give another name" in capsys.readouterr().err
+        assert not out.exists()
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+    words = ["select", root, str(out), "--overwrite", "--workers", "1"]
+    assert main([*words, "--min-utterances", "4"]) == 0
+    assert (tmp_path / "kept.left-out.tsv").exists()
+    assert main(words) == 0
+    assert not (tmp_path / "kept.left-out.tsv").exists()
+
+
+@pytest.mark.parametrize("chosen", [Selection(statistics=True), Selection(duplicates="report")])
+def test_a_file_that_memory_does_not_hold_is_a_line(empty_corpus, tmp_path, monkeypatch, chosen):
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    empty_corpus.add("a/1.wav")
+    empty_corpus.add("a/2.wav")
+    monkeypatch.setattr("shard_tools.pack.statistics.silent_share", full)
+    monkeypatch.setattr(duplicates, "_digest", full)
+    with pytest.raises(ProblemsError, match=r"a/1\.wav: is more than this machine has memory for"):
+        pack(str(empty_corpus.root), str(tmp_path / "out"), selection=chosen)

@@ -10,14 +10,16 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 from shard_tools.storage.backends import Place, Upload, local_path, place_at
-from shard_tools.storage.errors import MissingError
+from shard_tools.storage.errors import MissingError, Verdict
 from shard_tools.storage.policy import current_policy
 from shard_tools.storage.retries import guarded
 
 DOWNLOAD_PART = 16 * 2**20
+_TRIES_TO_CLEAR = 3
 
 Result = TypeVar("Result")
 
@@ -134,10 +136,17 @@ def remove_drafts(url: str, ours: Callable[[str], bool]) -> list[str]:
     """Remove what killed writers left under temporary names in the folder `url`; returns these names.
 
     ours: whether a file of this name, as it would have been published, is of those to clear up after.
-    Only where nobody else writes such files at the moment.
+    Only where nobody else writes such files at the moment. Raises StorageError where the storage refuses, or
+    fails a few times: what is left costs space alone, so that callers may go on.
     """
+    place = place_at(url)
+
+    def judge(error: BaseException) -> Verdict:
+        verdict = place.judge(error)
+        return replace(verdict, tries=min(verdict.tries or _TRIES_TO_CLEAR, _TRIES_TO_CLEAR))
+
     try:
-        return _ask(url, lambda place: place.remove_drafts(ours))
+        return guarded(url, lambda: place.remove_drafts(ours), judge)
     except MissingError:
         return []
 

@@ -50,7 +50,16 @@ class LostUploadError(StorageError):
 
 
 class WrongAnswerError(ConnectionError):
-    """A store answered with other bytes than those it was asked for; asked again, it may do better."""
+    """A store answered with, or got, other bytes than it should have; asked again, it may do better.
+
+    remedy: what it means that it never does.
+    """
+
+    def __init__(
+        self, text: str, remedy: str = "whatever answers there cannot serve parts of objects"
+    ) -> None:
+        super().__init__(text)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,14 @@ def guarded(
     judge: Callable[[BaseException], Verdict] = judge_system,
     *,
     retry: bool = True,
+    wait: Callable[[float], object] | None = None,
 ) -> Result:
-    """Run `operation`, with retries unless told otherwise; whatever fails in the end is a StorageError."""
+    """Run `operation`, with retries unless told otherwise; whatever fails in the end is a StorageError.
+
+    wait: how to wait so many seconds before a retry, for whoever may be told to wait no longer.
+    """
     try:
-        return with_retries(operation, url, judge) if retry else operation()
+        return with_retries(operation, url, judge, wait) if retry else operation()
     except StorageError:
         raise
     except Exception as error:
@@ -46,6 +50,7 @@ def with_retries(
     operation: Callable[[], Result],
     url: str,
     judge: Callable[[BaseException], Verdict] = judge_system,
+    wait: Callable[[float], object] | None = None,
 ) -> Result:
     """Run `operation`, again after a wait while it fails with an error that may pass, as the policy says.
 
@@ -62,10 +67,10 @@ def with_retries(
             allowed = _tries(verdict)
             if attempt >= allowed or not verdict.passing:
                 raise
-            wait = current_policy().first_wait_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+            seconds = current_policy().first_wait_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
             log = logger.warning if attempt > 2 else logger.info
-            log("%s: %s; try %d of %d in %.1f s", url, brief(error), attempt + 1, allowed, wait)
-            time.sleep(wait)
+            log("%s: %s; try %d of %d in %.1f s", url, brief(error), attempt + 1, allowed, seconds)
+            (wait or time.sleep)(seconds)
 
 
 def _tries(verdict: Verdict) -> int:
@@ -75,7 +80,7 @@ def _tries(verdict: Verdict) -> int:
 
 def _advice(error: Exception, verdict: Verdict) -> str:
     if isinstance(error, WrongAnswerError):
-        return f"{error}, {_tries(verdict)} times; whatever answers there cannot serve parts of objects"
+        return f"{error}, {_tries(verdict)} times; {error.remedy}"
     if verdict.passing and verdict.tries is None:
         tries = current_policy().attempts
         return f"gave up after {tries} tries ({verdict.advice}); the store is out of reach or overloaded"

@@ -14,6 +14,10 @@ class Upload(Protocol):
     Other than a place's, these verbs try again by themselves, and raise StorageError.
     """
 
+    @property
+    def most(self) -> int:
+        """Bytes that it can hold."""
+
     def write(self, data: bytes | memoryview) -> int:
         """Take all of `data`; returns its length."""
 
@@ -23,8 +27,11 @@ class Upload(Protocol):
     def publish(self) -> None:
         """Put the whole there; what was there is replaced. LostUploadError where another has aborted it."""
 
+    def stop(self) -> None:
+        """Make the verbs that other threads are in, and later ones, raise at once; `abandon` must follow."""
+
     def abandon(self) -> None:
-        """Leave nothing of it, unless it is published; it may be done twice."""
+        """Leave nothing of it, unless it is published; it may be done twice. Does not wait for long."""
 
 
 class Place(Protocol):

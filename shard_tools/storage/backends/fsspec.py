@@ -17,12 +17,8 @@ from fsspec.registry import known_implementations
 
 from shard_tools.storage.backends.fsspec_errors import judge
 from shard_tools.storage.backends.ranges import fetch_range
-from shard_tools.storage.backends.s3_upload import (
-    UPLOAD_PART,
-    UPLOAD_PARTS_AT_ONCE,
-    S3Upload,
-    abort_uploads,
-)
+from shard_tools.storage.backends.s3_leftovers import abort_uploads
+from shard_tools.storage.backends.s3_upload import UPLOAD_PART, UPLOAD_PARTS_AT_ONCE, S3Upload
 from shard_tools.storage.errors import StorageError, Verdict
 from shard_tools.storage.policy import current_policy
 
@@ -79,7 +75,7 @@ class FsspecPlace:
         os.unlink(local_file)
 
     def upload(self) -> S3Upload | None:
-        fs, path = open_filesystem(self.url)
+        fs, path = open_filesystem(self.url, own_checksums=True)
         return S3Upload(fs, path, self.url) if _is_s3(fs) else None
 
     def remove(self) -> None:
@@ -88,11 +84,14 @@ class FsspecPlace:
 
     def remove_drafts(self, ours: Callable[[str], bool]) -> list[str]:
         fs, path = open_filesystem(self.url)
-        return abort_uploads(fs, path, self.url, ours) if _is_s3(fs) else []  # nothing else can be left
+        return abort_uploads(fs, path, ours) if _is_s3(fs) else []  # nothing else can be left
 
 
-def open_filesystem(url: str) -> tuple[Any, str]:
-    """fsspec's filesystem for `url`, and the path in it. Raises StorageError for no kind of URL."""
+def open_filesystem(url: str, *, own_checksums: bool = False) -> tuple[Any, str]:
+    """fsspec's filesystem for `url`, and the path in it. Raises StorageError for no kind of URL.
+
+    own_checksums: whether what is sent comes with its MD5, so that S3's client need not add another sum.
+    """
     first = url.partition("::")[0]
     if first != url and "://" not in first and first not in known_implementations:
         raise StorageError(
@@ -117,10 +116,22 @@ def open_filesystem(url: str) -> tuple[Any, str]:
             "connect_timeout": current_policy().connect_timeout_s,
             "read_timeout": current_policy().read_timeout_s,
             "retries": {"total_max_attempts": 1},
+            **(_without_checksums() if own_checksums else {}),
         },
     )
     fs.retries = 1
     return fs, path
+
+
+def _without_checksums() -> dict[str, str]:
+    """For botocore, which since 1.36 sums all that it sends.
+
+    Over https the sum goes behind the data, and some stores take it for a part of what the MD5 is of.
+    """
+    from botocore.config import Config
+
+    option = "request_checksum_calculation"
+    return {option: "when_required"} if option in Config.OPTION_DEFAULTS else {}
 
 
 def _is_s3(fs: Any) -> bool:

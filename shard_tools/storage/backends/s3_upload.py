@@ -7,15 +7,16 @@ it then names (the ETag) is compared too, where it is one: of objects under a cu
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import contextlib
+import functools
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from threading import Semaphore
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from threading import Event, Lock, Semaphore
 from typing import Any, TypeVar
 
 from shard_tools.storage.backends.fsspec_errors import error_code, judge
@@ -28,8 +29,12 @@ logger = logging.getLogger(__name__)
 UPLOAD_PART = 16 * 2**20
 UPLOAD_PARTS_AT_ONCE = 4
 _MOST_PARTS = 10_000  # S3's own bound
+_TRIES_TO_ABORT = 2
+_ABORT_TIMEOUT_S = 10.0  # someone waits for the end, perhaps of a store that does not answer
 
 Result = TypeVar("Result")
+
+_ARRIVES_WRONG = "what is sent does not arrive whole there: the store, or a proxy before it, changes it"
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,13 @@ class S3Upload:
         self._parts: list[Future[_Part]] = []
         self._places = Semaphore(UPLOAD_PARTS_AT_ONCE)
         self._threads = ThreadPoolExecutor(UPLOAD_PARTS_AT_ONCE, thread_name_prefix="upload")
+        self._stopped = Event()
+        self._lock = Lock()  # of _stopped and _requests
+        self._requests: set[Future[dict[str, Any]]] = set()
+
+    @property
+    def most(self) -> int:
+        return _MOST_PARTS * UPLOAD_PART
 
     def write(self, data: bytes | memoryview) -> int:
         """Waits while as many parts as may be are under way; raises what kept an earlier one from going."""
@@ -74,26 +86,35 @@ class S3Upload:
             self._begin_part(bytes(self._waiting))
             self._waiting.clear()
         parts = [part.result() for part in self._parts]
-        numbered = [{"PartNumber": number, "ETag": part.etag} for number, part in enumerate(parts, 1)]
-        answer = self._ask(lambda: self._complete(numbered))
-        md5 = hashlib.md5(b"".join(part.md5 for part in parts), usedforsecurity=False).hexdigest()
+        answer = self._ask(lambda: self._complete(parts))
         self._id = None
-        self._require(answer, f"{md5}-{len(parts)}")
+        self._require(parts, answer)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped.set()
+            requests = list(self._requests)
+        for request in requests:
+            request.cancel()
 
     def abandon(self) -> None:
         """A failure is but a warning: whoever abandons has a reason of more weight."""
+        self.stop()
         for part in self._parts:
             part.cancel()
         self._threads.shutdown(wait=True)
         if self._id is None:
             return
+        upload, self._id = self._id, None
         try:
-            self._ask(lambda: self._call("abort_multipart_upload", UploadId=self._id))
-        except LostUploadError:
-            pass
+            guarded(
+                self._url,
+                lambda: self._call("abort_multipart_upload", UploadId=upload),
+                lambda error: replace(judge(error, self._url), tries=_TRIES_TO_ABORT),
+            )
         except StorageError as error:
-            logger.warning("%s; what was sent of it stays until its upload is aborted", error)
-        self._id = None
+            if not _is_lost(error):
+                logger.warning("%s; what was sent of it stays until its upload is aborted", error)
 
     def _begin_part(self, data: bytes) -> None:
         if self._id is None:
@@ -101,7 +122,7 @@ class S3Upload:
         number = len(self._parts) + 1
         if number > _MOST_PARTS:
             raise StorageError(
-                f"{self._url}: more than the {_MOST_PARTS * UPLOAD_PART / 1e9:.0f} GB that an upload can"
+                f"{self._url}: more than the {self.most / 1e9:.0f} GB that an upload can"
                 " hold; give fewer --utterances-per-shard"
             )
         self._places.acquire()
@@ -121,29 +142,44 @@ class S3Upload:
             self._places.release()
 
     def _put_part(self, number: int, data: bytes, md5: bytes) -> _Part:
-        encoded = base64.b64encode(md5).decode()
-        answer = self._call(
-            "upload_part", UploadId=self._id, PartNumber=number, Body=data, ContentMD5=encoded
-        )
-        _require_md5(answer, md5.hex())
+        answer = self._call_with_md5("upload_part", data, md5, UploadId=self._id, PartNumber=number)
         return _Part(md5, answer["ETag"])
 
     def _put(self, data: bytes) -> None:
-        md5 = hashlib.md5(data, usedforsecurity=False).digest()
-        answer = self._call("put_object", Body=data, ContentMD5=base64.b64encode(md5).decode())
-        _require_md5(answer, md5.hex())
+        self._call_with_md5("put_object", data, hashlib.md5(data, usedforsecurity=False).digest())
 
-    def _complete(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    def _call_with_md5(self, method: str, data: bytes, md5: bytes, **parameters: Any) -> dict[str, Any]:
+        """Raises WrongAnswerError where the store finds, or has, other bytes."""
+        encoded = base64.b64encode(md5).decode()
+        try:
+            answer = self._call(method, **parameters, Body=data, ContentMD5=encoded)
+        except OSError as error:
+            if error_code(error) != "BadDigest":
+                raise
+            raise WrongAnswerError("the store found other bytes than were sent", _ARRIVES_WRONG) from error
+        named = _bare(answer.get("ETag"))
+        if re.fullmatch(r"[0-9a-f]{32}", named) and not _encrypted(answer) and named != md5.hex():
+            raise WrongAnswerError(
+                f"the store has other bytes than were sent: their MD5 is {named}, not {md5.hex()}",
+                _ARRIVES_WRONG,
+            )
+        return answer
+
+    def _complete(self, parts: Sequence[_Part]) -> dict[str, Any]:
+        numbered = [{"PartNumber": number, "ETag": part.etag} for number, part in enumerate(parts, 1)]
         try:
             return self._call(
-                "complete_multipart_upload", UploadId=self._id, MultipartUpload={"Parts": parts}
+                "complete_multipart_upload", UploadId=self._id, MultipartUpload={"Parts": numbered}
             )
         except OSError as error:
             if error_code(error) != "NoSuchUpload":
                 raise
-            # An earlier try may have completed it, whose answer was lost: then all of it is there.
+            # An earlier try may have completed it, whose answer was lost; or another has aborted it, and an
+            # older object lies there. Where ETags do not tell them apart, it is sent again.
             found = self._head()
             if found is None or found["ContentLength"] != self._size:
+                raise
+            if _bare(found.get("ETag")) != _etag_of(parts):
                 raise
             return found
 
@@ -153,76 +189,94 @@ class S3Upload:
         except FileNotFoundError:
             return None
 
-    def _require(self, answer: dict[str, Any], etag: str) -> None:
-        """Raise StorageError unless the object is the one that was sent."""
+    def _require(self, parts: Sequence[_Part], answer: dict[str, Any]) -> None:
+        """Raise StorageError unless the object is of the size that was sent.
+
+        Each part's bytes have been looked at. The ETag of the whole decides nothing: some stores (SeaweedFS,
+        any under a customer's key) make another one of the same parts.
+        """
         found = self._ask(self._head)
         size = None if found is None else found["ContentLength"]
         if size != self._size:
             raise StorageError(
                 f"{self._url}: {self._size} bytes were sent, and the store has {size}; try again"
             )
-        named = str(answer.get("ETag", "")).strip('"')
-        if re.fullmatch(r"[0-9a-f]{32}-\d+", named) and not _encrypted(answer) and named != etag:
-            raise StorageError(
-                f"{self._url}: the store has put together other bytes than were sent (its ETag is {named},"
-                f" not {etag}); try again"
-            )
+        named, etag = _bare(answer.get("ETag")), _etag_of(parts)
+        if (
+            all(_bare(part.etag) == part.md5.hex() for part in parts)
+            and re.fullmatch(rf"[0-9a-f]{{32}}-{len(parts)}", named)
+            and named != etag
+            and not _encrypted(answer)
+        ):
+            _tell_of_other_etags(self._object["Bucket"])
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._fs.call_s3(method, **self._object, **parameters)
-        return answer
+        """One request, which `stop` breaks off; after it there are none but aborting, which is not waited for
+        long."""
+        with self._lock:
+            stopped = self._stopped.is_set()
+            if stopped and method != "abort_multipart_upload":
+                raise self._broken_off()
+            request = asyncio.run_coroutine_threadsafe(
+                self._fs._call_s3(method, **self._object, **parameters), self._fs.loop
+            )
+            self._requests.add(request)
+        try:
+            answer: dict[str, Any] = request.result(_ABORT_TIMEOUT_S if stopped else None)
+            return answer
+        except CancelledError:
+            raise self._broken_off() from None
+        finally:
+            request.cancel()  # of what is done, nothing
+            self._requests.discard(request)
 
     def _ask(self, request: Callable[[], Result]) -> Result:
+        def unless_stopped() -> Result:
+            if self._stopped.is_set():
+                raise self._broken_off()
+            return request()
+
         try:
-            return guarded(self._url, request, lambda error: judge(error, self._url))
+            return guarded(
+                self._url, unless_stopped, lambda error: judge(error, self._url), wait=self._stopped.wait
+            )
         except StorageError as error:
-            if error.__cause__ is not None and error_code(error.__cause__) == "NoSuchUpload":
+            if _is_lost(error):
                 raise LostUploadError(
                     f"{self._url}: its upload was broken off by another process that makes the same;"
                     " wait until that ends"
                 ) from error
             raise
 
-
-def abort_uploads(fs: Any, path: str, url: str, ours: Callable[[str], bool]) -> list[str]:
-    """Abort all uploads that were begun, and not ended, directly below `path` under names that are `ours`.
-
-    Returns these names. Where that is not allowed there is a warning, and []: what stays costs storage alone.
-    """
-    bucket, key, _ = fs.split_path(path)
-    prefix = key.rstrip("/") + "/" if key else ""
-    names: list[str] = []
-    try:
-        for upload in _uploads(fs, bucket, prefix):
-            name = upload["Key"][len(prefix) :]
-            if ours(name):
-                names.append(name)
-                with contextlib.suppress(FileNotFoundError):  # another has done it
-                    place = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-                    fs.call_s3("abort_multipart_upload", **place)
-    except Exception as error:
-        verdict = judge(error, url)
-        if verdict.passing or verdict.missing == "bucket":
-            raise
-        logger.warning("%s: uploads that were begun there could not be aborted: %s", url, verdict.advice)
-    return names
+    def _broken_off(self) -> StorageError:
+        return StorageError(f"{self._url}: its upload was stopped before it was complete")
 
 
-def _uploads(fs: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """What S3 says of the uploads under way of keys that begin with `prefix`."""
-    after: dict[str, str] = {}
-    while True:
-        answer = fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **after)
-        yield from (upload for upload in answer.get("Uploads") or [] if upload["Key"].startswith(prefix))
-        if not answer.get("IsTruncated"):
-            return
-        after = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+def _is_lost(error: StorageError) -> bool:
+    return error.__cause__ is not None and error_code(error.__cause__) == "NoSuchUpload"
 
 
-def _require_md5(answer: dict[str, Any], md5: str) -> None:
-    named = str(answer.get("ETag", "")).strip('"')
-    if re.fullmatch(r"[0-9a-f]{32}", named) and not _encrypted(answer) and named != md5:
-        raise WrongAnswerError(f"the store has other bytes than were sent: their MD5 is {named}, not {md5}")
+def _bare(etag: object) -> str:
+    return str(etag or "").strip('"')
+
+
+def _etag_of(parts: Sequence[_Part]) -> str | None:
+    """What S3 calls an object of these parts; None where their own names are no hashes."""
+    names = [_bare(part.etag) for part in parts]
+    if not all(re.fullmatch(r"[0-9a-f]{32}", name) for name in names):
+        return None
+    joined = bytes.fromhex("".join(names))
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
+@functools.cache
+def _tell_of_other_etags(bucket: str) -> None:
+    """Once is enough."""
+    logger.warning(
+        "s3://%s: the ETags of what is sent in parts are not made as S3 makes them; each part and the size"
+        " are what was sent, and make-shards verify reads the whole",
+        bucket,
+    )
 
 
 def _encrypted(answer: dict[str, Any]) -> bool:

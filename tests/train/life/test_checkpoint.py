@@ -140,6 +140,16 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [others.name, "step-00000010.pt"]
 
 
+def test_where_drafts_cannot_be_removed_nothing_is_said(tmp_path, monkeypatch, caplog):
+    def refused(*_):
+        raise storage.StorageError("access refused")
+
+    monkeypatch.setattr(storage, "remove_drafts", refused)
+    with caplog.at_level("INFO"):
+        assert CheckpointFolder(str(tmp_path), keep=3).remove_drafts() == []
+    assert caplog.text == ""
+
+
 def test_rates_of_steps_that_are_made_anew_are_forgotten(url):
     folder = CheckpointFolder(url, keep=5)
     for step, eer in [(10, 20.0), (20, 10.0)]:

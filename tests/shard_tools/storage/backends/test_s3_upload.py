@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from fsspec.asyn import get_loop
 
 from shard_tools import storage
 from shard_tools.storage import StoragePolicy
-from shard_tools.storage.backends import place_at, s3_upload
+from shard_tools.storage.backends import place_at, s3_leftovers, s3_upload
 from shard_tools.storage.backends.fsspec import open_filesystem
 from shard_tools.storage.backends.s3_upload import S3Upload
 
@@ -177,11 +182,182 @@ def test_only_uploads_of_ours_are_aborted(s3_bucket):
         upload.abandon()
 
 
-def test_where_uploads_may_not_be_listed_there_is_a_warning(s3_bucket, monkeypatch, caplog):
-    def refused(*_):
-        raise PermissionError("Access Denied")
-        yield
+@pytest.mark.parametrize(
+    ("error", "tries"), [(PermissionError("Access Denied"), 1), (TimeoutError("slow"), 3)]
+)
+def test_where_uploads_cannot_be_listed_is_an_error_after_few_tries(s3_bucket, monkeypatch, error, tries):
+    tried = []
 
-    monkeypatch.setattr(s3_upload, "_uploads", refused)
-    assert storage.remove_drafts(s3_bucket, lambda _: True) == []
-    assert "could not be aborted: access refused" in caplog.text
+    def refused(*_):
+        tried.append(True)
+        raise error
+
+    storage.configure(StoragePolicy(attempts=8, first_wait_s=0.01))
+    monkeypatch.setattr(s3_leftovers, "_uploads", refused)
+    with pytest.raises(storage.StorageError):
+        storage.remove_drafts(s3_bucket, lambda _: True)
+    assert len(tried) == tries
+
+
+def test_pages_that_do_not_go_on_are_the_last():
+    class Pages:
+        asked = 0
+
+        def call_s3(self, *_, **__):
+            self.asked += 1
+            assert self.asked < 9
+            return {"IsTruncated": True, "NextKeyMarker": "k", "NextUploadIdMarker": "u", "Uploads": []}
+
+    assert list(s3_leftovers._uploads(Pages(), "b", "")) == []
+
+
+@pytest.mark.parametrize("by", ["parts", "one request"])
+def test_an_older_object_of_the_same_size_is_not_taken_for_the_new_one(url, monkeypatch, by):
+    old = bytes(len(DATA))
+    if by == "parts":
+        upload = place_at(url).upload()
+        upload.write(old)
+        upload.publish()
+    else:
+        storage.publish_bytes(url, old)
+
+    def harm(name, number, parameters, send):
+        if name == "complete_multipart_upload":
+            raise Gone
+        return send()
+
+    requests(monkeypatch, harm)
+    upload = place_at(url).upload()
+    send(upload)
+    with pytest.raises(storage.LostUploadError):
+        upload.publish()
+    upload.abandon()
+
+
+def test_an_upload_that_an_earlier_try_completed_is_there(url, monkeypatch):
+    def harm(name, number, parameters, send):
+        if name == "complete_multipart_upload" and number == 2:
+            raise Gone
+        answer = send()
+        if name == "complete_multipart_upload":
+            raise TimeoutError("slow")
+        return answer
+
+    requests(monkeypatch, harm)
+    upload = place_at(url).upload()
+    send(upload)
+    upload.publish()
+    assert storage.read_bytes(url) == DATA
+
+
+@pytest.mark.parametrize(("etag", "told"), [("0" * 32 + "-4", True), ("0" * 32 + "-7", False), ("x", False)])
+def test_another_etag_of_the_whole_is_no_error(url, monkeypatch, caplog, etag, told):
+    def harm(name, number, parameters, send):
+        return {**send(), "ETag": etag} if name == "complete_multipart_upload" else send()
+
+    requests(monkeypatch, harm)
+    for _ in range(2):
+        upload = place_at(url).upload()
+        send(upload)
+        upload.publish()
+    assert caplog.text.count("are not made as S3 makes them") == told
+
+
+def test_etags_under_a_key_of_the_customers_are_no_md5s(url, monkeypatch, caplog):
+    real = {}
+
+    def harm(name, number, parameters, send):
+        if name == "upload_part":
+            answer = send()
+            named = f"{parameters['PartNumber']:032x}"
+            real[named] = answer["ETag"]
+            return {**answer, "ETag": named, "SSECustomerAlgorithm": "AES256"}
+        if name == "complete_multipart_upload":
+            parts = [{**part, "ETag": real[part["ETag"]]} for part in parameters["MultipartUpload"]["Parts"]]
+            return send(MultipartUpload={"Parts": parts})
+        return send()
+
+    requests(monkeypatch, harm)
+    upload = place_at(url).upload()
+    send(upload)
+    upload.publish()
+    assert storage.read_bytes(url) == DATA
+    assert "ETag" not in caplog.text
+
+
+class Refused(OSError):
+    response = {"Error": {"Code": "BadDigest"}}  # noqa: RUF012
+
+
+@pytest.mark.parametrize("by_store", [True, False])
+def test_what_never_arrives_whole_is_no_matter_of_reading(url, monkeypatch, by_store):
+    def harm(name, number, parameters, send):
+        if name == "upload_part" and by_store:
+            raise Refused
+        return {**send(), "ETag": "0" * 32} if name == "upload_part" else send()
+
+    requests(monkeypatch, harm)
+    upload = place_at(url).upload()
+    upload.write(DATA[:PART])
+    with pytest.raises(storage.StorageError, match="3 times; what is sent does not arrive whole there"):
+        upload.publish()
+    upload.abandon()
+
+
+class Silent:
+    """A store that does not answer once the upload has begun."""
+
+    def __init__(self) -> None:
+        self.loop = get_loop()
+        self.asked: list[str] = []
+
+    def split_path(self, path):
+        return *path.split("/", 1), None
+
+    async def _call_s3(self, method, **_):
+        self.asked.append(method)
+        if method != "create_multipart_upload":
+            await asyncio.sleep(600)
+        return {"UploadId": "1"}
+
+
+def test_who_stops_does_not_wait_for_a_store_that_is_silent(monkeypatch):
+    monkeypatch.setattr(s3_upload, "_ABORT_TIMEOUT_S", 0.1)
+    storage.configure(StoragePolicy())
+    fs = Silent()
+    upload = S3Upload(fs, "b/k", "s3://b/k")
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(upload.write, bytes(6 * PART))  # more than may be under way
+        while fs.asked.count("upload_part") < 4:
+            time.sleep(0.01)
+        upload.stop()
+        with pytest.raises(storage.StorageError, match="stopped before it was complete"):
+            writing.result()
+    upload.abandon()
+    assert time.monotonic() - began < 10
+    assert (fs.asked.count("upload_part"), fs.asked.count("abort_multipart_upload")) == (4, 2)
+
+
+def test_who_stops_does_not_wait_for_the_next_try(monkeypatch, url):
+    def harm(name, number, parameters, send):
+        if name == "upload_part":
+            raise TimeoutError("slow")
+        return send()
+
+    seen = requests(monkeypatch, harm)
+    storage.configure(StoragePolicy(first_wait_s=60))
+    upload = place_at(url).upload()
+    upload.write(DATA[:PART])
+    while "upload_part" not in seen:
+        time.sleep(0.01)
+    began = time.monotonic()
+    upload.abandon()
+    assert time.monotonic() - began < 10
+    assert seen.count("upload_part") == 1
+    assert under_way(url) == []
+
+
+def test_no_sums_but_the_md5_are_sent(url):
+    fs, _ = open_filesystem(url, own_checksums=True)
+    assert fs.config_kwargs.get("request_checksum_calculation") == "when_required"

@@ -21,6 +21,7 @@ _WIDE = 1 << 33  # bytes of a member, from which on 11 octal digits do not hold 
 _PIECE = 1 << 16  # bytes: what is smaller is written together with what comes next
 _PIECES_WAITING = 4
 _LARGE = 16 << 20  # bytes: a piece of more is waited for
+_POLL_S = 0.5
 
 
 class Writable(Protocol):
@@ -36,11 +37,21 @@ class TarBuilder:
 
     Pieces are summed in the thread of `add`, and hashed and written in another one, so that two processors
     share the work; a few pieces, or one that is large, wait for it at a time. What was added is written when
-    `finish` returns; as a context, it ends the thread.
+    `finish` returns; as a context, it ends the thread, and where an exception ends that, drops what waits.
+
+    meanwhile: called now and then while pieces are waited for; it may raise. stop: called when an exception
+    ends the context, before the thread is waited for, to end a `write` that might take long.
     """
 
-    def __init__(self, file: Writable) -> None:
-        self._sink = _Sink(file)
+    def __init__(
+        self,
+        file: Writable,
+        *,
+        meanwhile: Callable[[], object] = lambda: None,
+        stop: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._sink = _Sink(file, meanwhile)
+        self._stop = stop
         self._small: list[bytes] = []  # what is not worth a piece of its own
         self._small_size = 0
         self._crcs: list[int] = []
@@ -51,7 +62,10 @@ class TarBuilder:
     def __enter__(self) -> TarBuilder:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._sink.drop()
+            self._stop()
         self._sink.close()
 
     def add(self, name: str, data: bytes) -> int:
@@ -118,9 +132,11 @@ class TarBuilder:
 class _Sink:
     """Hashes and writes what is put into it, in order, in a thread of its own."""
 
-    def __init__(self, file: Writable) -> None:
+    def __init__(self, file: Writable, meanwhile: Callable[[], object]) -> None:
         self.sha256 = hashlib.sha256()
         self._file = file
+        self._meanwhile = meanwhile
+        self._dropped = False
         self._error: BaseException | None = None
         self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         # A place for each piece that may wait; unlike a bounded Queue, this does not pass through Python.
@@ -134,7 +150,7 @@ class _Sink:
         """Raises what has been raised for an earlier piece."""
         if self._error is not None:
             raise self._error
-        self._places.get()
+        self._take_place()
         self._waiting.put(data)
         if len(data) > _LARGE:
             self._wait()
@@ -146,23 +162,34 @@ class _Sink:
             raise self._error
         self._file.flush()
 
+    def drop(self) -> None:
+        """Write none of what waits."""
+        self._dropped = True
+
     def close(self) -> None:
-        """End the thread; what waits is written, unless an earlier piece could not be."""
+        """End the thread; what waits is written, unless it was dropped, or an earlier piece could not be."""
         self._waiting.put(None)
         self._thread.join()
 
+    def _take_place(self) -> None:
+        while True:
+            try:
+                return self._places.get(timeout=_POLL_S)
+            except queue.Empty:
+                self._meanwhile()
+
     def _wait(self) -> None:
         for _ in range(_PIECES_WAITING):
-            self._places.get()
+            self._take_place()
         for _ in range(_PIECES_WAITING):
             self._places.put(None)
 
     def _work(self) -> None:
         while (data := self._waiting.get()) is not None:
-            if self._error is None:
+            if self._error is None and not self._dropped:
                 try:
                     view = memoryview(data)
-                    while view:  # a file without a buffer may take less than all
+                    while view and not self._dropped:  # a file without a buffer may take less than all
                         view = view[self._file.write(view) :]
                     self.sha256.update(data)
                 except BaseException as error:

@@ -16,8 +16,9 @@ shard that has changed.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from shard_tools import storage
 from shard_tools.dataset import manifest as manifest_file
@@ -33,8 +34,11 @@ from shard_tools.pack.writer import ShardTask
 from shard_tools.storage import Folder
 from shard_tools.text import counted
 
+logger = logging.getLogger(__name__)
+
 _ADVICE = "give another URL, or --overwrite to replace it"
 _OURS = re.compile(r"shard-\d{6,}\.(tar|index(-\d+)?\.npz)")
+_TAR = re.compile(r"shard-\d{6,}\.tar")
 
 
 def begin(
@@ -131,7 +135,9 @@ def require_manifest(site: Folder, digest: str) -> None:
 def complete(site: Folder, manifest: Manifest, plan: str, *, keep: Collection[str] = ()) -> None:
     """Remove what older packs left that the manifest does not name, nor is to be kept, then publish it.
 
-    Raises UserError, with all as it was, for a manifest that nobody could read.
+    Uploads of any shard that are still under way are left by killed packs, or make what is here already: a
+    part of this plan that is made twice. Raises UserError, with all as it was, for a manifest that nobody
+    could read.
     """
     data = manifest_file.to_bytes(manifest)
     manifest_file.from_bytes(data, site.at(manifest_file.NAME))
@@ -141,6 +147,7 @@ def complete(site: Folder, manifest: Manifest, plan: str, *, keep: Collection[st
     for name in names:
         if (_OURS.fullmatch(name) or is_report(name)) and name not in current:
             site.remove(name)
+    _remove_drafts(site, lambda name: _TAR.fullmatch(name) is not None)
     site.publish(manifest_file.NAME, data)
     drop_all_records(site, names)
     pack_sources.drop_all(site, names)
@@ -158,13 +165,26 @@ def _clear(
     again = [task for task in tasks if task.number not in reused]
     drop_records(site, names, [task.number for task in again])
     if again:  # else nothing is made, and what lies there needs no record
-        if storage.local_path(site.url) is None:  # on a disk, `scratch` has done so
-            tars = {task.tar_name for task in again}
-            site.remove_drafts(lambda name: name in tars)
+        tars = {task.tar_name for task in again}
+        _remove_drafts(site, lambda name: name in tars)
         # What is promised cannot become another shard beside its index, which may be all that tells of it.
         for name in {task.index_name for task in again if task.promised is None} & set(names):
             site.remove(name)
         pack_sources.publish(site, names, part, tasks)
+
+
+def _remove_drafts(site: Folder, ours: Callable[[str], bool]) -> None:
+    """Clear up after killed packs where that is allowed: what stays costs space alone."""
+    if storage.local_path(site.url) is not None:  # `scratch` has done so
+        return
+    try:
+        site.remove_drafts(ours)
+    except storage.StorageError as error:
+        logger.warning(
+            "%s; what a killed pack sent of a shard may stay there (to abort uploads, S3 wants the"
+            " permissions s3:ListBucketMultipartUploads and s3:AbortMultipartUpload)",
+            error,
+        )
 
 
 def _refuse(site: Folder, names: Sequence[str], inputs: str, reuse: Reuse) -> None:

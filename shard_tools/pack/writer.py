@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
@@ -31,6 +32,7 @@ Format = Literal["keep", "wav", "flac"]
 _JSON = json.JSONEncoder(ensure_ascii=False)
 _MOST_THREADS = 4
 _TRIES = 3  # to send a shard that others break off
+_POLL_S = 0.2
 _LARGE_FILE = 1 << 16  # bytes, of the mean: two seconds of audio
 
 
@@ -118,7 +120,12 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
         if upload is None:
             return _write_by_scratch(task, report)
         try:
-            return _write_by_upload(task, upload, report if attempt == 1 else lambda _: None)
+            return _write_by_upload(task, upload, report if attempt == 1 else lambda _: report(0))
+        except MemoryError as error:
+            raise UserError(
+                f"{task.site.at(task.tar_name)}: this machine has no memory left to send it;"
+                " run again, with fewer --workers"
+            ) from error
         except storage.LostUploadError:
             # A pack that begins takes what is under way here for what a killed one has left.
             if attempt == _TRIES:
@@ -129,12 +136,31 @@ def write_shard(task: ShardTask, report: Report) -> ShardResult:
 
 
 def _write_by_upload(task: ShardTask, upload: Upload, report: Report) -> ShardResult:
-    result, index_data = _made(task, upload, report)
+    size = sum(source.size for source in task.sources)
+    if task.format == "keep" and not task.convert and size > upload.most:
+        raise UserError(
+            f"{task.site.at(task.tar_name)}: {size / 1e9:.0f} GB are more than the {upload.most / 1e9:.0f} GB"
+            " that can be sent while they are made; give fewer --utterances-per-shard"
+        )
+    result, index_data = _made(task, upload, report, upload.stop)
     if result.entry is not None:
         pack_claim.require(task.site, task.plan)
-        upload.publish()
+        _publish(upload, report)
         task.site.publish(task.index_name, index_data)
     return result
+
+
+def _publish(upload: Upload, report: Report) -> None:
+    """Publish it in another thread, so that `report`, or Ctrl-C, can stop this one while it waits."""
+    with ThreadPoolExecutor(1, thread_name_prefix="publish") as thread:
+        try:
+            published = thread.submit(upload.publish)
+            while not wait([published], _POLL_S).done:
+                report(0)
+        except BaseException:
+            upload.stop()
+            raise
+    published.result()
 
 
 def _write_by_scratch(task: ShardTask, report: Report) -> ShardResult:
@@ -155,9 +181,11 @@ def _write_by_scratch(task: ShardTask, report: Report) -> ShardResult:
     return result
 
 
-def _made(task: ShardTask, file: Writable, report: Report) -> tuple[ShardResult, bytes]:
-    """Write the tar to `file`: (what it is, or why it must not be published; its index)."""
-    index, problems, clipped = _build(task, file, report)
+def _made(
+    task: ShardTask, file: Writable, report: Report, stop: Callable[[], object] = lambda: None
+) -> tuple[ShardResult, bytes]:
+    """Write the tar to `file`: (what it is, or why it must not be published; its index). stop: see `_build`."""
+    index, problems, clipped = _build(task, file, report, stop)
     if index is None:
         return ShardResult(None, problems, clipped), b""
     index_data = index_file.to_bytes(index)
@@ -191,14 +219,17 @@ def rebuild(task: ShardTask, report: Report) -> tuple[index_file.ShardIndex | No
 
 
 def _build(
-    task: ShardTask, file: Writable, report: Report
+    task: ShardTask, file: Writable, report: Report, stop: Callable[[], object] = lambda: None
 ) -> tuple[index_file.ShardIndex | None, list[str], dict[str, int]]:
-    """Write the tar to `file`: (index, None with problems; problems; samples clipped by path)."""
+    """Write the tar to `file`: (index, None with problems; problems; samples clipped by path).
+
+    stop: ends a `write` to it that takes long, see TarBuilder.
+    """
     problems: list[str] = []
     clipped: dict[str, int] = {}
     rows: list[tuple[int, int, int, int, int, int]] = []
     tables: list[FrameTable | None] = []
-    with TarBuilder(file) as tar:
+    with TarBuilder(file, meanwhile=lambda: report(0), stop=stop) as tar:
         for source in task.sources:
             try:
                 data, info, beyond = _member(task, source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import threading
 import zlib
 
 import pytest
@@ -79,3 +80,50 @@ def test_what_writing_raises_is_raised_by_add():
 
 def test_one_checksum_is_the_other():
     assert crc32(b"abc", 5) == zlib.crc32(b"abc", 5)
+
+
+class Waiting:
+    """Writes nothing before it is told to."""
+
+    def __init__(self) -> None:
+        self.go, self.written = threading.Event(), 0
+
+    def write(self, data):
+        self.go.wait(60)
+        self.written += len(data)
+        return len(data)
+
+    def flush(self):
+        pass
+
+
+class StoppedError(Exception):
+    pass
+
+
+def raise_stopped():
+    raise StoppedError
+
+
+def add(tar: TarBuilder, members: int) -> None:
+    for number in range(members):
+        tar.add(f"{number}", bytes(100_000))
+
+
+def test_who_waits_for_what_is_not_written_can_be_stopped():
+    file = Waiting()
+    with pytest.raises(StoppedError), TarBuilder(file, meanwhile=raise_stopped, stop=file.go.set) as tar:
+        add(tar, 9)
+    assert file.written <= 512  # the header that it was at, and nothing of what was waiting
+
+
+def test_what_waits_is_dropped_when_an_exception_ends_it():
+    file = Waiting()
+
+    def fail(tar):
+        add(tar, 2)
+        raise StoppedError
+
+    with pytest.raises(StoppedError), TarBuilder(file, stop=file.go.set) as tar:
+        fail(tar)
+    assert file.written <= 512

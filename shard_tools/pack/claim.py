@@ -106,7 +106,7 @@ def given_up_on_failure(site: Folder, plan: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(UserError):
+        with contextlib.suppress(UserError), storage.hurried():
             held = read(site)
             if held is not None and held.plan == plan:
                 _publish(site, replace(held, running=False))

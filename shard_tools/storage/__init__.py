@@ -21,7 +21,7 @@ from shard_tools.storage.door import (
 )
 from shard_tools.storage.errors import LostUploadError, MissingError, ShortError, StorageError
 from shard_tools.storage.folder import Folder
-from shard_tools.storage.policy import StoragePolicy, configure, current_policy
+from shard_tools.storage.policy import StoragePolicy, configure, current_policy, hurried
 
 __all__ = [
     "DOWNLOAD_PART",
@@ -35,6 +35,7 @@ __all__ = [
     "current_policy",
     "exists",
     "fetch",
+    "hurried",
     "join",
     "kind",
     "list_names",

@@ -51,14 +51,14 @@ def current_policy() -> StoragePolicy:
 
 @contextlib.contextmanager
 def hurried() -> Iterator[None]:
-    """Inside, this process asks twice at most and waits 10 s for a byte: someone waits for its end."""
+    """Inside, this process asks twice at most and waits 5 s for a byte: someone waits for its end."""
     before = current_policy()
     configure(
         replace(
             before,
             attempts=min(before.attempts, 2),
-            connect_timeout_s=min(before.connect_timeout_s, 10),
-            read_timeout_s=min(before.read_timeout_s, 10),
+            connect_timeout_s=min(before.connect_timeout_s, 5),
+            read_timeout_s=min(before.read_timeout_s, 5),
         )
     )
     try:

@@ -30,7 +30,7 @@ UPLOAD_PART = 16 * 2**20
 UPLOAD_PARTS_AT_ONCE = 4
 _MOST_PARTS = 10_000  # S3's own bound
 _TRIES_TO_ABORT = 2
-_ABORT_TIMEOUT_S = 10.0  # someone waits for the end, perhaps of a store that does not answer
+_ABORT_TIMEOUT_S = 5.0  # someone waits for the end, perhaps of a store that does not answer
 
 Result = TypeVar("Result")
 

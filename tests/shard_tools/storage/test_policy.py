@@ -24,3 +24,11 @@ def test_a_policy_is_the_whole_process_s_and_its_children_s(storage_policy):
     if child == 0:
         os._exit(0 if storage.current_policy().attempts == 3 else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_who_hurries_asks_twice_and_is_patient_again_afterwards(storage_policy):
+    storage_policy(StoragePolicy(attempts=7))
+    with storage.hurried():
+        inside = storage.current_policy()
+    assert (inside.attempts, inside.read_timeout_s, inside.connect_timeout_s) == (2, 5, 5)
+    assert storage.current_policy() == StoragePolicy(attempts=7)

@@ -184,7 +184,7 @@ def _write_by_scratch(task: ShardTask, report: Report) -> ShardResult:
 def _made(
     task: ShardTask, file: Writable, report: Report, stop: Callable[[], object] = lambda: None
 ) -> tuple[ShardResult, bytes]:
-    """Write the tar to `file`: (what it is, or why it must not be published; its index). stop: see `_build`."""
+    """Write the tar to `file`: (what it is, or why it must not be published; its index); see `_build`."""
     index, problems, clipped = _build(task, file, report, stop)
     if index is None:
         return ShardResult(None, problems, clipped), b""

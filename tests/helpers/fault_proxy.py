@@ -26,13 +26,14 @@ KINDS = (
     "whole",  # the whole object with 200, as of a server that knows no ranges
 )
 _RANGED = ("wrong_range", "wrong_bytes", "whole")
+WRITING = ("error", "slow_down", "reset", "lost")  # of other requests; lost: done, and the answer is not sent
 _ERRORS = {"error": (500, "InternalError"), "slow_down": (503, "SlowDown")}
 
 
 class FaultProxy:
-    """Every GET fails with probability `rate`, in all of `kinds` equally often; other methods pass.
+    """Every GET (or what `methods` names) fails with probability `rate`, in all of `kinds` equally often.
 
-    requests: GETs so far; faults: how many of each kind they met. No byte is lied about
+    requests: such ones so far; faults: how many of each kind they met. No byte is lied about
     (wrong_bytes) more than once, since one more read is all that readers owe it.
     """
 
@@ -62,10 +63,13 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
-    def set_faults(self, rate: float, kinds: Sequence[str] = KINDS, seed: int = 0) -> None:
+    def set_faults(
+        self, rate: float, kinds: Sequence[str] = KINDS, seed: int = 0, methods: Sequence[str] = ("GET",)
+    ) -> None:
         """Do harm at another rate from now on; counters go on."""
         with self._lock:
             self._rate, self._kinds, self._due = rate, tuple(kinds), list[str]()
+            self.methods = tuple(methods)
             self._random = random.Random(seed)
 
     def stop(self) -> None:
@@ -75,7 +79,7 @@ class FaultProxy:
         self._server.server_close()
 
     def draw(self, path: str, asked: tuple[int, int] | None) -> str | None:
-        """The fault that this GET is to meet."""
+        """The fault that this request is to meet."""
         with self._lock:
             self.requests += 1
             if self._random.random() >= self._rate:
@@ -123,8 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         asked = _range(self.headers.get("Range"))
-        fault = proxy.draw(self.path, asked) if self.command == "GET" else None
-        if fault == "reset":
+        fault = proxy.draw(self.path, asked) if self.command in proxy.methods else None
+        if fault == "lost":
+            proxy.forward(self.command, self.path, headers, body)
+        if fault in ("reset", "lost"):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
             self.close_connection = True

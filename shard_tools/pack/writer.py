@@ -202,13 +202,16 @@ def _made(
 def suits_threads(tasks: Sequence[ShardTask], workers: int) -> bool:
     """Whether `workers` threads make these shards sooner than as many processes, which start slowly.
 
-    Reading, summing, hashing, writing and FLAC's encoder leave the interpreter to others. What is done in
-    Python for each file does not: with small files, or many workers, that decides.
+    Reading, summing, hashing and writing leave the interpreter to others. What is done in Python for each file
+    does not, nor does an encoder, which hands its bytes to Python: with these, small files, or many workers, that
+    decides.
     """
     files = sum(len(task.sources) for task in tasks)
     size = sum(source.size for task in tasks for source in task.sources)
     return (
-        workers <= _MOST_THREADS and size >= _LARGE_FILE * files and not any(task.convert for task in tasks)
+        workers <= _MOST_THREADS
+        and size >= _LARGE_FILE * files
+        and not any(task.convert or task.format != "keep" for task in tasks)
     )
 
 

@@ -202,9 +202,9 @@ def _made(
 def suits_threads(tasks: Sequence[ShardTask], workers: int) -> bool:
     """Whether `workers` threads make these shards sooner than as many processes, which start slowly.
 
-    Reading, summing, hashing and writing leave the interpreter to others. What is done in Python for each file
-    does not, nor does an encoder, which hands its bytes to Python: with these, small files, or many workers, that
-    decides.
+    Reading, summing, hashing and writing leave the interpreter to others. What is done in Python for each
+    file does not, nor does an encoder, which hands its bytes to Python: with these, with small files, or with
+    many workers, that decides.
     """
     files = sum(len(task.sources) for task in tasks)
     size = sum(source.size for task in tasks for source in task.sources)

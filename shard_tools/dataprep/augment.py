@@ -13,11 +13,10 @@ from shard_tools import storage
 from shard_tools.dataprep.options import add_command, add_save_path
 from shard_tools.dataprep.splitting import PIECE_S, split
 from shard_tools.errors import UserError
-from shard_tools.options import MOST_WORKERS, local_folder, place, whole_number
+from shard_tools.options import add_workers, local_folder, place
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.packing import PackOptions, pack
 from shard_tools.pack.walk import audio_files
-from shard_tools.workers import processors
 
 MUSAN = ("music", "noise", "speech")
 # Of the simulated ones the VoxCeleb trainer takes these and leaves large rooms out.
@@ -62,13 +61,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--convert", action="store_true", help="as of make-shards pack")
     parser.add_argument("--overwrite", action="store_true", help="as of make-shards pack")
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=whole_number(1, MOST_WORKERS),
-        default=min(processors(), 16),
-        help="processes (default: one a CPU, %(default)s here)",
-    )
+    add_workers(parser)
 
 
 def _run(options: argparse.Namespace) -> None:

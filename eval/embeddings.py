@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from shard_tools import storage
 from shard_tools.arrays import Float32Array, Int64Array
 from shard_tools.errors import UserError
 
-VERSION = 1
+VERSION = 2
 _FIELDS: dict[str, tuple[str, int]] = {  # kind of its type, dimensions
     "version": ("i", 0),
     "vectors": ("f", 3),
@@ -24,6 +24,7 @@ _FIELDS: dict[str, tuple[str, int]] = {  # kind of its type, dimensions
     "crops": ("i", 0),
     "crop_feature_frames": ("i", 0),
     "made_by": ("u", 1),
+    "seconds": ("f", 1),
 }
 
 
@@ -32,7 +33,8 @@ class Embeddings:
     """vectors: float32 (utterances, crops, D), of the utterances `names`, in their order.
 
     crops: of each utterance, 0 where it was embedded whole (which makes one); crop_feature_frames: of
-    each, 0 for whole utterances; made_by: what made them, such as a checkpoint's SHA-256, or "".
+    each, 0 for whole utterances; made_by: what made them, such as a checkpoint's SHA-256, or ""; seconds:
+    of audio in each utterance, float32 (utterances,), NaN where that is not known (the default).
     """
 
     names: tuple[str, ...]
@@ -40,12 +42,17 @@ class Embeddings:
     crops: int
     crop_feature_frames: int
     made_by: str = ""
+    seconds: Float32Array = field(default_factory=lambda: np.empty(0, np.float32))
 
     def __post_init__(self) -> None:
+        if not len(self.seconds) and len(self.names):
+            object.__setattr__(self, "seconds", np.full(len(self.names), np.nan, np.float32))
         if self.vectors.ndim != 3 or self.vectors.dtype != np.float32:
             raise ValueError(f"embeddings are float32 (utterances, crops, D), not {self.vectors.shape}")
         if len(self.names) != len(self.vectors):
             raise ValueError(f"{len(self.names)} names for the embeddings of {len(self.vectors)} utterances")
+        if self.seconds.shape != (len(self.names),) or self.seconds.dtype != np.float32:
+            raise ValueError(f"seconds are float32 ({len(self.names)},), not {self.seconds.shape}")
         if self.vectors.shape[1] != max(self.crops, 1):
             raise ValueError(f"{self.vectors.shape[1]} embeddings of each utterance, of {self.crops} crops")
 
@@ -74,6 +81,7 @@ class Embeddings:
             "crops": np.int64(self.crops),
             "crop_feature_frames": np.int64(self.crop_feature_frames),
             "made_by": np.frombuffer(self.made_by.encode(), np.uint8),
+            "seconds": self.seconds,
         }
         file = io.BytesIO()
         np.savez(file, **arrays)
@@ -98,6 +106,7 @@ def load_embeddings(url: str) -> Embeddings:
             int(fields["crops"]),
             int(fields["crop_feature_frames"]),
             made_by,
+            fields["seconds"].astype(np.float32, copy=False),
         )
     except ValueError as error:  # of UTF-8 too
         raise UserError(f"{url}: {error}; embed again") from None

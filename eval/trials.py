@@ -21,7 +21,8 @@ LONGEST_PATH = 1024  # as S3's longest key
 class Trials:
     """A trial list as columns: trial t compares `names[left[t]]` with `names[right[t]]`.
 
-    label: int8 (T,), 1 where both are of one speaker (target trials) and 0 elsewhere;
+    label: int8 (T,), 1 where both are of one speaker (target trials), 0 elsewhere, -1 in a list that does
+    not say;
     left, right: int64 (T,); names: the distinct utterances in order of appearance;
     name: the list's file name; digest: SHA-256 of its bytes, in hex.
     """
@@ -35,6 +36,11 @@ class Trials:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the list says which trials are target trials: without, there are scores and no rates."""
+        return bool(len(self.label) and self.label[0] >= 0)
 
 
 def read_trials(url: str) -> Trials:

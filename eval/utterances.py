@@ -44,13 +44,22 @@ class ShardUtterances:
         self._own = threading.local()  # a reader keeps files open, and is not made for several threads
 
     def load(self, name: str) -> Int16Array:
+        if not hasattr(self._own, "reader"):
+            self._own.reader = Reader(self._catalogue)
+        samples: Int16Array = self._own.reader.utterance(self._row(name))
+        return samples
+
+    def speakers(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The speaker of each of `names`, by the shards' labels; UserError for one that is not there."""
+        rows = [self._row(name) for name in names]
+        labels = [int(self._catalogue.label[row]) for row in rows]
+        return tuple(self._catalogue.speakers[label] for label in labels)
+
+    def _row(self, name: str) -> int:
         utterance = self._catalogue.find(key_of(name))
         if utterance is None:
             raise UserError(f"{self.url}: no utterance with the key {key_of(name)!r}")
-        if not hasattr(self._own, "reader"):
-            self._own.reader = Reader(self._catalogue)
-        samples: Int16Array = self._own.reader.utterance(utterance)
-        return samples
+        return utterance
 
     def missing(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if self._catalogue.find(key_of(name)) is None]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-import eval.__main__
 import slurm.__main__
 import train.average
 import train.simulate.__main__
+from eval.__main__ import chosen
+from eval.commands import COMMANDS
 from eval.export import __main__ as models
 from shard_tools import cli, recipes
 from shard_tools.dataprep import cli as dataprep
@@ -20,7 +21,8 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     yield "train", train_parser()
     yield "train average", train.average._parser()
     yield "train.simulate", train.simulate.__main__._parser()
-    yield "eval", eval.__main__._parser()
+    for name in ("", *COMMANDS):
+        yield f"eval {name}".strip(), chosen([name])[0].parser()
     yield "recipes", recipes._parser()
     yield "synthetic", corpus._parser()
     yield "synthetic.demo", demo._parser()

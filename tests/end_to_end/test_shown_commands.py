@@ -125,7 +125,12 @@ def check_slurm(words: list[str], command: str) -> None:
         name = "configs/tiny.yaml" if options.config == "X" else options.config
         check_training(["--config", name, *rest], (options.nodes or 1) * each, command)
     elif own and own[0] == "eval":
-        accept(lambda: eval.__main__._parser().parse_args([options.checkpoint, *rest]), command)
+        check_eval([options.checkpoint, *rest], command)
+
+
+def check_eval(words: list[str], command: str) -> None:
+    subcommand, rest = eval.__main__.chosen(words)
+    accept(lambda: subcommand.parser().parse_args(rest), command)
 
 
 def check_module(module: str, words: list[str], command: str) -> None:
@@ -134,8 +139,7 @@ def check_module(module: str, words: list[str], command: str) -> None:
     elif module == "train":
         check_training(words, 1, command)
     elif module == "eval":
-        words = [word for word in words if word != "…"]
-        accept(lambda: eval.__main__._parser().parse_args(words), command)
+        check_eval([word for word in words if word != "…"], command)
     elif module in ("models", "eval.export"):
         accept(lambda: models._parser().parse_args(words), command)
     elif module == "slurm":

@@ -25,13 +25,16 @@ def some() -> Embeddings:
 @given(st.lists(NAME, unique=True, max_size=6), st.integers(0, 3), st.integers(1, 5), NAME)
 def test_what_is_saved_is_read(names, crops, size, made_by):
     vectors = np.random.default_rng(1).standard_normal((len(names), max(crops, 1), size)).astype(np.float32)
-    saved = Embeddings(tuple(names), vectors, crops, 400 if crops else 0, made_by)
+    saved = Embeddings(
+        tuple(names), vectors, crops, 400 if crops else 0, made_by, np.arange(len(names), dtype=np.float32)
+    )
     saved.save("memory://embeddings.npz")
     read = load_embeddings("memory://embeddings.npz")
     assert (read.names, read.crops, read.crop_feature_frames, read.made_by) == (
         saved.names, saved.crops, saved.crop_feature_frames, saved.made_by,
     )  # fmt: skip
     assert np.array_equal(read.vectors, saved.vectors)
+    assert np.array_equal(read.seconds, saved.seconds)
 
 
 def test_utterances_are_found_by_name():
@@ -43,6 +46,8 @@ def test_utterances_are_found_by_name():
 def test_what_does_not_fit_together_is_refused():
     with pytest.raises(ValueError, match="2 names for the embeddings of 3"):
         Embeddings(("a", "b"), some().vectors, 2, 400)
+    with pytest.raises(ValueError, match="seconds are"):
+        Embeddings(some().names, some().vectors, 2, 400, seconds=np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="2 embeddings of each utterance, of 5 crops"):
         Embeddings(some().names, some().vectors, 5, 400)
 
@@ -50,7 +55,7 @@ def test_what_does_not_fit_together_is_refused():
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"version": np.int64(9)}, "field version is 9, this release reads 1"),
+        ({"version": np.int64(9)}, "field version is 9, this release reads 2"),
         ({"vectors": None}, "field vectors is missing"),
         ({"vectors": np.zeros((3, 2))}, "field vectors is float64 of 2 dimensions"),
         ({"name_ends": np.array([3, 2, 9])}, "field name_ends does not fit the names"),

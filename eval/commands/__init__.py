@@ -1,0 +1,4 @@
+"""The subcommands of `python -m eval`, one a file; without one, a checkpoint is evaluated on trials."""
+
+# Imported only when asked for: name → what it does, in `eval.commands.NAME` with a `main` and a `parser`.
+COMMANDS: dict[str, str] = {}

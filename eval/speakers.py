@@ -1,0 +1,29 @@
+"""Who speaks in each utterance of an evaluation: by shards' labels, or by the first folder of its path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eval.utterances import ShardUtterances, Utterances
+from shard_tools.arrays import Int64Array
+
+
+def speakers_of(names: Sequence[str], source: Utterances | None = None) -> tuple[str, ...] | None:
+    """The speaker of each utterance; None where neither shards nor the paths tell.
+
+    A path tells where it has a folder: `id10270/5r0dWxy17C8/00001.wav` is of id10270. Of shards every
+    utterance must be there.
+    """
+    if isinstance(source, ShardUtterances):
+        return source.speakers(names)
+    if all("/" in name for name in names):
+        return tuple(name.split("/", 1)[0] for name in names)
+    return None
+
+
+def numbered(speakers: Sequence[str]) -> Int64Array:
+    """The number of each one's speaker, int64, by order of appearance."""
+    places: dict[str, int] = {}
+    return np.array([places.setdefault(speaker, len(places)) for speaker in speakers], np.int64)

@@ -86,7 +86,7 @@ def _is_file(info: zipfile.ZipInfo, label: str, names: Names) -> bool:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise HostileError(f"{what} is {_KINDS.get(kind, 'no regular file')}; refused")
-    if info.is_dir():
+    if info.filename.endswith("/"):  # is_dir() of Python before 3.12 falls over an empty name
         names.folder(info.orig_filename)
         return False
     if info.flag_bits & 1:

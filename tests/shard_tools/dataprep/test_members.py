@@ -83,6 +83,7 @@ HOSTILE_NAMES = {
 def cases() -> list[tuple[str, bytes, str]]:
     found = [("a.zip", zip_with(name), said) for name, said in HOSTILE_NAMES.items()]
     found += [("a.tar.gz", tar_with(entry(name)), said) for name, said in HOSTILE_NAMES.items()]
+    found.append(("a.zip", zip_with("\0x"), "control character"))  # an empty name, to zipfile
     kinds = {
         stat.S_IFLNK: "a link",
         stat.S_IFCHR: "a device",

@@ -28,7 +28,9 @@ def archive(path: Path, names: list[str], method: int = zipfile.ZIP_STORED) -> s
         file.writestr("dev/", b"")
         file.writestr("LICENSE", b"words")
         for name, data in zip(names, M4A, strict=False):
-            file.writestr(name, data)
+            info = zipfile.ZipInfo("x")
+            info.filename = name  # whatever it holds
+            file.writestr(info, data, method)
     return str(path)
 
 
@@ -106,7 +108,7 @@ def test_other_methods_are_refused_before_anything_is_made(tmp_path, method):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["../id1/1.m4a", "/id1/1.m4a", "id1/../../1.m4a"])
+@pytest.mark.parametrize("name", ["../id1/1.m4a", "/id1/1.m4a", "id1/../../1.m4a", "\0x"])
 def test_names_that_lead_out_of_it_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="leads out of it"):
         find_corpus(archive(tmp_path / "a.zip", [name]))

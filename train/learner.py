@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from train.backward import Backward
 from train.buffers import BufferMean
+from train.channels_last import to_channels_last
 from train.config.sections import OptimConfig, TrainConfig
 from train.ema import Averaged
 from train.life.distributed import Process
@@ -49,7 +50,7 @@ class Learner:
         self.optimizer = self.made_by.make(groups, lr=optim.lr, weight_decay=optim.weight_decay)
         self.scaler = grad_scaler(objective, process.device.type, enabled=train.precision == "fp16")
         if train.channels_last:
-            objective.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            to_channels_last(objective.network, process.device.type)
         self.averaged = Averaged(objective.network, train.ema) if train.ema else None
         self._statistics = RunningStatistics(objective)
         self._buffers: BufferMean | None = None

@@ -64,7 +64,9 @@ def members(archive: str) -> dict[str, Member]:
     found: dict[str, Member] = {}
     for entry in entries:
         names = entry.filename.split("/")
-        if entry.filename.endswith("/") or any(name.startswith(".") and name not in (".", "..") for name in names):
+        if entry.filename.endswith("/") or any(
+            name.startswith(".") and name not in (".", "..") for name in names
+        ):
             continue
         names = [name for name in names if name != "."]
         if "" in names or ".." in names:

@@ -16,7 +16,7 @@ from shard_tools.dataset.manifest import ShardEntry
 from shard_tools.dataset.shard_check import local_copy
 from shard_tools.dataset.tar_samples import read_member, read_samples
 from shard_tools.errors import UserError
-from shard_tools.pack.writer import ShardTask
+from shard_tools.pack.task import ShardTask
 from shard_tools.storage import Folder
 from shard_tools.workers import Report
 

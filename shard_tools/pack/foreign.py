@@ -25,9 +25,9 @@ from shard_tools.dataset.tar import checksums
 from shard_tools.dataset.tar_members import shown
 from shard_tools.dataset.tar_samples import Sample, read_member, read_samples
 from shard_tools.errors import UserError
+from shard_tools.pack.building import entry_of
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.tarred import COMPRESSED
-from shard_tools.pack.writer import entry_of
 from shard_tools.storage import Folder
 from shard_tools.workers import Report, run
 

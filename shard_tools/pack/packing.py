@@ -29,7 +29,8 @@ from shard_tools.pack.reuse import find_reusable
 from shard_tools.pack.scratch import scratch_folder
 from shard_tools.pack.selected import Report
 from shard_tools.pack.selection import Selection, refuse_in_part
-from shard_tools.pack.writer import ShardTask, suits_threads, write_shard
+from shard_tools.pack.task import ShardTask
+from shard_tools.pack.writer import suits_threads, write_shard
 from shard_tools.storage import Folder
 from shard_tools.text import printable
 from shard_tools.workers import run

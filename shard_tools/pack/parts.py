@@ -16,7 +16,7 @@ from typing import Annotated
 
 from shard_tools.dataset.manifest import ShardEntry
 from shard_tools.pack.claim import MOST_PARTS
-from shard_tools.pack.writer import shard_names
+from shard_tools.pack.task import shard_names
 from shard_tools.records import RecordError, at_least, decode
 from shard_tools.storage import Folder
 

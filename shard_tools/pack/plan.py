@@ -20,7 +20,7 @@ from shard_tools.dataset import index as index_file
 from shard_tools.dataset import layout
 from shard_tools.pack.corpus import Corpus
 from shard_tools.pack.listing import Listing
-from shard_tools.pack.writer import Format, ShardTask, SourceFile
+from shard_tools.pack.task import Format, ShardTask, SourceFile
 from shard_tools.records import at_least, within
 from shard_tools.storage import Folder
 

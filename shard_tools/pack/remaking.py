@@ -21,7 +21,7 @@ from shard_tools.pack.corpus import Corpus, find_corpus
 from shard_tools.pack.listing import Listing, ProblemsError, read_listing
 from shard_tools.pack.plan import PackOptions, PackPlan
 from shard_tools.pack.selection import Selection, with_enough
-from shard_tools.pack.writer import ShardTask, SourceFile, shard_names
+from shard_tools.pack.task import ShardTask, SourceFile, shard_names
 from shard_tools.records import convert
 from shard_tools.storage import Folder
 from shard_tools.text import counted

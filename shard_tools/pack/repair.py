@@ -26,7 +26,8 @@ from shard_tools.pack.corpus import Corpus
 from shard_tools.pack.difference import what_changed
 from shard_tools.pack.remaking import PLAN, REMEDY, read_material, remaking
 from shard_tools.pack.scratch import scratch_folder
-from shard_tools.pack.writer import ShardTask, SourceFile, write_shard
+from shard_tools.pack.task import ShardTask, SourceFile
+from shard_tools.pack.writer import write_shard
 from shard_tools.storage import Folder
 from shard_tools.workers import Report, run
 

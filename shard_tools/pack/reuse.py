@@ -21,7 +21,8 @@ from shard_tools.dataset.index import ShardIndex
 from shard_tools.dataset.manifest import ShardEntry
 from shard_tools.errors import UserError
 from shard_tools.pack import sources as pack_sources
-from shard_tools.pack.writer import ShardTask, SourceFile, entry_of, rebuild
+from shard_tools.pack.building import entry_of, rebuild
+from shard_tools.pack.task import ShardTask, SourceFile
 from shard_tools.storage import Folder
 from shard_tools.workers import Report, run
 

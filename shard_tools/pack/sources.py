@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from shard_tools import storage
 from shard_tools.pack.parts import Part
-from shard_tools.pack.writer import ShardTask
+from shard_tools.pack.task import ShardTask
 from shard_tools.records import RecordError, decode
 from shard_tools.storage import Folder
 

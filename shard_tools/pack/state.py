@@ -30,7 +30,7 @@ from shard_tools.pack.claim import STATE_NAME, Claim
 from shard_tools.pack.parts import Part, drop_all_records, drop_records
 from shard_tools.pack.reports import is_report
 from shard_tools.pack.reuse import Reuse
-from shard_tools.pack.writer import ShardTask
+from shard_tools.pack.task import ShardTask
 from shard_tools.storage import Folder
 from shard_tools.text import counted
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import posixpath
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from shard_tools.audio.info import LARGEST_FILE
 from shard_tools.dataset.speakers import TELL, USUAL, speaker_of
 from shard_tools.dataset.tar_samples import Sample, TarSamples, read_member, read_samples
 from shard_tools.errors import UserError
+from shard_tools.pack.member_file import MemberFile
 from shard_tools.storage.errors import explain
 
 _TAR = ".tar"
@@ -119,23 +119,4 @@ def open_member(member: Member | None, name: str) -> Iterator[BinaryIO]:
     if member.size > LARGEST_FILE:
         raise AudioError(f"{name}: {member.size} bytes; an utterance has at most {LARGEST_FILE}; cut it")
     with open(member.tar, "rb") as tar:
-        yield cast(BinaryIO, _Slice(tar, member))
-
-
-class _Slice(io.RawIOBase):
-    """The bytes of a member."""
-
-    def __init__(self, tar: BinaryIO, member: Member) -> None:
-        self._tar, self._member = tar, member
-        self._place = 0
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = max(offset + {0: 0, 1: self._place, 2: self._member.size}[whence], 0)
-        return self._place
-
-    def read(self, count: int = -1) -> bytes:
-        left = max(self._member.size - self._place, 0)
-        self._tar.seek(self._member.offset + self._place)
-        data = self._tar.read(left if count < 0 else min(count, left))
-        self._place += len(data)
-        return data
+        yield cast(BinaryIO, MemberFile(tar, member.offset, member.size))

@@ -13,11 +13,13 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, cast
 
 from shard_tools.audio import AudioError
 from shard_tools.audio.info import LARGEST_FILE
 from shard_tools.errors import UserError
+from shard_tools.pack.member_file import MemberFile
 from shard_tools.storage.errors import explain
 
 # Folders of corpora that are no speakers.
@@ -128,7 +130,8 @@ def open_member(archive: BinaryIO, member: Member | None, name: str) -> Iterator
     _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
     start = member.header + _LOCAL_HEADER.size + name_length + extra_length
     if member.method == zipfile.ZIP_STORED:
-        yield cast(BinaryIO, _Stored(archive, start, member, name))
+        check = partial(_require_intact, member=member, name=name)
+        yield cast(BinaryIO, MemberFile(archive, start, member.size, check))
     elif member.method == zipfile.ZIP_DEFLATED:
         archive.seek(start)
         yield io.BytesIO(_inflated(archive.read(member.packed), member, name))
@@ -151,25 +154,3 @@ def _inflated(packed: bytes, member: Member, name: str) -> bytes:
 def _require_intact(data: bytes, member: Member, name: str) -> None:
     if len(data) != member.size or zlib.crc32(data) != member.crc32:
         raise AudioError(f"{name}: damaged in the archive: it has not the length or the CRC-32 of its table")
-
-
-class _Stored(io.RawIOBase):
-    """A stored member: the bytes of `archive` from `start` on."""
-
-    def __init__(self, archive: BinaryIO, start: int, member: Member, name: str) -> None:
-        self._archive, self._start, self._member, self._name = archive, start, member, name
-        self._place = 0
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = max(offset + {0: 0, 1: self._place, 2: self._member.size}[whence], 0)
-        return self._place
-
-    def read(self, count: int = -1) -> bytes:
-        left = max(self._member.size - self._place, 0)
-        whole = self._place == 0 and (count < 0 or count >= left)
-        self._archive.seek(self._start + self._place)
-        data = self._archive.read(left if count < 0 else min(count, left))
-        self._place += len(data)
-        if whole:
-            _require_intact(data, self._member, self._name)
-        return data

@@ -11,7 +11,7 @@ from shard_tools import audio, storage
 from shard_tools.errors import UserError
 from shard_tools.pack import claim, pack, writer
 from shard_tools.pack.packing import PackOptions
-from shard_tools.pack.writer import ShardTask, SourceFile
+from shard_tools.pack.task import ShardTask, SourceFile
 from shard_tools.storage import StoragePolicy
 from shard_tools.storage.backends import place_at, s3_leftovers, s3_upload
 from shard_tools.storage.backends.fsspec import open_filesystem

@@ -22,7 +22,7 @@ from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
 from shard_tools.pack import state as pack_state
-from shard_tools.pack import writer as shard_writer
+from shard_tools.pack import task as shard_task
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.merging import merge
 from shard_tools.pack.packing import PackOptions, pack, pack_part
@@ -393,9 +393,7 @@ def test_a_lost_shard_whose_file_has_changed_is_not_put_back(corpus, tmp_path, k
     pack(str(corpus.root), str(out), options=SMALL)
     path = "id2/video0/00002.wav"
     corpus.add(path, len(corpus.samples[path]))
-    indexes = [
-        index_file.from_bytes((out / shard_writer.shard_names(n)[1]).read_bytes(), "") for n in range(4)
-    ]
+    indexes = [index_file.from_bytes((out / shard_task.shard_names(n)[1]).read_bytes(), "") for n in range(4)]
     [number] = [n for n, index in enumerate(indexes) if index.keys().count(path[:-4])]
     (out / f"shard-{number:06d}.{kind}").unlink()
     before = contents(out)
@@ -472,7 +470,7 @@ def test_a_source_that_changes_meanwhile_is_refused(corpus, tmp_path, monkeypatc
 def test_a_full_disk_is_one_line(corpus, tmp_path, monkeypatch):
     os.makedirs(tmp_path / "scratch")
     os.symlink("/dev/full", tmp_path / "scratch" / "shard-000000.tar")
-    task_type = shard_writer.ShardTask
+    task_type = shard_task.ShardTask
     monkeypatch.setattr(
         "shard_tools.pack.plan.ShardTask",
         lambda number, url, scratch, *rest: task_type(number, url, str(tmp_path / "scratch"), *rest),

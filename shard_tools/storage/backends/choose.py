@@ -1,19 +1,22 @@
-"""Which kind of storage a URL belongs to."""
+"""Which kind of storage a URL belongs to.
+
+fsspec, which loads for 0.2 s, is imported only for what is no plain path: every worker that starts asks here.
+"""
 
 from __future__ import annotations
 
-from fsspec.implementations.local import LocalFileSystem
-from fsspec.registry import known_implementations
-
 from shard_tools.storage.backends.contract import Place
-from shard_tools.storage.backends.fsspec import FsspecPlace
 from shard_tools.storage.backends.local import LocalPlace
 
 
 def place_at(url: str) -> Place:
     """What `url` names, with its verbs; nothing is asked for yet."""
     path = local_path(url)
-    return FsspecPlace(url) if path is None else LocalPlace(path)
+    if path is not None:
+        return LocalPlace(path)
+    from shard_tools.storage.backends.fsspec import FsspecPlace
+
+    return FsspecPlace(url)
 
 
 def local_path(url: str) -> str | None:
@@ -23,6 +26,18 @@ def local_path(url: str) -> str | None:
     """
     scheme, separator, _ = url.partition("://")
     if separator:
-        return str(LocalFileSystem._strip_protocol(url)) if scheme in ("file", "local") else None
+        return _path_of(url) if scheme in ("file", "local") else None
     first, chained, _ = url.partition("::")
-    return None if chained and first in known_implementations else url
+    return None if chained and _is_known(first) else url
+
+
+def _path_of(url: str) -> str:
+    from fsspec.implementations.local import LocalFileSystem
+
+    return str(LocalFileSystem._strip_protocol(url))
+
+
+def _is_known(scheme: str) -> bool:
+    from fsspec.registry import known_implementations
+
+    return scheme in known_implementations

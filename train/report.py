@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from shard_tools.errors import UserError
@@ -16,9 +18,14 @@ _AS_THEY_ARE = ("loss", "margin", "gradient_norm")
 
 
 class Sums:
-    """Sums since the last line of metrics, kept on the device so that no step waits for them."""
+    """Sums since the last line of metrics, kept on the device so that no step waits for them.
 
-    def __init__(self) -> None:
+    since: when they began, by time.perf_counter().
+    """
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.paused = 0.0  # seconds of them that went to checkpoints and validation
         self.steps = 0
         self.waited = 0.0  # seconds in which the step had no data
         self.substituted = 0  # rows of this rank
@@ -46,14 +53,16 @@ class Reporter:
         self._substituted = 0
 
     def report(
-        self, step: int, sums: Sums, seconds: float, rate: float, scale: dict[str, float], log: RunLog
-    ) -> float:
-        """Of the steps up to `step`, which took `seconds`; every rank must call it. Returns the mean loss.
+        self, step: int, sums: Sums, rate: float, scale: dict[str, float], log: RunLog
+    ) -> tuple[float, float]:
+        """Of the steps up to `step`; every rank must call it. Returns the mean loss, and when they ended.
 
         rate: the learning rate; scale: figures for the record alone. Raises UserError when more samples had
         to be substituted than data.max_substituted allows.
         """
         local = sums.means()
+        now = time.perf_counter()  # not before: a GPU may have had steps of them still to do
+        seconds = now - sums.since - sums.paused
         values = [*local.values(), sums.waited / seconds, sums.substituted]
         *means, waited, substituted = mean_over_ranks(values, self._process.device)
         figures = dict(zip(local, means, strict=True))
@@ -84,7 +93,7 @@ class Reporter:
             },
         )
         self._check_substituted(step)
-        return figures["loss"]
+        return figures["loss"], now
 
     def _check_substituted(self, step: int) -> None:
         if self._substituted / self._samples > self._data.max_substituted:

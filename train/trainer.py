@@ -92,7 +92,7 @@ class Trainer:
 
     def _steps(self, first: int, last: int, data: Iterator[dict[str, Any]], vote: Vote, log: RunLog) -> int:
         """Run the steps with the batches of `data`; returns the steps done."""
-        sums, since = Sums(), time.perf_counter()
+        sums = Sums(time.perf_counter())
         done = first
         stopping = False
         while done < last and not stopping:
@@ -113,12 +113,11 @@ class Trainer:
             if vote.alarm:
                 self._require_finite()
             if stopping or done % self.config.train.log_every == 0 or done == last:
-                self._report(done, sums, time.perf_counter() - since, log)
-                sums, since = Sums(), time.perf_counter()
+                sums = Sums(self._report(done, sums, log))
             if stopping:
                 self.save(done)
-            elif self._between_steps(done, last, log):
-                since = time.perf_counter()
+            else:
+                sums.paused += self._between_steps(done, last, log)
         return done
 
     def flops(self) -> int:
@@ -168,11 +167,13 @@ class Trainer:
     def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.process.device, non_blocking=True)
 
-    def _report(self, step: int, sums: Sums, seconds: float, log: RunLog) -> None:
+    def _report(self, step: int, sums: Sums, log: RunLog) -> float:
+        """Returns when the steps that it reports ended, by time.perf_counter()."""
         learner = self.learner
-        loss = self._reporter.report(step, sums, seconds, learner.rate, learner.scale(), log)
+        loss, ended = self._reporter.report(step, sums, learner.rate, learner.scale(), log)
         if not math.isfinite(loss):
             self._require_finite()
+        return ended
 
     def _require_finite(self) -> None:
         """Raise UserError, on all ranks, where a rank's loss was not finite; all must call this together."""
@@ -189,17 +190,20 @@ class Trainer:
             f"the data; the last checkpoint is of step {self.saved_step}"
         )
 
-    def _between_steps(self, done: int, last: int, log: RunLog) -> bool:
-        """Validate and save when due after `done` steps; whether anything was due."""
+    def _between_steps(self, done: int, last: int, log: RunLog) -> float:
+        """Validate and save when due after `done` steps; returns the seconds that took."""
         validating = self._validation_due(done, last)
-        due = validating or done % self.config.checkpoint.every == 0 or done == last
-        if due:
-            self._require_finite()
-            # Before validating, which may take longer than the job has left.
-            self.save(done, wait=done == last)
+        if not (validating or done % self.config.checkpoint.every == 0 or done == last):
+            return 0.0
+        if self.process.device.type == "cuda":
+            torch.cuda.synchronize(self.process.device)  # what it has still to do are steps
+        began = time.perf_counter()
+        self._require_finite()
+        # Before validating, which may take longer than the job has left.
+        self.save(done, wait=done == last)
         if validating:
             self._validate(done, log)
-        return due
+        return time.perf_counter() - began
 
     def _validation_due(self, done: int, last: int) -> bool:
         return self.validation is not None and self.validation.due(done, last)

@@ -21,6 +21,7 @@ from train.life.failure import (
     tell_torchrun,
 )
 from train.life.launched import launched
+from train.life.leaving import leave_at_once, under_nccl
 from train.life.signals import flag, ignore
 
 # A mistake in the configuration strikes every rank, and the death of one strikes all others. Those
@@ -78,9 +79,17 @@ def main() -> int:
             raise
 
     try:
-        return exit_status(reporting_command, program=name)
+        status = exit_status(reporting_command, program=name)
+    except Exception:
+        if under_nccl():
+            traceback.print_exc()
+            leave_at_once(1)
+        raise
     finally:
         ignore()  # Python drops its handlers before it ends: a late signal would look like a failure
+    if status not in (0, STOPPED) and under_nccl():
+        leave_at_once(status)
+    return status
 
 
 def _tell_folder(folder: str, kind: FailureKind, text: str, *, log: bool) -> None:

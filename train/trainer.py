@@ -65,6 +65,7 @@ class Trainer:
         self.validated = True  # whether the validation of the checkpoint resumed from came to its end
         self.saving: Callable[[], None] = lambda: None  # called before each checkpoint is written
         self.saved: Callable[[], None] = lambda: None  # and after it
+        self._vote = Vote(flag)
         self._saver = Saver(checkpoints, config.checkpoint.background, self._written)
         self._newest: int | None = None  # step of the newest checkpoint, which may still be on its way
         self._reporter = Reporter(stream.plan, process, config.data)
@@ -74,7 +75,6 @@ class Trainer:
         """Run the steps, save and validate between them; returns the steps done, `last` unless stopped."""
         if first < last:
             self._prepare()
-        vote = Vote(flag)
         # A run that was ended in the midst of validating does that first.
         if first and not self.validated and self._validation_due(first, last):
             self._between_steps(first, last, log)
@@ -86,13 +86,14 @@ class Trainer:
             prefetch=self.config.data.prefetch,
             pin_memory=self.process.device.type == "cuda",
         ) as data:
-            done = self._steps(first, last, data, vote, log)
-        vote.meet()
+            done = self._steps(first, last, data, log)
+        self._vote.meet()
         return done
 
-    def _steps(self, first: int, last: int, data: Iterator[dict[str, Any]], vote: Vote, log: RunLog) -> int:
+    def _steps(self, first: int, last: int, data: Iterator[dict[str, Any]], log: RunLog) -> int:
         """Run the steps with the batches of `data`; returns the steps done."""
         sums = Sums(time.perf_counter())
+        vote = self._vote
         done = first
         stopping = False
         while done < last and not stopping:
@@ -101,7 +102,7 @@ class Trainer:
                 self._step(done, last, data, sums)
             except NoBatchError as error:
                 if not self.learner.objective.sharded():  # which takes all ranks to save
-                    self.save(done)
+                    self.save(done, alone=True)
                 if not flag.raised or self.process.world > 1:  # the others are in the midst of the step
                     raise
                 logger.warning("%s", error)
@@ -212,21 +213,27 @@ class Trainer:
         """By all ranks together, noted beside the checkpoint."""
         assert self.validation is not None
         rates = self.validation.rates(self.learner.network, self.process.device, step, log)
+        self._wait_for_checkpoint()  # a note is of one that is there
         if self.process.leads:
-            self._saver.wait()  # a note is of a checkpoint that is there
             self.checkpoints.note(rates)
 
-    def save(self, step: int, *, wait: bool = True) -> None:
-        """Write the checkpoint after `step` steps, on rank 0; the others wait in the next all-reduce.
+    def save(self, step: int, *, wait: bool = True, alone: bool = False) -> None:
+        """Write the checkpoint after `step` steps, on rank 0.
 
-        wait: until it is whole. Nothing of a validation is in it, which comes after: see
-        `CheckpointFolder.note`. Raises UserError for weights that are not finite, which nothing could go on
-        from.
+        wait: until it is whole, on all ranks. alone: the others are elsewhere. Nothing of a validation is in
+        it, which comes after: see `CheckpointFolder.note`. Raises UserError for weights that are not finite,
+        which nothing could go on from.
         """
         if step != self._newest:
             self._begin_saving(step)
-        if wait:
-            self._saver.wait()
+        if wait or not self.config.checkpoint.background:
+            self._wait_for_checkpoint(alone=alone)
+
+    def _wait_for_checkpoint(self, *, alone: bool = False) -> None:
+        """Until rank 0 has written it."""
+        if not alone:
+            self._vote.wait_while(self._saver.busy)
+        self._saver.wait()
 
     def _begin_saving(self, step: int) -> None:
         state = self.learner.state()  # on every rank: each sends its part of what they share

@@ -35,6 +35,11 @@ _PATTERNS: tuple[tuple[str, FailureKind, str], ...] = (
         "look at the ranks' logs just before, and name the right network with --interface",
     ),
     (
+        r"watchdog thread terminated with exception: (.+)",
+        "crash",
+        "NCCL ended a rank on node {node}: {0}; look at the ranks' logs just before",
+    ),
+    (
         r"No space left on device",
         "mistake",
         "a disk of node {node} is full: free it, or give another run.folder, checkpoint.url or TMPDIR",

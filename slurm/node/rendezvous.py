@@ -61,4 +61,6 @@ def network(interface: str | None) -> dict[str, str]:
     """The environment variables by which gloo, NCCL and torchrun's own traffic take one interface."""
     if interface is None:
         return {}
-    return dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME"), interface)
+    # To NCCL a bare name is how names begin: eth1 would mean eth10 too.
+    exact = f"={interface}"
+    return {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": exact, "TP_SOCKET_IFNAME": interface}

@@ -122,11 +122,14 @@ def _environment(training: Training, place: Place) -> dict[str, str]:
 
 
 def _network(interface: str | None, place: Place) -> dict[str, str]:
-    """gloo, which also serves runs on GPUs, would take the address that this node's own name has here."""
+    """gloo, which also serves runs on GPUs, would take the address that this node's own name has here.
+
+    NCCL, which needs the network for its ranks to find each other, would take the first interface there is.
+    """
     if interface is not None or len(place.nodes) == 1:
         return rendezvous.network(interface)
     found = interface_towards(scheduler.node_address(place.nodes[1 if place.leads else 0]))
-    return {"GLOO_SOCKET_IFNAME": found} if found and "GLOO_SOCKET_IFNAME" not in os.environ else {}
+    return {name: value for name, value in rendezvous.network(found).items() if name not in os.environ}
 
 
 def _begin(training: Training, place: Place, folder: RunFolder) -> str | None:

@@ -20,6 +20,8 @@ from slurm.submit.following import Before
 from slurm.submit.job import TrainingJob
 from slurm.submit.resources import Resources, refuse_control
 
+_THREADS_WITH_GPU = 3  # of a rank, that want a CPU each
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -38,7 +40,7 @@ class Launch:
         return TrainingJob(
             Training(
                 str(self.folder.path),
-                ("--config", str(self.frozen)),
+                ("--config", str(self.frozen), *self._device(resources)),
                 resources.ranks,
                 interface=resources.interface,
                 signal_delay_s=resources.signal_delay,
@@ -47,6 +49,11 @@ class Launch:
                 follows=self._follows(),
             )
         )
+
+    def _device(self, resources: Resources) -> tuple[str, ...]:
+        """A job that has GPUs must not train on CPUs without a word, where a node's driver is not found."""
+        asked = self.values["train"]["device"]
+        return ("--train.device", "cuda") if resources.gpus_per_node and asked == "auto" else ()
 
     def make_folder(self) -> None:
         """With the copy: what is edited while the job waits, or between two of its starts, is another run."""
@@ -92,11 +99,15 @@ def prepare(
 
 
 def with_cpus(resources: Resources, launches: Sequence[Launch]) -> Resources:
-    """Enough CPUs for every rank and its reading processes, unless it was said how many."""
+    """Enough CPUs for every rank and its reading processes, unless it was said how many.
+
+    A rank with a GPU has busy threads of NCCL, autograd and pinned memory besides.
+    """
     if resources.cpus_per_task is not None:
         return resources
     reading = max(train_config.reading_processes(launch.values) for launch in launches)
-    return replace(resources, cpus_per_task=resources.ranks * (1 + reading))
+    own = _THREADS_WITH_GPU if resources.gpus_per_node else 1
+    return replace(resources, cpus_per_task=resources.ranks * (own + reading))
 
 
 def in_queue(folders: Iterable[RunFolder], kinds: Sequence[str]) -> dict[str, Queued]:

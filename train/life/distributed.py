@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from shard_tools.errors import UserError
+from shard_tools.run_records import node_name
 from train.life.launched import launched
 
 # Long enough for rank 0 to write a checkpoint to a slow store while the others wait in an all-reduce.
@@ -51,14 +52,44 @@ def process_group(device: str) -> Iterator[Process]:
         yield Process(0, 1, chosen)
         return
     end_with_parent()
+    store, rank, world = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    store.set_timeout(TIMEOUT)
+    agree_on_device(dist.PrefixStore("voxshard", store), rank, world, chosen.type)
+    group = {
+        "store": dist.PrefixStore("default_pg", store),
+        "rank": rank,
+        "world_size": world,
+        "timeout": TIMEOUT,
+    }
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-        dist.init_process_group("nccl", timeout=TIMEOUT, device_id=chosen)
+        dist.init_process_group("nccl", device_id=chosen, **group)
     else:
-        dist.init_process_group("gloo", timeout=TIMEOUT)
+        dist.init_process_group("gloo", **group)
     yield Process(dist.get_rank(), dist.get_world_size(), chosen, place.on_node)
     # Not after a failure: it could wait for the others, who wait for this rank.
     dist.destroy_process_group()
+
+
+def agree_on_device(store: dist.Store, rank: int, world: int, kind: str) -> None:
+    """Raise UserError, on every rank, unless all found the same kind of device.
+
+    Where a node's driver is too old for this torch, its ranks alone would take CPUs: they would wait for
+    the others in gloo, and these for them in NCCL. kind: cpu or cuda, what this rank found.
+    """
+    store.set(f"device/{rank}", f"{kind} {node_name()}")
+    if rank == 0:
+        found = [store.get(f"device/{each}").decode().split(" ", 1) for each in range(world)]
+        nodes = sorted({node for kind, node in found if kind == "cpu"})
+        mixed = len({kind for kind, _ in found}) > 1
+        store.set("devices", ", ".join(nodes) if mixed else "")
+    without = store.get("devices").decode()
+    if without:
+        raise UserError(
+            f"train.device is auto: torch finds no GPU on {without}, where other nodes have some: mend their "
+            "driver (nvidia-smi there; torch's needs are in train/README.md), leave them out, or set "
+            "train.device to cpu"
+        )
 
 
 def end_with_parent() -> None:

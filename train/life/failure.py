@@ -15,6 +15,14 @@ from shard_tools.run_records import Failure, FailureKind, attempt_name, node_nam
 from shard_tools.storage.errors import is_passing
 from shard_tools.text import shown
 
+# Of gloo, of NCCL (ncclRemoteError), of the store of torch.distributed; in lower case.
+_SIGNS_OF_A_LOST_PEER = (
+    "remote process exited", "ncclremoteerror", "connection closed", "connection was likely closed",
+    "connection reset", "connection refused", "broken pipe", "timed out", "timeout", "was aborted",
+    "failed to recv", "unreachable", "no route to host",
+)  # fmt: skip
+_SIGNS_OF_A_MISTAKE = ("ncclInvalidUsage", "ncclInvalidArgument", "no socket interface found")
+
 
 class RankError(UserError):
     """A failure of this rank alone, such as a shard that only it reads: nobody else will say it.
@@ -68,6 +76,7 @@ def explained(error: Exception) -> UserError | None:
         or _out_of_files(error)
         or _small_shared_memory(error)
         or _lost_peer(error)
+        or _failed_collective(error)
     )
 
 
@@ -118,8 +127,33 @@ def _lacking_module(error: Exception) -> RankError | None:
 
 
 def _lost_peer(error: BaseException) -> LostPeerError | None:
-    """What to say where a collective failed because another process went away."""
+    """What to say where a collective failed because another process went away, or stands still."""
+    if not _is_collective(error):
+        return None
+    said = str(error)
+    if not any(sign in said.lower() for sign in _SIGNS_OF_A_LOST_PEER):
+        return None
+    return LostPeerError(f"lost the other processes of the job ({said.splitlines()[0]})")
+
+
+def _failed_collective(error: BaseException) -> RankError | None:
+    """What NCCL itself says of a collective that failed here: the job's mistake, or a fault of this node."""
+    if not _is_collective(error) or "gloo" in str(error):  # what else gloo raises is a defect of ours
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    after = [number + 1 for number, line in enumerate(lines) if line.startswith("Last error")]
+    last = " ".join(lines[after[-1] :])[:500] if after else ""
+    said = last or (lines[0] if lines else type(error).__name__)
+    if "Duplicate GPU" in said:
+        remedy = ": two processes of this node have the same GPU; start as many processes as it has GPUs"
+        return RankError(f"{node_name()}: {said}{remedy}")
+    passing = not any(sign in str(error) for sign in _SIGNS_OF_A_MISTAKE)
+    return RankError(
+        f"a collective failed on {node_name()}: {said} (NCCL_DEBUG=INFO says more)", passing=passing
+    )
+
+
+def _is_collective(error: BaseException) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "DistError" in kinds or (isinstance(error, RuntimeError) and "gloo" in str(error)):
-        return LostPeerError(f"lost the other processes of the job ({str(error).splitlines()[0]})")
-    return None
+    said = str(error)
+    return "DistError" in kinds or (isinstance(error, RuntimeError) and ("gloo" in said or "NCCL" in said))

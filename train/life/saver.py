@@ -13,9 +13,10 @@ from train.life.checkpoint import CheckpointFolder
 
 
 class Saver:
-    """Writes checkpoints one at a time, in a thread where that is asked for.
+    """Writes checkpoints one at a time, in a thread.
 
-    written: told, by the thread that calls the methods below, the step of each checkpoint that is whole.
+    background: whether what is written may change meanwhile, so that a copy of it is made. written: told, by
+    the thread that calls the methods below, the step of each checkpoint that is whole.
     """
 
     def __init__(self, folder: CheckpointFolder, background: bool, written: Callable[[int], None]) -> None:
@@ -29,18 +30,19 @@ class Saver:
     def save(self, state: dict[str, Any]) -> None:
         """Write the checkpoint of `state["step"]`, after the one before it. Raises what either raises.
 
-        Where a thread writes it, `state` may change as soon as this returns.
+        With `background`, `state` may change as soon as this returns; else not before it is written.
         """
         self.wait()
-        if not self._background:
-            self._folder.save(state)
-            self._written(state["step"])
-            return
         self._step = state["step"]
-        copy = tree_map_only(torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), state)
+        if self._background:
+            state = tree_map_only(torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), state)
         # A daemon: a second Ctrl-C ends the process, whatever the store is doing.
-        self._thread = threading.Thread(target=self._write, args=[copy], name="checkpoint", daemon=True)
+        self._thread = threading.Thread(target=self._write, args=[state], name="checkpoint", daemon=True)
         self._thread.start()
+
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._thread is not None and self._thread.is_alive()
 
     def _write(self, state: dict[str, Any]) -> None:
         try:
@@ -50,7 +52,7 @@ class Saver:
 
     def poll(self) -> None:
         """Between steps: tell of a checkpoint that has been written meanwhile, or raise why it was not."""
-        if self._thread is not None and not self._thread.is_alive():
+        if not self.busy():
             self.wait()
 
     def wait(self) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 
+from train.life.distributed import TIMEOUT
 from train.life.signals import StopFlag
+
+_BEAT_S = 0.1
 
 
 class Vote:
@@ -18,7 +24,7 @@ class Vote:
 
     def __init__(self, flag: StopFlag) -> None:
         self._flag = flag
-        self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+        self._group = dist.new_group(backend="gloo", timeout=TIMEOUT) if dist.is_initialized() else None
         self._raised = torch.zeros(2, dtype=torch.int32)
         self._work: dist.Work | None = None
 
@@ -35,6 +41,19 @@ class Vote:
     @property
     def alarm(self) -> bool:
         return bool(self._raised[1])
+
+    def wait_while(self, busy: Callable[[], bool]) -> None:
+        """Until no rank is `busy`, however long that is: all must call this together.
+
+        They ask each other all the while, so that none waits in a collective until that is given up.
+        """
+        while True:
+            left = torch.tensor([busy()], dtype=torch.int32)
+            if self._group is not None:
+                dist.all_reduce(left, dist.ReduceOp.MAX, self._group)
+            if not left:
+                return
+            time.sleep(_BEAT_S)
 
     def meet(self) -> None:
         """Wait until every rank is here: where one failed on its way, the others fail too."""

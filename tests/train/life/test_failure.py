@@ -23,6 +23,21 @@ def overloaded() -> UserError:
         return error
 
 
+NCCL = (
+    "NCCL error in: NCCLUtils.cpp:77, {}, NCCL version 2.28.9\n{}: what it means in general.\nLast error:\n{}"
+)
+REMOTE = NCCL.format(
+    "remote process exited or there was a network error", "ncclRemoteError", "socket 7 closed"
+)
+DUPLICATE = NCCL.format(
+    "invalid usage",
+    "ncclInvalidUsage",
+    "Duplicate GPU detected : rank 1 and 0 both on CUDA device 1a",
+)
+NO_INTERFACE = NCCL.format("internal error", "ncclInternalError", "Bootstrap : no socket interface found")
+SYSTEM = NCCL.format("unhandled system error", "ncclSystemError", "Call to ibv_create_qp failed")
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
@@ -57,6 +72,15 @@ def test_kinds(error: Exception, kind: str) -> None:
             "--shm-size",
         ),
         (RuntimeError("[gloo] Connection closed by peer"), "peer", "lost the other processes"),
+        (torch.distributed.DistBackendError(REMOTE), "peer", "lost the other processes"),
+        (torch.distributed.DistStoreError("wait timeout after 600000ms"), "peer", "lost the other processes"),
+        (torch.distributed.DistBackendError(DUPLICATE), "mistake", "as many processes as it has GPUs"),
+        (
+            torch.distributed.DistBackendError(NO_INTERFACE),
+            "mistake",
+            "no socket interface found (NCCL_DEBUG",
+        ),
+        (torch.distributed.DistBackendError(SYSTEM), "crash", "Call to ibv_create_qp failed"),
     ],
 )
 def test_explained(error: Exception, kind: str, words: str) -> None:
@@ -91,3 +115,9 @@ def test_the_run_folder_gets_a_whole_record_named_by_the_start(tmp_path, monkeyp
 def test_a_run_folder_that_cannot_be_written_is_no_second_failure(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     tell_run_folder(str(tmp_path / "file"), "crash", "words")
+
+
+def test_what_gloo_says_of_a_defect_of_ours_keeps_its_traceback() -> None:
+    assert (
+        explained(RuntimeError("[enforce fail at gloo/transport/tcp/pair.cc:446] length <= nbytes")) is None
+    )

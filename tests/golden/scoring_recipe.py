@@ -27,7 +27,7 @@ def trials() -> np.ndarray:
 
 
 def training() -> tuple[np.ndarray, np.ndarray]:
-    """float32 (utterances, 6), correlated and of unequal spread, and speakers, int64: 3 to 9 utterances each."""
+    """float32 (utterances, 6), correlated and of unequal spread, and speakers, int64: 3 to 9 of each."""
     labels = np.repeat(np.arange(_SPEAKERS), 3 + np.arange(_SPEAKERS) % 7)
     spread = np.linspace(0.5, 2.0, _PLDA_DIMENSIONS, dtype=np.float32)
     speakers = draw("plda speakers", _SPEAKERS, _PLDA_DIMENSIONS).numpy() * spread

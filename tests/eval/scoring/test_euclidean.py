@@ -43,6 +43,20 @@ def test_scores_are_the_trainers_within_the_stated_error(some, scale, shift, cro
     assert scores.dtype == np.float64
 
 
+@pytest.mark.parametrize("distance", [0.0, 1e-4, 3e-3, 0.01, 0.03, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("crops", [1, 2])
+def test_crops_that_nearly_coincide_are_told_apart(distance, crops):
+    """Where float32 products would be off by more than the distance itself."""
+    random = np.random.default_rng(0)
+    ones = random.standard_normal((40, 1, 96)).repeat(crops, axis=1)
+    others = ones + distance * random.standard_normal((40, crops, 96))
+    vectors = np.concatenate([ones, others]).astype(np.float32)
+    embeddings = embeddings_of(vectors)
+    left, right = np.arange(40), 40 + np.arange(40)
+    scores = build_scorer("euclidean").score(embeddings, trials_of(left, right, embeddings.names))
+    np.testing.assert_allclose(scores, of_pairs(vectors, left, right), rtol=0, atol=2e-6)
+
+
 def test_only_crops_that_nearly_coincide_are_compared_again(some, monkeypatch):
     embeddings, trials, _ = some
     again = []

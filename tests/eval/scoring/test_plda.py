@@ -43,6 +43,7 @@ def test_scores_are_ratios_of_likelihoods_of_what_fit_prepared(pairs):
     found = scorer._prepared(embeddings.vectors[:, 0].astype(np.float64))
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0)
     model = scorer.model
+    assert len(model.psi) == 3
     between, within = model.between, model.within
     mean = np.tile(model.mean, 2)
     one = np.block([[between + within, between], [between, between + within]])

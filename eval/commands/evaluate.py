@@ -16,7 +16,7 @@ from eval.checkpoint.file import decode_checkpoint, load_network
 from eval.checkpoint.find import default_out, find_checkpoint, validation_of
 from eval.evaluate import evaluate_network
 from eval.report.outputs import prepare_folder, write_outputs
-from eval.scoring import SCORERS
+from eval.scoring import SCORERS, needs_training
 from eval.trials import read_trials
 from eval.utterances import open_utterances
 from shard_tools import storage
@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--scoring",
-        choices=sorted(SCORERS),
+        choices=[name for name in sorted(SCORERS) if not needs_training(name)],
         default="cosine",
         help="mean cosine over all pairs of crops (default), or minus their mean distance (VoxCeleb trainer)",
     )

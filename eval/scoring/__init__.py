@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from eval.scoring.base import Scorer
-from eval.scoring.direct import Cosine, Euclidean
+from eval.scoring.base import Learns, Scorer
+from eval.scoring.cosine import Cosine
+from eval.scoring.euclidean import Euclidean
+from eval.scoring.plda import PLDA
+from eval.scoring.projected import LDA, Centred, Whitening
+from models.options import check_name, complete_options, describe_options
 
-__all__ = ["SCORERS", "Scorer", "build_scorer"]
+__all__ = ["SCORERS", "Learns", "Scorer", "build_scorer", "learns", "needs_training", "options_of"]
 
-SCORERS: dict[str, Callable[[], Scorer]] = {"cosine": Cosine, "euclidean": Euclidean}
+SCORERS: dict[str, Callable[..., Scorer]] = {
+    "cosine": Cosine,
+    "euclidean": Euclidean,
+    "centred": Centred,
+    "whitening": Whitening,
+    "lda": LDA,
+    "plda": PLDA,
+}
 
 
-def build_scorer(name: str) -> Scorer:
-    """A scorer that has learnt nothing yet. Raises ValueError for an unknown name."""
-    if name not in SCORERS:
-        raise ValueError(f"unknown scoring {name!r}; one of {', '.join(SCORERS)}")
-    return SCORERS[name]()
+def build_scorer(name: str, options: Mapping[str, Any] | None = None) -> Scorer:
+    """A scorer that has learnt nothing yet. Raises ModelError for an unknown name or option."""
+    check_name("scoring", name, SCORERS)
+    return SCORERS[name](**complete_options(f"scoring {name!r}", SCORERS[name], options or {}))
+
+
+def learns(name: str) -> Learns:
+    """From what `fit` of this way of scoring learns: "nothing", "utterances" or "speakers" (with labels)."""
+    return build_scorer(name).learns
+
+
+def needs_training(name: str) -> bool:
+    """Whether it must be fitted before it scores."""
+    return learns(name) != "nothing"
+
+
+def options_of(name: str) -> list[str]:
+    """A line for each option: its name, what it may be, and its default."""
+    check_name("scoring", name, SCORERS)
+    return describe_options(SCORERS[name])

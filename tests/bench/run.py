@@ -31,6 +31,7 @@ NAMES = (
     "planning",
     "packing",
     "converting",
+    "scoring",
     "stages",
 )
 

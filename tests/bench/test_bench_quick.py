@@ -154,6 +154,22 @@ def test_packing_has_its_figures(measure):
     assert "| to FLAC, 2 workers ÷ to FLAC, 1 worker |" in page
 
 
+def test_scoring_is_compared_with_the_trainers_loop(bench, measure):
+    table = bench("tables.scoring")
+    document, page = measure("scoring")
+    assert "80 trials over 20 utterances" in document["about"]
+    for result in document["contestants"]:
+        assert 0 < result["trials_per_cpu_second"]["low"] <= result["trials_per_cpu_second"]["high"]
+        assert result["error"]["high"] < 1e-5  # all measure the same thing
+    assert [(ratio["of"], ratio["at_least"]) for ratio in document["ratios"]] == [
+        (table.COSINE, 60.0), (table.EUCLIDEAN, 8.0), (table.ONE, None),
+    ]  # fmt: skip
+    for ratio in document["ratios"][:2]:
+        assert ratio["met"] == (ratio["cpu"]["median"] >= ratio["at_least"])
+    assert document["as_norm"]["cpu_seconds"] > 0
+    assert "| 6 speakers, top 6 |" in page
+
+
 def test_stages_add_up(measure):
     document, _ = measure("stages")
     [result] = document["contestants"]

@@ -138,6 +138,37 @@ def _packing(document: dict[str, Any]) -> str:
     )
 
 
+def _scoring(document: dict[str, Any]) -> str:
+    rows = [
+        [
+            result["name"],
+            figure(result["trials_per_second"]),
+            figure(result["trials_per_cpu_second"]),
+            _short(result["mib"]["high"]),
+            f"{result['error']['high']:.0e}",
+        ]
+        for result in document["contestants"]
+    ]
+    lines = [
+        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), _target(ratio)]
+        for ratio in document["ratios"]
+    ]
+    norm = document["as_norm"]
+    row = [
+        f"{norm['cohort']:,} speakers, top {norm['top']}",
+        *(_short(norm[unit]) for unit in ("seconds", "cpu_seconds", "mib")),
+        f"≤ 60 s, ≤ 2,048 MiB {'✓' if norm['met'] else '✗'}",
+    ]
+    heads = ["scores", "trials per second", "per CPU second", "memory, MiB", "error"]
+    return "\n".join(
+        (
+            table(heads, rows),
+            table(["ratio", "of trials per second", "per CPU second", "target"], lines),
+            table(["AS-norm", "seconds", "CPU seconds", "memory, MiB", "target, CPU seconds"], [row]),
+        )
+    )
+
+
 def _stages(document: dict[str, Any]) -> str:
     result = document["contestants"][0]
     rows = [["the whole batch", f"{result['ms_per_batch']:.1f}", ""]]
@@ -155,6 +186,7 @@ LAYOUTS = {
     "packing": _packing,
     "stages": _stages,
     "converting": _converting,
+    "scoring": _scoring,
 }
 
 

@@ -18,7 +18,9 @@ class Settings:
     enough for every impulse response to have been drawn;
     cpu: the core that contestants run on (None: any); plan_utterances: size of the planning benchmark;
     convert_files, convert_loop: m4a that are converted by us, and by the loop that we are compared with;
-    tiny_utterances: sizes of the packing benchmark's sets of tiny files.
+    tiny_utterances: sizes of the packing benchmark's sets of tiny files;
+    score_utterances, score_loop, score_cohort: utterances of the list that is scored (four trials each),
+    trials that the loop goes over, cohort of AS-norm.
     """
 
     cache: Path
@@ -36,6 +38,10 @@ class Settings:
     convert_rounds: int
     pack_rounds: int
     tiny_utterances: tuple[int, ...]
+    score_utterances: int
+    score_loop: int
+    score_cohort: int
+    score_rounds: int
     cpu: int | None
 
 
@@ -56,6 +62,10 @@ def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         convert_rounds=3,
         pack_rounds=6,
         tiny_utterances=(50_000, 200_000),
+        score_utterances=145_000,
+        score_loop=5000,
+        score_cohort=5994,
+        score_rounds=5,
         cpu=cpu,
     )
 
@@ -77,6 +87,10 @@ def quick(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         convert_rounds=1,
         pack_rounds=2,
         tiny_utterances=(5_000, 20_000),
+        score_utterances=20_000,
+        score_loop=2000,
+        score_cohort=5994,
+        score_rounds=1,
         cpu=cpu,
     )
 
@@ -99,5 +113,9 @@ def tiny(cache: Path, start: Callable[..., Any]) -> Settings:
         convert_rounds=1,
         pack_rounds=2,
         tiny_utterances=(10,),
+        score_utterances=20,
+        score_loop=8,
+        score_cohort=6,
+        score_rounds=2,
         cpu=None,
     )

@@ -32,6 +32,7 @@ NAMES = (
     "packing",
     "converting",
     "stages",
+    "bootstrap",
 )
 
 

@@ -154,6 +154,17 @@ def test_packing_has_its_figures(measure):
     assert "| to FLAC, 2 workers ÷ to FLAC, 1 worker |" in page
 
 
+def test_drawing_speakers_has_its_figures(measure):
+    document, page = measure("bootstrap")
+    assert [result["name"] for result in document["contestants"]] == [
+        "intervals of one system", "paired test of two",
+    ]  # fmt: skip
+    for result in document["contestants"]:
+        assert result["seconds"]["low"] > 0
+        assert result["met"] is None  # of fewer draws nothing is promised
+    assert "| paired test of two |" in page
+
+
 def test_stages_add_up(measure):
     document, _ = measure("stages")
     [result] = document["contestants"]

@@ -18,7 +18,7 @@ class Settings:
     enough for every impulse response to have been drawn;
     cpu: the core that contestants run on (None: any); plan_utterances: size of the planning benchmark;
     convert_files, convert_loop: m4a that are converted by us, and by the loop that we are compared with;
-    tiny_utterances: sizes of the packing benchmark's sets of tiny files.
+    tiny_utterances: sizes of the packing benchmark's sets of tiny files; bootstrap: trials and draws.
     """
 
     cache: Path
@@ -36,6 +36,7 @@ class Settings:
     convert_rounds: int
     pack_rounds: int
     tiny_utterances: tuple[int, ...]
+    bootstrap: tuple[int, int]
     cpu: int | None
 
 
@@ -56,6 +57,7 @@ def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         convert_rounds=3,
         pack_rounds=6,
         tiny_utterances=(50_000, 200_000),
+        bootstrap=(580_000, 1000),
         cpu=cpu,
     )
 
@@ -77,6 +79,7 @@ def quick(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         convert_rounds=1,
         pack_rounds=2,
         tiny_utterances=(5_000, 20_000),
+        bootstrap=(580_000, 50),
         cpu=cpu,
     )
 
@@ -99,5 +102,6 @@ def tiny(cache: Path, start: Callable[..., Any]) -> Settings:
         convert_rounds=1,
         pack_rounds=2,
         tiny_utterances=(10,),
+        bootstrap=(2000, 5),
         cpu=None,
     )

@@ -11,6 +11,7 @@ import argparse
 import numpy as np
 
 from eval.metrics import OperatingPoint, equal_error_rate, error_rates, min_dcf
+from eval.metrics.bootstrap import bias_corrected
 from eval.metrics.resampling import Resampled, multiplicities
 
 POINT = OperatingPoint(0.05)
@@ -33,10 +34,10 @@ def made_up(
 
 
 def interval(scores: np.ndarray, labels: np.ndarray, sides: np.ndarray, seed: int) -> np.ndarray:
-    """Ends (2) of EER and minDCF (2)."""
+    """Ends of EER and minDCF (2, 2), as eval.metrics.bootstrap has them."""
     one = Resampled(scores, labels, sides, [POINT])
-    drawn = [one.figures(multiplicities(seed, draw, one.speakers))[:2] for draw in range(DRAWS)]
-    return np.quantile(drawn, [0.025, 0.975], axis=0)
+    drawn = np.array([one.figures(multiplicities(seed, draw, one.speakers)) for draw in range(DRAWS)])
+    return np.stack(bias_corrected(drawn, one.figures(np.ones(one.speakers)), 0.95))[:, :2]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eval.metrics import detection_metrics
-from eval.metrics.bootstrap import bootstrap, paired_test, sides_of
+from eval.metrics.bootstrap import bias_corrected, bootstrap, paired_test, sides_of
 from eval.metrics.resampling import Resampled, multiplicities
 
 
@@ -84,6 +84,17 @@ def test_too_few_speakers_have_no_interval():
     found = bootstrap(scores, labels, sides, [0.05], draws=100)  # half of the draws are of one speaker
     assert found["intervals"] is None
     assert found["bootstrap"]["reason"].startswith("2 speakers are too few: ")
+
+
+def test_intervals_move_by_what_the_list_lies_off_the_draws():
+    drawn = np.random.default_rng(0).standard_normal((20000, 4)) + np.array([0.0, 1.0, 0.0, 7.0])
+    drawn[:, 3] = 7.0
+    low, high = bias_corrected(drawn, np.array([0.0, 1.0, 0.5, 7.0]), 0.9)
+    # Normal draws whose median is 0.5 sigma too low: both ends go up by twice that.
+    np.testing.assert_allclose(low, [-1.645, -0.645, -0.645, 7.0], atol=0.06)
+    np.testing.assert_allclose(high, [1.645, 2.645, 2.645, 7.0], atol=0.12)
+    low, high = bias_corrected(drawn, np.full(4, 100.0), 0.9)  # never so high
+    np.testing.assert_array_equal(high[:3] >= np.quantile(drawn, 0.999, axis=0)[:3], True)
 
 
 def test_a_system_differs_from_itself_by_nothing():

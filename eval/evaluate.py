@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,21 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from eval.embed import embed
 from eval.embeddings import Embeddings
-from eval.metrics import equal_error_rate, error_rates, min_dcf
+from eval.metrics import detection_metrics
 from eval.scoring import build_scorer
 from eval.trials import Trials
 from eval.utterances import Utterances, require_all
 from shard_tools.arrays import Float32Array, Float64Array
 from shard_tools.text import redacted
 
-UNITS = {"eer": "percent", "min_dcf": "normalised cost from 0 to 1", "seconds": "seconds"}
 _GATHER_ROWS_BYTES = 32 << 20  # of one rank in one collective, so that a full GPU has room for it
 
 
@@ -32,10 +29,9 @@ _GATHER_ROWS_BYTES = 32 << 20  # of one rank in one collective, so that a full G
 class EvaluationResult:
     """scores: float64 (T,), one a trial, in the list's order; metrics: plain values, ready for JSON.
 
-    `metrics` holds eer (percent), eer_threshold, units, min_dcf and min_dcf_threshold (by
-    p_target as text; a threshold is None where rejecting everything is best), trials,
-    targets, nontargets, utterances, trial_list, trial_list_sha256, data, scoring,
-    crops, crop_feature_frames (None for whole utterances) and seconds.
+    `metrics` holds what eval.metrics.detection_metrics gives, and trials, targets, nontargets, utterances,
+    trial_list, trial_list_sha256, data, scoring, crops, crop_feature_frames (None for whole utterances)
+    and seconds.
     embeddings: of the trials' utterances, from which the scores came.
     """
 
@@ -83,9 +79,10 @@ def evaluate_network(
     )
     scores = scorer.score(embeddings, trials, progress=progress and _rank_and_world()[0] == 0)
     targets = int(np.count_nonzero(trials.label))
+    figures = detection_metrics(scores, trials.label, p_targets)
     metrics = {
-        **detection_metrics(scores, trials.label, p_targets),
-        "units": dict(UNITS),
+        **figures,
+        "units": {**figures["units"], "seconds": "seconds"},
         "trials": len(trials),
         "targets": targets,
         "nontargets": len(trials) - targets,
@@ -139,25 +136,6 @@ def embed_utterances(
 
 def _rank_and_world() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-def detection_metrics(
-    scores: Float64Array, labels: npt.NDArray[np.int8], p_targets: Sequence[float]
-) -> dict[str, Any]:
-    """eer in percent, eer_threshold, min_dcf and min_dcf_threshold by p_target (c_miss = c_fa = 1)."""
-    rates = error_rates(scores, labels)
-    eer, eer_threshold = equal_error_rate(rates)
-    costs = {f"{p_target:g}": min_dcf(rates, p_target) for p_target in p_targets}
-    return {
-        "eer": 100.0 * eer,
-        "eer_threshold": eer_threshold,
-        "min_dcf": {p_target: cost for p_target, (cost, _) in costs.items()},
-        "min_dcf_threshold": {
-            # JSON has no infinity
-            p_target: threshold if math.isfinite(threshold) else None
-            for p_target, (_, threshold) in costs.items()
-        },
-    }
 
 
 def gather_rows(part: Float32Array, total: int, device: torch.device) -> Float32Array:

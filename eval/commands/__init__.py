@@ -1,4 +1,6 @@
 """The subcommands of `python -m eval`, one a file; without one, a checkpoint is evaluated on trials."""
 
 # Imported only when asked for: name → what it does, in `eval.commands.NAME` with a `main` and a `parser`.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "calibrate": "fit, on a held-out list, what makes log-likelihood ratios of scores",
+}

@@ -183,6 +183,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     metrics = {
         **result.metrics,
         "checkpoint": redacted(found.url),
+        "checkpoint_sha256": digest,
         "step": checkpoint["step"],
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "versions": {

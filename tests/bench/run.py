@@ -33,6 +33,7 @@ NAMES = (
     "converting",
     "scoring",
     "stages",
+    "bootstrap",
 )
 
 

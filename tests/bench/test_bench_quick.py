@@ -170,6 +170,17 @@ def test_scoring_is_compared_with_the_trainers_loop(bench, measure):
     assert "| 6 speakers, top 6 |" in page
 
 
+def test_drawing_speakers_has_its_figures(measure):
+    document, page = measure("bootstrap")
+    assert [result["name"] for result in document["contestants"]] == [
+        "intervals of one system", "paired test of two",
+    ]  # fmt: skip
+    for result in document["contestants"]:
+        assert result["seconds"]["low"] > 0
+        assert result["met"] is None  # of fewer draws nothing is promised
+    assert "| paired test of two |" in page
+
+
 def test_stages_add_up(measure):
     document, _ = measure("stages")
     [result] = document["contestants"]

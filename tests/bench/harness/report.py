@@ -178,6 +178,22 @@ def _stages(document: dict[str, Any]) -> str:
     return table(["function", "in all, ms", "own, ms"], rows)
 
 
+def _bootstrap(document: dict[str, Any]) -> str:
+    units = ("seconds", "cpu_seconds", "peak_mib")
+    rows = []
+    for result in document["contestants"]:
+        mark = "" if result["met"] is None else " ✓" if result["met"] else " ✗"
+        rows.append([result["name"], *(figure(result[unit]) for unit in units)])
+        rows[-1][1] += mark
+    heads = [
+        f"{document['draws']:,} draws of {document['trials']:,} trials",
+        f"s (target of 1,000 draws ≤ {document['limit_seconds']:.0f})",
+        "CPU s",
+        "memory, MiB",
+    ]
+    return table(heads, rows)
+
+
 LAYOUTS = {
     "rates": _rates,
     "rates_and_s3": _rates_and_s3,
@@ -187,6 +203,7 @@ LAYOUTS = {
     "stages": _stages,
     "converting": _converting,
     "scoring": _scoring,
+    "bootstrap": _bootstrap,
 }
 
 

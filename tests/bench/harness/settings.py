@@ -20,7 +20,7 @@ class Settings:
     convert_files, convert_loop: m4a that are converted by us, and by the loop that we are compared with;
     tiny_utterances: sizes of the packing benchmark's sets of tiny files;
     score_utterances, score_loop, score_cohort: utterances of the list that is scored (four trials each),
-    trials that the loop goes over, cohort of AS-norm.
+    trials that the loop goes over, cohort of AS-norm; bootstrap: trials and draws.
     """
 
     cache: Path
@@ -42,6 +42,7 @@ class Settings:
     score_loop: int
     score_cohort: int
     score_rounds: int
+    bootstrap: tuple[int, int]
     cpu: int | None
 
 
@@ -66,6 +67,7 @@ def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         score_loop=5000,
         score_cohort=5994,
         score_rounds=5,
+        bootstrap=(580_000, 1000),
         cpu=cpu,
     )
 
@@ -91,6 +93,7 @@ def quick(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         score_loop=2000,
         score_cohort=5994,
         score_rounds=1,
+        bootstrap=(580_000, 50),
         cpu=cpu,
     )
 
@@ -117,5 +120,6 @@ def tiny(cache: Path, start: Callable[..., Any]) -> Settings:
         score_loop=8,
         score_cohort=6,
         score_rounds=2,
+        bootstrap=(2000, 5),
         cpu=None,
     )

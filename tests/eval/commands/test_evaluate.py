@@ -81,6 +81,8 @@ def test_embeddings_are_saved_and_give_the_same_scores(arguments, checkpoint, tm
     assert (saved.crops, saved.crop_feature_frames) == (2, 30)
     with open(checkpoint, "rb") as made_by:
         assert saved.made_by == hashlib.sha256(made_by.read()).hexdigest()
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["checkpoint_sha256"] == saved.made_by
     scores = build_scorer("cosine").score(saved, read_trials(arguments["--trials"]))
     lines = (tmp_path / "out" / "scores.txt").read_text().splitlines()
     assert scores.tolist() == [float(line.split()[0]) for line in lines]

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.text import counted, shown
 
 _FEW = 10  # keys in a message
+
+
+@dataclass(frozen=True)
+class KeyList:
+    """A list as it was read: where it lies, and its keys, each once."""
+
+    url: str
+    keys: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of its keys, whatever their order."""
+        return hashlib.sha256("\n".join(sorted(self.keys)).encode()).hexdigest()
 
 
 def read_keys(url: str) -> tuple[str, ...]:

@@ -108,11 +108,11 @@ def check_resumable(
             f"init.from {url}"
         )
     if checkpoint.get("excluded_digest", "") != excluded_digest:
-        now = f"other utterances ({config.data.exclude})" if excluded_digest else "nothing"
+        leaves = f"other utterances ({config.data.exclude})" if excluded_digest else "nothing"
         had = checkpoint.get("excluded_digest") and checkpoint["config"]["data"].get("exclude")
         then = f"without those that {had} named then" if had else "on all"
         raise UserError(
-            f"data.exclude leaves out {now}, and {url} was trained {then}: a run that goes on "
+            f"data.exclude leaves out {leaves}, and {url} was trained {then}: a run that goes on "
             "cannot change it; set it back, or begin anew with its weights: another run.folder, and "
             f"init.from {url}"
         )

@@ -32,9 +32,10 @@ class Selection:
     """What is packed of a list, and what is told of it.
 
     drop: the keys that are left out; of a manifest, the digest of their list. min_seconds, max_seconds: of an
-    utterance, both included; None: any. min_utterances: of a speaker, after all else. duplicates: what becomes of utterances whose audio another one has: "keep" does not look for
-    them, "report" names them, "drop" leaves out all but the first in the list's order, "refuse" raises.
-    statistics: whether silence and clipping are measured.
+    utterance, both included; None: any. min_utterances: of a speaker, after all else. duplicates: what
+    becomes of utterances whose audio another one has: "keep" does not look for them, "report" names them,
+    "drop" leaves out all but the first in the list's order, "refuse" raises. statistics: whether silence and
+    clipping are measured.
     """
 
     drop: KeyList | str | None = None

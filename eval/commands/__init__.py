@@ -1,4 +1,7 @@
 """The subcommands of `python -m eval`, one a file; without one, a checkpoint is evaluated on trials."""
 
 # Imported only when asked for: name → what it does, in `eval.commands.NAME` with a `main` and a `parser`.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "audit": "find utterances that are probably mislabelled, and speakers who are there twice",
+    "compare": "put evaluations of one list side by side",
+}

@@ -61,9 +61,9 @@ def read_comparison(urls: Sequence[str], trials: Trials | None = None) -> Compar
     for url, found in zip(urls, metrics, strict=True):
         if found["trial_list_sha256"] != first["trial_list_sha256"]:
             raise UserError(
-                f"{urls[0]} is an evaluation of {first['trial_list']} (SHA-256 {first['trial_list_sha256']}), "
-                f"and {url} of {found['trial_list']} ({found['trial_list_sha256']}): compare evaluations of "
-                "one list"
+                f"{urls[0]} is an evaluation of {first['trial_list']} "
+                f"(SHA-256 {first['trial_list_sha256']}), and {url} of {found['trial_list']} "
+                f"({found['trial_list_sha256']}): compare evaluations of one list"
             )
     if trials is not None and trials.digest != first["trial_list_sha256"]:
         raise UserError(
@@ -112,7 +112,7 @@ def _metrics(url: str) -> dict[str, Any]:
     for name, kind in wanted.items():
         if not isinstance(found, dict) or not isinstance(found.get(name), kind):
             raise UserError(f"{place}: {name} is missing or of another type; {_AGAIN} {url}")
-    return found  # type: ignore[no-any-return]
+    return dict(found)
 
 
 def _scores(text: str, url: str, metrics: dict[str, Any]) -> Float64Array:
@@ -128,7 +128,9 @@ def _scores(text: str, url: str, metrics: dict[str, Any]) -> Float64Array:
         try:
             scores[number] = float(word)
         except ValueError:
-            raise UserError(f"{place}, line {number + 1}: {word[:40]!r} is no score; {_AGAIN} {url}") from None
+            raise UserError(
+                f"{place}, line {number + 1}: {word[:40]!r} is no score; {_AGAIN} {url}"
+            ) from None
         if not math.isfinite(scores[number]):
             raise UserError(f"{place}, line {number + 1}: the score is {word[:40]}; {_AGAIN} {url}")
     return scores
@@ -140,8 +142,8 @@ def _columns(
     url = next((url for url in urls if storage.exists(storage.join(url, COLUMNS))), None)
     if url is None:
         raise UserError(
-            f"{storage.join(urls[0], COLUMNS)}: does not exist (an earlier release wrote none): give the list "
-            f"too, --trials {metrics['trial_list']}"
+            f"{storage.join(urls[0], COLUMNS)}: does not exist (an earlier release wrote none): give the "
+            f"list too, --trials {metrics['trial_list']}"
         )
     place = storage.join(url, COLUMNS)
     try:

@@ -20,15 +20,16 @@ from shard_tools.errors import UserError
 COLUMNS = "trials.npz"
 
 
-def prepare_folder(url: str) -> None:
-    """Make sure, before the long work, that `url` can be written; drop an earlier evaluation's metrics.json.
+def prepare_folder(url: str, last: str = "metrics.json") -> None:
+    """Make sure, before the long work, that `url` can be written; drop what an earlier one wrote `last`.
 
-    metrics.json stands for a whole evaluation, so it must not outlive the files it
-    was written with. Raises StorageError where nothing can be written.
+    The file `last` stands for a whole evaluation (or another command's work), so it must not outlive the
+    files it was written with. Raises StorageError where nothing can be written.
     """
-    storage.publish_bytes(storage.join(url, "metrics.json"), b"")
-    for name in ("metrics.json", "det.png"):  # a list without labels writes no DET
-        storage.remove(storage.join(url, name))
+    storage.publish_bytes(storage.join(url, last), b"")
+    storage.remove(storage.join(url, last))
+    if last == "metrics.json":  # of a list without labels there is no DET
+        storage.remove(storage.join(url, "det.png"))
 
 
 def write_outputs(url: str, evaluation: Evaluation) -> None:

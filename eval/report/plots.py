@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from eval.metrics import ErrorRates
 from eval.report.projection import Projection
-from shard_tools.arrays import Float64Array
+from shard_tools.arrays import Float32Array, Float64Array
 from shard_tools.figures import INK, STYLE, drawn, plain
 
 TARGET, NONTARGET, CURVE = "#0f766e", "#c2410c", "#1d4ed8"
@@ -204,6 +204,23 @@ def calibration_plot(scores: Float64Array, labels: npt.NDArray[np.int8], kind: s
         return drawn(figure, kind)
 
 
+def similarity_histogram(own: Float32Array, rival: Float32Array, kind: str) -> bytes:
+    """Utterances by their cosines, NaN where there is none, to their own speaker's others and to a rival."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 4.4))
+        axes = figure.add_subplot()
+        known = np.concatenate([own[np.isfinite(own)], rival[np.isfinite(rival)]])
+        edges = np.histogram_bin_edges(known, bins=70)
+        for values, colour, name in ((rival, NONTARGET, "most alike other"), (own, TARGET, "own speaker")):
+            mine = values[np.isfinite(values)]
+            axes.hist(mine, bins=edges.tolist(), color=colour, alpha=0.45, edgecolor=colour, label=name)
+        axes.set_xlabel("cosine")
+        axes.set_ylabel("utterances")
+        plain(axes)
+        _legend_below(axes)
+        return drawn(figure, kind)
+
+
 def embedding_map(found: Projection, kind: str) -> bytes:
     """Utterances as points, those of the first speakers in colours of their own."""
     with matplotlib.rc_context(STYLE):
@@ -258,7 +275,7 @@ def _limits(systems: list[ErrorRates], points: list[OperatingPoint]) -> tuple[fl
         np.concatenate([np.diff(r) for rates in systems for r in (rates.false_accept, rates.false_reject)])
     )
     low = float(np.clip(0.5 * np.min(steps[steps > 0]), 1e-5, 5e-3))
-    high = max(0.6, *(1.05 * rate for point in points for rate in (point.false_accept, point.false_reject)))
+    high = max([0.6, *(1.05 * rate for point in points for rate in (point.false_accept, point.false_reject))])
     return low, min(high, 0.995)
 
 

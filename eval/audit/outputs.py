@@ -18,6 +18,7 @@ from eval.report.render import Column, Name, Table, picture, render
 from shard_tools import storage
 from shard_tools.text import redacted
 
+_LIKELY = 0.1  # of the utterances; no set is labelled as badly
 _MOST_ROWS = 100  # of a table of the page; audit.json has all
 
 
@@ -83,6 +84,17 @@ def document(
     }
 
 
+def doubt(told: Mapping[str, Any]) -> str | None:
+    """Why an audit is not to be believed; None where nothing speaks against it. told: see `document`."""
+    share = told["suspect_utterances"] / max(1, told["utterances"])
+    if share <= _LIKELY:
+        return None
+    return (
+        f"{100 * share:.0f} % of the utterances are suspect, more than labels are wrong in any set: these "
+        "embeddings do not tell its speakers apart; take a better network, or a larger --margin"
+    )
+
+
 def _rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)
 
@@ -123,6 +135,7 @@ def page(audit: Audit, told: Mapping[str, Any]) -> str:
             f"{told['settings'].get('data') or 'embeddings'} · {told['utterances']:,} utterances"
         ),
         cards=cards,
+        doubt=doubt(told),
         tables=[_suspects(suspects), _pairs(pairs, more)],
         similarities=picture(plots.similarity_histogram(found.own, found.rival, "svg")),
         settings=redacted(yaml.safe_dump(dict(told["settings"]), sort_keys=False, allow_unicode=True)),

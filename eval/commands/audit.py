@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from eval.audit.audit import audit
-from eval.audit.outputs import document, dropped, write_audit
+from eval.audit.outputs import document, doubt, dropped, write_audit
 from eval.checkpoint.file import decode_checkpoint, load_network
 from eval.checkpoint.find import find_checkpoint
 from eval.embeddings import Embeddings, load_embeddings
@@ -154,6 +154,8 @@ def _audit(options: argparse.Namespace) -> None:
     told = document(found, keys, labels, names, settings, rows)
     write_audit(options.out, found, keys, rows, told)
     print(summary(told, options.out))
+    if (warning := doubt(told)) is not None:
+        print(f"eval audit: warning: {warning}", file=sys.stderr)
 
 
 def _embedded(options: argparse.Namespace) -> tuple[Embeddings, str]:

@@ -9,7 +9,7 @@ from eval.compare.disagreements import MOST, disagreements
 from eval.compare.systems import Comparison, System
 from eval.metrics import equal_error_rate, error_rates
 from eval.report import plots
-from eval.report.cards import how_cut, interval_text
+from eval.report.cards import ends_text, how_cut
 from eval.report.render import Column, Name, Table, picture, render
 from shard_tools.text import redacted
 
@@ -111,10 +111,10 @@ def _metrics(comparison: Comparison) -> Table:
     for system in comparison.systems:
         metrics = system.metrics
         row: list[str | Name] = [Name(system.name), f"{metrics['eer']:.3f} %"]
-        row.append(interval_text(metrics, ("eer",), "{:.2f}", " %") or "–")
+        row.append(ends_text(metrics, ("eer",), "{:.2f}", " %") or "–")
         for p_target in p_targets:
             row.append(f"{metrics['min_dcf'][p_target]:.4f}")
-            row.append(interval_text(metrics, ("min_dcf", p_target), "{:.4f}") or "–")
+            row.append(ends_text(metrics, ("min_dcf", p_target), "{:.4f}") or "–")
         rows.append(row)
     return Table("Metrics", "as each evaluation's metrics.json has them", columns, rows)
 

@@ -64,14 +64,20 @@ def cards_of(metrics: Mapping[str, Any], points: Sequence[OperatingPoint], digit
 
 def interval_text(metrics: Mapping[str, Any], path: Sequence[str], form: str, unit: str = "") -> str:
     """ "95 % interval 1.02 to 1.31 %", or "" where metrics.json has none of it."""
+    ends = ends_text(metrics, path, form, unit)
+    confidence = (metrics.get("bootstrap") or {}).get("confidence")
+    share = f"{100 * confidence:g} % interval" if confidence else "interval"
+    return f"{share} {ends}" if ends else ""
+
+
+def ends_text(metrics: Mapping[str, Any], path: Sequence[str], form: str, unit: str = "") -> str:
+    """ "1.02 to 1.31 %", or "" where metrics.json has none of it."""
     found: Any = metrics.get("intervals") or {}
     for name in path:
         found = found.get(name) if isinstance(found, Mapping) else None
     if not isinstance(found, Mapping) or found.get("low") is None or found.get("high") is None:
         return ""
-    confidence = (metrics.get("bootstrap") or {}).get("confidence")
-    share = f"{100 * confidence:g} % interval" if confidence else "interval"
-    return f"{share} {form.format(found['low'])} to {form.format(found['high'])}{unit}"
+    return f"{form.format(found['low'])} to {form.format(found['high'])}{unit}"
 
 
 def how_cut(metrics: Mapping[str, Any]) -> str:

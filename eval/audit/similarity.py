@@ -1,7 +1,7 @@
 """How alike each utterance is to its speaker's others and to everybody else, in blocks of matrix products.
 
-Memory: the embeddings (4 bytes a number), three times the speakers' means, and _BLOCK_BYTES of similarities
-at a time: nothing else grows with utterances x speakers.
+Memory: the embeddings, a direction of each utterance (4 bytes a number), the speakers' means in float64 and
+float32, and some times _BLOCK_BYTES: nothing grows with utterances x speakers.
 """
 
 from __future__ import annotations

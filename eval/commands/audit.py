@@ -35,8 +35,8 @@ Examples:
   python -m train --config configs/resnet34.yaml --data.url s3://bucket/vox2 --data.exclude audit/drop.txt
 
 OUT then holds drop.txt (keys of suspect utterances, one a line), audit.json (all that was found) and
-audit.html. Listen to some of them before leaving anything out. Memory: the embeddings, three times the
-speakers' means, and about 200 MB, whatever the number of utterances and speakers.
+audit.html. Listen to some of them before leaving anything out. Memory: the embeddings, one more vector of
+each utterance, and about 200 MB, whatever the number of utterances and speakers.
 """
 
 

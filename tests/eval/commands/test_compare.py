@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,6 @@ import numpy as np
 import pytest
 
 from eval.commands.compare import main
-from eval.compare import paired as paired_room
 from eval.compare.disagreements import disagreements
 from eval.compare.systems import short_names
 from eval.evaluate import detection_metrics
@@ -85,11 +86,10 @@ def test_the_paired_test_is_asked_about_the_same_trials(folders, tmp_path, monke
         value = {"difference": 1.5, "low": 0.5, "high": 2.5, "p": 0.01}
         return {"differences": {"eer": value, "min_dcf": {"0.05": value}}, "bootstrap": {"draws": 10}}
 
-    monkeypatch.setattr(paired_room.eval.metrics, "paired_test", test, raising=False)
-    monkeypatch.setattr(
-        paired_room.eval.metrics, "sides_of", lambda left, right, own: np.stack([own[left], own[right]], 1),
-        raising=False,
-    )  # fmt: skip
+    room = types.ModuleType("eval.metrics.bootstrap")
+    room.paired_test = test
+    room.sides_of = lambda left, right, own: np.stack([own[left], own[right]], 1)
+    monkeypatch.setitem(sys.modules, "eval.metrics.bootstrap", room)
     assert run(folders[:2], tmp_path / "out") == 0
     [(first, second, label, sides, points)] = asked
     assert np.array_equal((sides[:, 0] == sides[:, 1]), label == 1)

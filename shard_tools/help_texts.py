@@ -28,13 +28,13 @@ unpacked onto the disk. Folders around all of its audio that are no speakers' (d
 It may be a tar too, or a folder that holds tars alone, such as shards that others made: their speakers are
 found as make-shards index finds them, in KEY.json, KEY.spk or the first folder of KEY.
 
---min-seconds, --max-seconds, --duplicates and --min-utterances leave utterances out, in this order: those
-of another length, then those whose audio an earlier one of the list has, then speakers with too few left.
-Lengths are what headers say, or decoding tells where they say nothing. Audio is the same where its samples
-are, be it WAV or FLAC; of files that --convert decodes, where their bytes are. --statistics counts the
-utterances that are silent or clipped. All of it is said at the end, and stands beside the manifest in
-pack-selection.json and pack-left-out.tsv. Of the manifest and the shards, the same list, files and options
-give the same bytes with these, too.
+--drop, --min-seconds, --max-seconds, --duplicates and --min-utterances leave utterances out, in this order:
+those that a file names, those of another length, then those whose audio an earlier one of the list has, then
+speakers with too few left. Lengths are what headers say, or decoding tells where they say nothing. Audio is
+the same where its samples are, be it WAV or FLAC; of files that --convert decodes, where their bytes are.
+--statistics counts the utterances that are silent or clipped. What --drop names is not looked at. All of it
+is said at the end, and stands beside the manifest in pack-selection.json and pack-left-out.tsv. Of the
+manifest and the shards, the same list, files and options give the same bytes with these, too.
 
 --append adds the list to the dataset at URL. What is there stays as it is: new shards come after the old
 ones, new speakers' labels after the old speakers', who may get more utterances; the manifest is replaced

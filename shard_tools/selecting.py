@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from shard_tools import storage
+from shard_tools.dataset.key_list import KeyList, read_keys
 from shard_tools.errors import UserError
 from shard_tools.options import local_path, number, place, speaker_name, whole_number
 from shard_tools.pack.appending import AppendSummary, append, differences, options_of
@@ -56,6 +57,12 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "which utterances", "In this order; what is left out is counted, and listed in pack-left-out.tsv."
     )
     seconds = number(0, _LONGEST_S)
+    group.add_argument(
+        "--drop",
+        metavar="FILE",
+        type=place,
+        help="leave out the utterances whose keys it names, one a line, as python -m eval audit writes it",
+    )
     group.add_argument("--min-seconds", metavar="S", type=seconds, help="leave out shorter utterances")
     group.add_argument("--max-seconds", metavar="S", type=seconds, help="leave out longer ones")
     group.add_argument(
@@ -82,6 +89,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
 def selection_of(args: argparse.Namespace) -> Selection:
     """What `add_selection` was told."""
     return Selection(
+        drop=None if args.drop is None else KeyList(args.drop, read_keys(args.drop)),
         min_seconds=args.min_seconds,
         max_seconds=args.max_seconds,
         min_utterances=args.min_utterances,

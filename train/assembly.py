@@ -20,6 +20,7 @@ from train.config.lengths import check_lengths
 from train.config.pieces import check_pieces
 from train.config.sections import Config
 from train.data.assemble import build_plan, build_stream, configure_storage, open_training_data
+from train.data.excluded import digest_of
 from train.describe import describe_run
 from train.learner import Learner
 from train.life.checkpoint import CheckpointFolder
@@ -55,7 +56,7 @@ def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     def take(checkpoint: dict[str, Any], url: str) -> None:
         """Raises CheckpointError when it is damaged, UserError when it is another run's."""
         check_whole(checkpoint, url)
-        check_resumable(checkpoint, url, config, catalogue.digest)
+        check_resumable(checkpoint, url, config, catalogue.digest, digest_of(data.excluded))
         restore(checkpoint, url, learner)
 
     found = _newest_checkpoint(process, checkpoints, take)
@@ -90,7 +91,8 @@ def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
             f"{checkpoints.url} is at step {first}, beyond the {last} that train.steps or "
             "train.epochs asks for: raise it, or give another run.folder"
         )
-    trainer = Trainer(config, process, stream, learner, schedule, checkpoints, validation, catalogue.digest)
+    digests = {"manifest_digest": catalogue.digest, "excluded_digest": digest_of(data.excluded)}
+    trainer = Trainer(config, process, stream, learner, schedule, checkpoints, validation, digests)
     if checkpoint is not None:
         trainer.resumes(first, validated)
     return trainer, first, last

@@ -7,6 +7,7 @@ import logging
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from shard_tools.text import counted
 from train.config.sections import Config
 from train.data.sets import TrainingData
 from train.life.distributed import Process
@@ -34,6 +35,8 @@ def describe_run(
         share, whole = own.spec.speakers, plan.spec.speakers
         words = f"{share} of a batch's {whole} speakers ({100 * share / whole:.1f} %); "
         logger.info("%s%s", words if len(plans) > 1 else "", _use(config, own))
+    if len(data.excluded):
+        logger.info("%s", _excluded(config, data))
     if len(plans) > 1:
         logger.info("%d speakers over all %d datasets", len(data.table.speakers), len(plans))
     if plan.spec.varying:
@@ -58,6 +61,17 @@ def describe_run(
             "%s has dropout, first in %s, which draws anew on every rank: another number of processes learns "
             "the same but for that", config.model.name, dropouts[0],
         )  # fmt: skip
+
+
+def _excluded(config: Config, data: TrainingData) -> str:
+    lists = config.data.exclude
+    files = lists if isinstance(lists, str) else ", ".join(each for each in lists or () if each)
+    said = f"data.exclude {files} leaves out {len(data.excluded)} of {len(data.table)} utterances"
+    empty = [name for names in data.emptied for name in names]
+    if not empty:
+        return said
+    few = ", ".join(empty[:10]) + ", …" * (len(empty) > 10)
+    return f"{said}, all those of {counted(len(empty), 'speaker')}, whose labels stay unused: {few}"
 
 
 def _dropouts(network: nn.Module) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,8 @@ logger = logging.getLogger("train")
 class Trainer:
     """Runs the steps [first, last) of a run.
 
-    learner: of the network; schedule: of its learning rate; validation: what it is validated on, or None.
+    learner: of the network; schedule: of its learning rate; validation: what it is validated on, or None;
+    digests: of the data, by which a checkpoint knows them again (see train/life/resume.py).
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Trainer:
         schedule: Schedule,
         checkpoints: CheckpointFolder,
         validation: Validation | None,
-        digest: str,
+        digests: Mapping[str, str],
     ) -> None:
         self.config = config
         self.process = process
@@ -60,7 +61,7 @@ class Trainer:
         self.schedule = schedule
         self.checkpoints = checkpoints
         self.validation = validation
-        self.digest = digest
+        self.digests = digests
         self.saved_step: int | None = None  # of the newest checkpoint that is whole
         self.validated = True  # whether the validation of the checkpoint resumed from came to its end
         self.saving: Callable[[], None] = lambda: None  # called before each checkpoint is written
@@ -258,7 +259,7 @@ class Trainer:
                 "step": step,
                 "config": kept_config(self.config),
                 "speakers": plan.speakers,
-                "manifest_digest": self.digest,
+                **self.digests,
                 "anchor": None if origin is None else origin.record(),
                 **state,
             }

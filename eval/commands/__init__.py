@@ -3,4 +3,6 @@
 # Imported only when asked for: name → what it does, in `eval.commands.NAME` with a `main` and a `parser`.
 COMMANDS: dict[str, str] = {
     "calibrate": "fit, on a held-out list, what makes log-likelihood ratios of scores",
+    "audit": "find utterances that are probably mislabelled, and speakers who are there twice",
+    "compare": "put evaluations of one list side by side",
 }

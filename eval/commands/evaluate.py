@@ -15,8 +15,10 @@ import torch
 from eval.checkpoint.file import decode_checkpoint, load_network
 from eval.checkpoint.find import default_out, find_checkpoint, validation_of
 from eval.evaluate import evaluate_network
+from eval.report.evaluation import Evaluation
 from eval.report.outputs import prepare_folder, write_outputs
 from eval.scoring import SCORERS, needs_training
+from eval.speakers import speakers_of
 from eval.trials import read_trials
 from eval.utterances import open_utterances
 from shard_tools import storage
@@ -195,7 +197,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     }
     if options.save_embeddings is not None:
         result.embeddings.save(options.save_embeddings)
-    write_outputs(out, result.scores, trials, metrics, checkpoint["config"])
+    speakers = speakers_of(trials.names, source)
+    write_outputs(
+        out,
+        Evaluation(result.scores, trials, metrics, checkpoint["config"], result.embeddings, speakers),
+    )
     print(summary(metrics, storage.join(out, "report.html")))
 
 

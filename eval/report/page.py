@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import html
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import yaml
 
-from eval.metrics import ErrorRates
-from eval.report import plots
+from eval.metrics import ErrorRates, error_rates
+from eval.report import breakdown, plots
+from eval.report.cards import cards_of, how_cut
+from eval.report.evaluation import Evaluation
 from eval.report.plots import OperatingPoint
-from eval.trials import Trials
-from shard_tools.arrays import Float64Array, Int64Array
+from eval.report.projection import MOST_POINTS, project
+from eval.report.render import Column, Name, Table, picture, render
+from eval.report.worst import WORST, worst_trials
 from shard_tools.text import redacted
 
-WORST = 20
+_MOST_SPEAKERS = 20
+_SHA256 = ("trial_list_sha256", "checkpoint_sha256", "calibration_sha256")
 
 
 def operating_points(rates: ErrorRates, metrics: Mapping[str, Any]) -> list[OperatingPoint]:
@@ -39,187 +41,208 @@ def operating_points(rates: ErrorRates, metrics: Mapping[str, Any]) -> list[Oper
     return points
 
 
-def worst_trials(scores: Float64Array, trials: Trials, threshold: float, label: int) -> Int64Array:
-    """Up to WORST trials of kind `label` on the wrong side of `threshold`, the most wrong first.
+def build_report(evaluation: Evaluation) -> str:
+    """The page: numbers, figures, where the errors are, the worst ones, what was evaluated, the run's config.
 
-    Label 0 gives false accepts (highest scores first), label 1 false rejects (lowest first).
+    Of a list without labels: the scores, and what was evaluated.
     """
-    wrong = np.flatnonzero((trials.label == label) & ((scores >= threshold) == (label == 0)))
-    order = np.argsort(scores[wrong] if label else -scores[wrong], kind="stable")
-    return wrong[order[:WORST]]
+    trials, metrics, scores = evaluation.trials, evaluation.metrics, evaluation.scores
+    labelled = trials.labelled
+    rates = error_rates(scores, trials.label) if labelled else None
+    points = operating_points(rates, metrics) if rates is not None else []
+    threshold = float(metrics["eer_threshold"]) if labelled else None
+    calibrated = labelled and bool(metrics.get("calibration"))
+    shown, absent = _map(evaluation)
+    groups, lacking = _groups(evaluation)
+    histogram = plots.score_histogram(scores, trials.label, threshold, "svg")
+    return render(
+        "report.html",
+        title=f"Speaker verification: {trials.name}",
+        subtitle=redacted(
+            f"{metrics['checkpoint']}, step {metrics['step']:,} · {trials.name} · {metrics['scoring']} "
+            f"scores of {how_cut(metrics)}"
+        ),
+        cards=cards_of(metrics, points, plots.score_digits(scores)),
+        intervals_absent=_intervals_absent(metrics) if labelled else None,
+        det=picture(plots.det_curve(rates, points, "", "svg", digits=4)) if rates is not None else None,
+        histogram=picture(histogram),
+        histogram_note="the less the two overlap, the better" if labelled else "the list has no labels",
+        calibration=picture(plots.calibration_plot(scores, trials.label, "svg")) if calibrated else None,
+        calibration_note=_CALIBRATION_NOTE,
+        embedding_map=shown and picture(plots.embedding_map(shown, "svg")),
+        map_note=shown and _map_note(evaluation, shown.explained),
+        worst=_worst(evaluation) if labelled else [],
+        groups=groups,
+        absent=[*lacking, *absent],
+        provenance=_provenance(evaluation),
+        evaluation=_yaml(metrics),
+        config=_yaml(evaluation.config),
+    )
 
 
-def build_report(
-    scores: Float64Array,
-    trials: Trials,
-    rates: ErrorRates,
-    metrics: Mapping[str, Any],
-    config: Mapping[str, Any],
-) -> str:
-    """The page: numbers, figures, the worst errors, the evaluation (`metrics`), the run's whole `config`."""
-    points = operating_points(rates, metrics)
-    threshold = metrics["eer_threshold"]
-    digits = plots.score_digits(scores)
-    cards = [
-        _card(
-            "EER",
-            f"{metrics['eer']:.2f} %",
-            f"false accepts = false rejects at threshold {threshold:.{digits}f}",
-        )
-    ]
-    for point, (p_target, cost) in zip(points[1:], metrics["min_dcf"].items(), strict=True):
-        where = (
-            f"at {point.threshold:.{digits}f}" if np.isfinite(point.threshold) else "rejecting every trial"
-        )
-        cards.append(
-            _card(
-                f"minDCF, p_target = {p_target}",
-                f"{cost:.4f}",
-                f"FA {100 * point.false_accept:.2f} %, FR {100 * point.false_reject:.2f} % {where}",
+_CALIBRATION_NOTE = (
+    "the scores as log-likelihood ratios: of the trials that a score says are target ones with some "
+    "probability, how many are; on the diagonal they are calibrated"
+)
+
+
+def _intervals_absent(metrics: Mapping[str, Any]) -> str | None:
+    if metrics.get("intervals"):
+        return None
+    reason = metrics.get("intervals_absent") or (metrics.get("bootstrap") or {}).get("reason")
+    return str(reason).rstrip(".") if reason else "this evaluation made none"
+
+
+def _worst(evaluation: Evaluation) -> list[Table]:
+    at = float(evaluation.metrics["eer_threshold"])
+    digits = plots.score_digits(evaluation.scores)
+    trials = evaluation.trials
+    tables = []
+    for label, title, meaning in (
+        (0, "Worst false accepts", "two speakers taken for one"),
+        (1, "Worst false rejects", "one speaker taken for two"),
+    ):
+        rows: list[list[str | Name]] = [
+            [
+                plots.decimal(float(evaluation.scores[trial]), digits),
+                *(
+                    Name(name, evaluation.audio.get(name))
+                    for name in (trials.names[trials.left[trial]], trials.names[trials.right[trial]])
+                ),
+            ]
+            for trial in worst_trials(evaluation.scores, trials, at, label).tolist()
+        ]
+        tables.append(
+            Table(
+                title,
+                f"{meaning}; at the EER threshold, {WORST} at most",
+                [Column("score", True), Column("utterance"), Column("utterance")],
+                rows,
+                "none at the EER threshold",
             )
         )
-    cards.append(
-        _card(
-            "trials",
-            f"{metrics['trials']:,}",
-            f"{metrics['targets']:,} target, {metrics['nontargets']:,} non-target; "
-            f"{metrics['utterances']:,} utterances",
+    return tables
+
+
+def _groups(evaluation: Evaluation) -> tuple[list[Table], list[str]]:
+    """(tables of groups of trials and of speakers, what could not be told and why)."""
+    trials, speakers, meta = evaluation.trials, evaluation.known_speakers, evaluation.meta
+    if not trials.labelled:
+        return [], ["Error rates, and where errors come from: the list has no labels."]
+    tables, absent = [], []
+    unknown = evaluation.contradiction or "the utterances' speakers are not known"
+    if meta is None:
+        absent.append("Breakdown by gender and nationality: no meta file was given (--meta vox1_meta.csv).")
+    elif speakers is None:
+        absent.append(f"Breakdown by gender and nationality: {unknown}.")
+    else:
+        known = sum(speaker in meta for speaker in set(speakers))
+        note = f"of {known} of {len(set(speakers))} speakers the meta file knows"
+        tables.append(_grouped(evaluation, "Gender", note, breakdown.by_gender(trials, speakers, meta)))
+        tables.append(
+            _grouped(evaluation, "Nationality", note, breakdown.by_nationality(trials, speakers, meta))
         )
-    )
-    det = plots.det_curve(rates, points, "", "svg", digits=digits)
-    histogram = plots.score_histogram(scores, trials.label, threshold, "svg")
-    how = (
-        f"{metrics['crops']} crops of {metrics['crop_feature_frames']} feature frames"
-        if metrics["crops"]
-        else ""
-    )
-    subtitle = (
-        f"{metrics['checkpoint']}, step {metrics['step']:,} · {trials.name} · {metrics['scoring']} scores "
-        f"of {how or 'whole utterances'}"
-    )
-    return _PAGE.format(
-        title=html.escape(f"Speaker verification: {trials.name}"),
-        style=_STYLE,
-        subtitle=html.escape(redacted(subtitle)),
-        cards="\n".join(cards),
-        det=_image(det, "DET curve"),
-        histogram=_image(histogram, "Histograms of target and non-target scores"),
-        accepts=_table(
-            "Worst false accepts",
-            "two speakers taken for one",
-            scores,
-            trials,
-            worst_trials(scores, trials, threshold, 0),
-        ),
-        rejects=_table(
-            "Worst false rejects",
-            "one speaker taken for two",
-            scores,
-            trials,
-            worst_trials(scores, trials, threshold, 1),
-        ),
-        evaluation=_yaml(metrics),
-        config=_yaml(config),
+    seconds = _seconds(evaluation)
+    if seconds is None:
+        absent.append("Breakdown by duration: the utterances' lengths are not known.")
+    else:
+        note = "seconds of the shorter of both utterances"
+        tables.append(_grouped(evaluation, "Duration", note, breakdown.by_length(trials, seconds)))
+    if speakers is None:
+        absent.append(f"Breakdown by speaker: {unknown}.")
+    else:
+        tables.append(_by_speaker(evaluation, speakers))
+    return tables, absent
+
+
+def _seconds(evaluation: Evaluation) -> Any:
+    if evaluation.embeddings is None:
+        return None
+    seconds = evaluation.embeddings.seconds[evaluation.embeddings.rows(evaluation.trials.names)]
+    return None if np.isnan(seconds).any() else seconds
+
+
+def _grouped(evaluation: Evaluation, title: str, note: str, masks: Iterable[tuple[str, Any]]) -> Table:
+    at = float(evaluation.metrics["eer_threshold"])
+    label = evaluation.trials.label
+    found = [breakdown.group_of(name, evaluation.scores, label, mask, at) for name, mask in masks]
+    columns = [
+        Column("trials"),
+        *(Column(name, True) for name in ("target", "non-target", "EER", "FR", "FA")),
+    ]
+    rows = [
+        [
+            group.name,
+            f"{group.targets:,}",
+            f"{group.nontargets:,}",
+            *map(_percent, (group.eer, group.false_reject, group.false_accept)),
+        ]
+        for group in found
+    ]
+    return Table(
+        title, f"{note}; EER of the group itself, FR and FA at the whole list's threshold", columns, rows
     )
 
 
-def _card(name: str, value: str, note: str) -> str:
-    return (
-        f'<div class="card"><div class="name">{html.escape(name)}</div>'
-        f'<div class="value">{html.escape(value)}</div><div class="note">{html.escape(note)}</div></div>'
-    )
+def _by_speaker(evaluation: Evaluation, speakers: tuple[str, ...]) -> Table:
+    at = float(evaluation.metrics["eer_threshold"])
+    found = breakdown.worst_speakers(evaluation.scores, evaluation.trials, speakers, at, _MOST_SPEAKERS)
+    names = ("false rejects", "of target", "false accepts", "of non-target")
+    columns = [Column("speaker"), *(Column(name, True) for name in names)]
+    rows: list[list[str | Name]] = [
+        [
+            Name(each.name),
+            f"{each.false_rejects:,} ({100 * each.false_rejects / max(1, each.targets):.1f} %)",
+            f"{each.targets:,}",
+            f"{each.false_accepts:,} ({100 * each.false_accepts / max(1, each.nontargets):.1f} %)",
+            f"{each.nontargets:,}",
+        ]
+        for each in found
+    ]
+    note = f"by the sum of both rates at the EER threshold, {_MOST_SPEAKERS} at most"
+    return Table("Worst speakers", note, columns, rows, "no errors at the EER threshold")
 
 
-def _image(svg: bytes, text: str) -> str:
-    # As data, not inline: ids inside one SVG would clash with those of the other.
-    return f'<img alt="{text}" src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">'
+def _percent(rate: float | None) -> str:
+    return "–" if rate is None else f"{100 * rate:.2f} %"
 
 
-def _table(title: str, meaning: str, scores: Float64Array, trials: Trials, worst: Int64Array) -> str:
-    digits = plots.score_digits(scores)
-    rows = "\n".join(
-        f"<tr><td>{scores[trial]:.{digits}f}</td><td>{html.escape(trials.names[trials.left[trial]])}</td>"
-        f"<td>{html.escape(trials.names[trials.right[trial]])}</td></tr>"
-        for trial in worst
-    )
-    none = '<tr><td colspan="3">none at the EER threshold</td></tr>'
-    return (
-        f"<section><h2>{title}</h2>"
-        f'<p class="note">{meaning}; at the EER threshold, {WORST} at most</p>'
-        "<table>"
-        "<thead><tr><th>score</th><th>utterance</th><th>utterance</th></tr></thead>"
-        f"<tbody>{rows or none}</tbody></table></section>"
-    )
+def _map(evaluation: Evaluation) -> tuple[Any, list[str]]:
+    if evaluation.embeddings is None:
+        return None, ["Map of embeddings: they were not kept."]
+    found = project(evaluation.embeddings, evaluation.trials.names, evaluation.known_speakers)
+    return found, [] if found is not None else ["Map of embeddings: there are too few to draw one."]
+
+
+def _map_note(evaluation: Evaluation, explained: tuple[float, float]) -> str:
+    count = len(evaluation.trials.names)
+    of = f"{MOST_POINTS:,} of {count:,}" if count > MOST_POINTS else f"{count:,}"
+    part = 100 * sum(explained)
+    return f"{of} utterances along their two principal components, which hold {part:.0f} % of the variance"
+
+
+def _provenance(evaluation: Evaluation) -> Table:
+    return Table("", "", [Column("what"), Column("which")], list(_sources(evaluation)))
+
+
+def _sources(evaluation: Evaluation) -> Iterator[list[str]]:
+    metrics = evaluation.metrics
+    said: Callable[[str], str] = lambda name: redacted(str(metrics.get(name) or "–"))  # noqa: E731
+    yield ["checkpoint", f"{said('checkpoint')}, step {metrics['step']:,}"]
+    made_by = evaluation.embeddings.made_by if evaluation.embeddings is not None else ""
+    digests = {name: metrics.get(name) for name in _SHA256}
+    digests["checkpoint_sha256"] = digests["checkpoint_sha256"] or made_by
+    yield ["trial list", said("trial_list")]
+    yield ["data", said("data")]
+    for name, digest in digests.items():
+        if digest:
+            yield [name.replace("_sha256", " SHA-256").replace("_", " "), str(digest)]
+    yield ["device", said("device")]
+    versions = metrics.get("versions") or {}
+    if versions:
+        yield ["versions", ", ".join(f"{name} {number}" for name, number in versions.items())]
 
 
 def _yaml(values: Mapping[str, Any]) -> str:
-    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, default_flow_style=False)
-    return html.escape(redacted(text))
-
-
-_STYLE = """
-:root { --ink: #1f2937; --soft: #6b7280; --line: #e5e7eb; --paper: #ffffff; --ground: #f6f7f9;
-  --blue: #1d4ed8; }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 36px 24px 56px; }
-h1 { font-size: 25px; line-height: 1.25; margin: 0 0 4px; letter-spacing: -0.01em; }
-h2 { font-size: 16px; margin: 0 0 2px; }
-.subtitle, .note { color: var(--soft); margin: 0; }
-.subtitle { overflow-wrap: anywhere; }
-.note { font-size: 13px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: 14px;
-  margin: 26px 0 14px; }
-.card, section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px;
-  padding: 16px 18px; }
-.card .name { font-size: 13px; color: var(--soft); }
-.card .value { font-size: 30px; font-weight: 650; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.card:first-child .value { color: var(--blue); }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(480px, 100%), 1fr)); gap: 14px;
-  margin-bottom: 14px; align-items: start; }
-img { display: block; width: 100%; height: auto; margin-top: 8px; }
-table { border-collapse: collapse; width: 100%; font-size: 13px; margin-top: 10px; }
-th { text-align: left; color: var(--soft); font-weight: 600; }
-th, td { padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top;
-  overflow-wrap: anywhere; }
-tr:last-child td { border-bottom: 0; }
-th:first-child, td:first-child { white-space: nowrap; overflow-wrap: normal;
-  font-variant-numeric: tabular-nums; }
-pre { margin: 10px 0 0; white-space: pre-wrap; overflow-wrap: anywhere;
-  font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-<p class="subtitle">{subtitle}</p>
-<div class="cards">
-{cards}
-</div>
-<div class="pair">
-<section><h2>DET curve</h2>
-<p class="note">normal-deviate axes; closer to the lower left is better</p>{det}</section>
-<section><h2>Scores</h2><p class="note">the less the two overlap, the better</p>{histogram}</section>
-</div>
-<div class="pair">
-{accepts}
-{rejects}
-</div>
-<div class="pair">
-<section><h2>Evaluation</h2><p class="note">as in metrics.json</p><pre>{evaluation}</pre></section>
-<section><h2>Run</h2>
-<p class="note">the complete configuration kept in the checkpoint</p><pre>{config}</pre></section>
-</div>
-</main>
-</body>
-</html>
-"""
+    text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return redacted(text)

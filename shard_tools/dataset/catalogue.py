@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -83,6 +83,11 @@ class Catalogue:
                 return u
             place += 1
         return None
+
+    def find_all(self, keys: Collection[str]) -> dict[str, int]:
+        """The utterance of each of `keys` that is there."""
+        found = ((key, self.find(key)) for key in keys)
+        return {key: u for key, u in found if u is not None}
 
     def others(self, u: int, *, elsewhere: bool) -> Int64Array:
         """All other utterances of the speaker of `u`. The first call sorts all by speaker (8 bytes each)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, overload
 
@@ -112,6 +112,21 @@ class ShardwiseCatalogue:
                 self._gathered = None
             if parts:
                 self._gathered = None
+
+    def find_all(self, keys: Collection[str]) -> dict[str, int]:
+        """The utterance of each of `keys` that is there. Reads the indexes of all shards, some at a time."""
+        found: dict[str, int] = {}
+        if not keys:
+            return found
+        with self._lock:
+            for first in range(0, len(self._entries), self.held):
+                some = range(first, min(first + self.held, len(self._entries)))
+                self.hold(some)
+                for shard in some:
+                    begin = int(self._first[shard])
+                    own = self._part(shard).index.keys()
+                    found |= {key: begin + row for row, key in enumerate(own) if key in keys}
+        return found
 
     def others(self, u: int, *, elsewhere: bool) -> Int64Array:
         """Other utterances of the speaker of `u`: in its shard, or of the next shard that has some.

@@ -127,13 +127,14 @@ def remaking(
 def _remedy(selection: Selection, options: PackOptions) -> str:
     """What gives the list that was packed: all its files are looked at for some selections, which is not done
     here."""
-    if not selection.looks:
+    if not selection.looks and selection.drop is None:
         return REMEDY
-    given = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in selection.decides().items())
+    options_given = selection.decides() | ({} if selection.drop is None else {"drop": "FILE"})
+    given = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options_given.items())
     given += " --convert" * options.convert
     return (
-        "the set was packed with a selection that looks at all files: give --list LIST, made by make-shards"
-        f" select ROOT LIST {given} with the --list or --speaker of make-shards pack"
+        "the set was packed with a selection that the list does not tell of: give --list LIST, made by"
+        f" make-shards select ROOT LIST {given} with the --list or --speaker of make-shards pack"
     )
 
 

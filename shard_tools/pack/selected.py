@@ -12,8 +12,9 @@ from shard_tools.pack import statistics as measured
 from shard_tools.pack.listing import Listing
 from shard_tools.text import counted
 
-Kind = Literal["short", "long", "duplicate", "few"]
+Kind = Literal["dropped", "short", "long", "duplicate", "few"]
 _WORDS: Mapping[Kind, str] = {
+    "dropped": "named by --drop",
     "short": "shorter than --min-seconds",
     "long": "longer than --max-seconds",
     "duplicate": "hold the audio of another one",

@@ -1,8 +1,9 @@
 """Which of the listed utterances are packed: by length, by what they hold, and by how many a speaker has.
 
-A pure function of the list, the files and the options, in this order: utterances that are too short or too
-long go, then those whose audio an earlier one of the list has, then speakers with too few left. All files
-must be known for that, so parts of a pack are given a list from which it has been done before.
+A pure function of the lists, the files and the options, in this order: utterances that are named to be left
+out go, then those that are too short or too long, then those whose audio an earlier one of the list has, then
+speakers with too few left. All files must be known for what they hold, so parts of a pack are given a list
+from which it has been done before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
+from shard_tools.dataset.key_list import KeyList, check_all_found
 from shard_tools.errors import UserError
 from shard_tools.pack.check import Checked, check_sources
 from shard_tools.pack.corpus import Corpus
@@ -29,12 +31,14 @@ Duplicates = Literal["keep", "report", "drop", "refuse"]
 class Selection:
     """What is packed of a list, and what is told of it.
 
-    min_seconds, max_seconds: of an utterance, both included; None: any. min_utterances: of a speaker, after
-    all else. duplicates: what becomes of utterances whose audio another one has: "keep" does not look for
-    them, "report" names them, "drop" leaves out all but the first in the list's order, "refuse" raises.
-    statistics: whether silence and clipping are measured.
+    drop: the keys that are left out; of a manifest, the digest of their list. min_seconds, max_seconds: of an
+    utterance, both included; None: any. min_utterances: of a speaker, after all else. duplicates: what
+    becomes of utterances whose audio another one has: "keep" does not look for them, "report" names them,
+    "drop" leaves out all but the first in the list's order, "refuse" raises. statistics: whether silence and
+    clipping are measured.
     """
 
+    drop: KeyList | str | None = None
     min_seconds: float | None = None
     max_seconds: float | None = None
     min_utterances: Annotated[int, at_least(1)] = 1
@@ -54,6 +58,8 @@ class Selection:
         """What is recorded of it: the options that may leave something out, where they are given."""
         defaults = asdict(Selection())
         kept = {name: value for name, value in asdict(self).items() if value != defaults[name]}
+        if isinstance(self.drop, KeyList):
+            kept["drop"] = self.drop.digest
         kept |= {name: float(value) for name, value in kept.items() if name.endswith("_seconds")}
         kept.pop("statistics", None)
         if self.duplicates != "drop":
@@ -122,20 +128,24 @@ def select(
     """
     check_selection(selection)
     rows = list(range(len(listing)))
-    checked: list[Checked] | None = None
     left: list[Left] = []
+    checked: dict[int, Checked] | None = None
     twins: list[Left] = []
+    if isinstance(selection.drop, KeyList):
+        left += _dropped(corpus, listing, selection.drop)
+        rows = _without(rows, left)
     if selection.looks:
-        checked = check_sources(
+        found = check_sources(
             corpus,
-            listing.paths,
+            [listing.paths[row] for row in rows],
             convert=convert,
             workers=workers,
             progress=progress,
             lengths=selection.of_lengths or selection.duplicates != "keep",
         )
+        checked = dict(zip(rows, found, strict=True))
     if checked is not None and selection.of_lengths:
-        left += _outside(listing, checked, selection)
+        left += _outside(listing, checked, rows, selection)
         rows = _without(rows, left)
     if checked is not None and selection.duplicates != "keep":
         twins = _twins(corpus, listing, checked, rows, workers, progress)
@@ -152,8 +162,10 @@ def select(
     left += few
     if not rows:
         kinds = Counter(each.kind for each in left)
-        found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        raise UserError(f"{corpus.root}: of {len(listing)} listed utterances none is left to pack ({found})")
+        each_kind = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        raise UserError(
+            f"{corpus.root}: of {len(listing)} listed utterances none is left to pack ({each_kind})"
+        )
     chosen = listing.at(rows) if left else listing
     statistics: Mapping[str, Any] | None = None
     if selection.statistics:
@@ -177,10 +189,22 @@ def _without(rows: list[int], left: list[Left]) -> list[int]:
     return [row for row in rows if row not in gone] if gone else rows
 
 
-def _outside(listing: Listing, checked: list[Checked], selection: Selection) -> list[Left]:
+def _dropped(corpus: Corpus, listing: Listing, drop: KeyList) -> list[Left]:
+    keys = set(drop.keys)
+    left = [Left.of(listing, row, "dropped", drop.url) for row, key in enumerate(listing.keys) if key in keys]
+    if len(left) < len(keys):
+        where = f"the list of what is packed of {corpus.root}"
+        check_all_found(f"--drop {drop.url}", drop.keys, set(listing.keys), where)
+    return left
+
+
+def _outside(
+    listing: Listing, checked: Mapping[int, Checked], rows: list[int], selection: Selection
+) -> list[Left]:
     low, high = selection.min_seconds or 0.0, selection.max_seconds
     left = []
-    for row, file in enumerate(checked):
+    for row in rows:
+        file = checked[row]
         if file.seconds < low:
             left.append(Left.of(listing, row, "short", f"{file.seconds:.3f} s"))
         elif high is not None and file.seconds > high:
@@ -189,7 +213,12 @@ def _outside(listing: Listing, checked: list[Checked], selection: Selection) -> 
 
 
 def _twins(
-    corpus: Corpus, listing: Listing, checked: list[Checked], rows: list[int], workers: int, progress: bool
+    corpus: Corpus,
+    listing: Listing,
+    checked: Mapping[int, Checked],
+    rows: list[int],
+    workers: int,
+    progress: bool,
 ) -> list[Left]:
     paths, files = [listing.paths[row] for row in rows], [checked[row] for row in rows]
     first = originals(corpus, paths, files, workers=workers, progress=progress)

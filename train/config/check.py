@@ -9,6 +9,7 @@ from eval.utterances import open_utterances, require_all
 from shard_tools import storage
 from shard_tools.dataset import manifest
 from shard_tools.dataset.joined import join_speakers
+from shard_tools.dataset.key_list import read_keys
 from shard_tools.dataset.manifest import Manifest
 from shard_tools.errors import UserError
 from train.augment.draw import SOURCES
@@ -46,6 +47,7 @@ def _check_files(config: Config) -> None:
     urls = config.data.urls
     keys = [f"data.url[{number}]" for number in range(len(urls))] if len(urls) > 1 else ["data.url"]
     manifests = [_manifest_of(key, url) for key, url in zip(keys, urls, strict=True)]
+    _check_exclude(config)
     lanes = config.data.windows.lanes if config.data.order == "windows" else 1
     each = shares(config.batch.speakers, config.data.shares, lanes) if len(urls) > 1 else [None]
     for url, share, data in zip(urls, each, manifests, strict=True):
@@ -63,6 +65,13 @@ def _check_files(config: Config) -> None:
                 "of these, or leave it out to use them all"
             )
     _check_validation(config)
+
+
+def _check_exclude(config: Config) -> None:
+    lists = config.data.exclude
+    for url in [lists] if isinstance(lists, str) else lists or []:
+        if url is not None and storage.local_path(url) is not None:
+            read_keys(url)
 
 
 def _manifest_of(key: str, url: str | None) -> Manifest | None:

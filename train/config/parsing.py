@@ -226,6 +226,18 @@ def _expand_places(parsed: Namespace) -> None:
             parsed[key] = _several([_expanded(f"{key}[{number}]", each) for number, each in enumerate(place)])
         elif place is not None:
             parsed[key] = _expanded(key, place)
+    _expand_exclude(parsed)
+
+
+def _expand_exclude(parsed: Namespace) -> None:
+    key = "data.exclude"
+    given = parsed.get(key)
+    if isinstance(given, list):
+        names = [f"{key}[{number}]" for number in range(len(given))]
+        files = [file and _expanded(name, file) for name, file in zip(names, given, strict=True)]
+        parsed[key] = files if any(files) else None
+    elif given is not None:
+        parsed[key] = _expanded(key, given)
 
 
 def _expanded(key: str, place: str) -> str:

@@ -94,6 +94,12 @@ def _check_datasets(config: Config) -> None:
             f"data.weights has {counted(len(data.weights), 'number')}, and data.url "
             f"{counted(len(data.urls), 'dataset')}: give each dataset one, or null for equal ones"
         )
+    if isinstance(data.exclude, list) and len(data.exclude) != len(data.urls):
+        raise UserError(
+            f"data.exclude has {counted(len(data.exclude), 'file')}, and data.url "
+            f"{counted(len(data.urls), 'dataset')}: give each dataset one or null, or give one file "
+            "for all"
+        )
     if len(data.urls) == 1:
         return
     if batch.leftover == "rollover" and data.same_speakers == "joined":

@@ -87,6 +87,8 @@ class DataConfig:
         weights: What each dataset of a list gives of a batch's speakers, such as [3, 1] (null: equally much).
         same_speakers: Of a name that several datasets have, refuse says which it is; joined makes one speaker
             of it, who is never twice in a batch; apart makes one of each.
+        exclude: A file of keys, one a line, of utterances that are left out, as python -m eval audit writes
+            it; for several datasets a list of files too, one for each or null.
         crop_frames: Length of a crop in feature frames of 10 ms; 200 is 32,240 audio frames (2.015 s). Two,
             as [200, 400], are the shortest and the longest: a global batch has one length, drawn by its step.
         workers: Reading processes per rank; 0 reads in the training process.
@@ -108,6 +110,7 @@ class DataConfig:
     url: str | list[str]
     weights: Annotated[list[float] | None, Within(0.0001, 1e6)] = None
     same_speakers: Literal["refuse", "joined", "apart"] = "refuse"
+    exclude: str | list[str | None] | None = None
     crop_frames: Annotated[int | tuple[int, int], Within(1, 10_000)] = 200
     workers: Annotated[int, Within(0, 256)] = 2
     prefetch: Annotated[int, Within(1, 256)] = 4

@@ -21,6 +21,7 @@ from train.augment.device import Preparer
 from train.augment.recordings import Recordings
 from train.augment.speed import Speeds
 from train.config.sections import AugmentConfig, Config, DataConfig, StorageConfig
+from train.data.excluded import Sieve, emptied, find_excluded, left_of
 from train.data.loading import CropLoader
 from train.data.pipeline import Stream
 from train.data.sets import Dataset, TrainingData, join, single
@@ -34,40 +35,56 @@ _HELD_BESIDES = 16
 def open_training_data(config: Config) -> TrainingData:
     """The training shards: by windows their indexes are read as windows need them, else all now."""
     data = config.data
-    opening = _by_windows if data.order == "windows" else _by_epochs
-    datasets = [opening(config, url) for url in data.urls]
+    if data.order == "windows":
+        shardwise = [_open_shardwise(config, url) for url in data.urls]
+        excluded = find_excluded(shardwise, data.exclude)
+        datasets = [_by_windows(config, *each) for each in zip(shardwise, excluded, strict=True)]
+    else:
+        whole = [open_catalogue(url, block_crcs=data.verify == "crops") for url in data.urls]
+        excluded = find_excluded(whole, data.exclude)
+        datasets = [_by_epochs(config, *each) for each in zip(whole, excluded, strict=True)]
     if len(datasets) == 1:
         return single(datasets[0])
     lanes = data.windows.lanes if data.order == "windows" else None
     return join(datasets, data.shares, data.same_speakers, config.augment.speed, lanes)
 
 
-def _by_epochs(config: Config, url: str) -> Dataset:
-    catalogue = open_catalogue(url, block_crcs=config.data.verify == "crops")
+def _by_epochs(config: Config, catalogue: Catalogue, excluded: Int64Array) -> Dataset:
     speeds = Speeds.of(config.augment.speed, len(catalogue), len(catalogue.speakers))
 
     def plan(spec: BatchSpec, _: Anchor | None, taken: Taken | None) -> EpochPlan:
-        labels, lengths = speeds.labels(catalogue.label), speeds.frames(catalogue.frames)
-        return EpochPlan(labels, lengths, len(catalogue.speakers) * len(speeds.factors), spec, taken)
+        left = left_of(len(catalogue), excluded)
+        label, frames, numbers = catalogue.label, catalogue.frames, None
+        if left is not None:
+            label, frames, numbers = label[left], frames[left], speeds.numbers(left)
+        speakers = len(catalogue.speakers) * len(speeds.factors)
+        return EpochPlan(speeds.labels(label), speeds.frames(frames), speakers, spec, taken, numbers)
 
-    return Dataset(catalogue, speeds, plan)
+    return Dataset(catalogue, speeds, plan, excluded, emptied(catalogue, excluded))
 
 
-def _by_windows(config: Config, url: str) -> Dataset:
+def _open_shardwise(config: Config, url: str) -> ShardwiseCatalogue:
     given = config.data.windows
     # Of two, because batches of one may still be read when the next is planned; and where datasets have
     # speakers in common, of two that are looked ahead into.
     plans = 2 if len(config.data.urls) > 1 and config.data.same_speakers == "joined" else 1
     held = plans * 2 * given.lanes * given.shards + _HELD_BESIDES
-    catalogue = open_shardwise(url, held=held, block_crcs=config.data.verify == "crops")
+    return open_shardwise(url, held=held, block_crcs=config.data.verify == "crops")
+
+
+def _by_windows(config: Config, catalogue: ShardwiseCatalogue, excluded: Int64Array) -> Dataset:
+    given = config.data.windows
     speeds = Speeds.of(config.augment.speed, len(catalogue), len(catalogue.speakers))
+    sieve = Sieve.of(catalogue, excluded)
 
     def plan(spec: BatchSpec, anchor: Anchor | None, taken: Taken | None) -> WindowedBatches:
         speakers = len(catalogue.speakers) * len(speeds.factors)
         windows = Windows(len(catalogue.shard_urls), given.lanes, given.shards, spec.plan_seed)
-        return WindowedBatches(_AtEverySpeed(catalogue, speeds), speakers, spec, windows, anchor, taken)
+        return WindowedBatches(
+            _AtEverySpeed(catalogue, speeds, sieve), speakers, spec, windows, anchor, taken
+        )
 
-    return Dataset(catalogue, speeds, plan)
+    return Dataset(catalogue, speeds, plan, excluded, sieve.emptied)
 
 
 def configure_storage(patience: StorageConfig) -> None:
@@ -86,18 +103,19 @@ def configure_storage(patience: StorageConfig) -> None:
 class _AtEverySpeed:
     """A catalogue as batches by windows see it."""
 
-    def __init__(self, catalogue: ShardwiseCatalogue, speeds: Speeds) -> None:
+    def __init__(self, catalogue: ShardwiseCatalogue, speeds: Speeds, sieve: Sieve) -> None:
         self._catalogue = catalogue
         self._speeds = speeds
+        self._sieve = sieve
 
     def window(self, lanes: Sequence[Int64Array]) -> WindowUtterances:
         catalogue, speeds = self._catalogue, self._speeds
         catalogue.hold(np.concatenate(lanes).tolist())
-        each = [catalogue.rows(shards) for shards in lanes]
+        each = [self._sieve.left(catalogue.rows(shards)) for shards in lanes]
         # A lane's rows at the first speed, then at the next: as if each speed were a recording of its own.
         number = np.concatenate([speeds.numbers(rows) for rows in each])
         original = speeds.split(number)[1]
-        return WindowUtterances(
+        found = WindowUtterances(
             number=number,
             label=np.concatenate([speeds.labels(catalogue.label[rows]) for rows in each]),
             length=np.concatenate([speeds.frames(catalogue.frames[rows]) for rows in each]),
@@ -105,6 +123,7 @@ class _AtEverySpeed:
             turn=catalogue.turn[original].astype(np.int64),
             total=catalogue.total[original].astype(np.int64),
         )
+        return self._sieve.recounted(found, catalogue.label[original])
 
 
 def build_plan(data: TrainingData, config: Config, anchor: Anchor | None = None) -> BatchPlan:
@@ -162,7 +181,7 @@ def build_stream(
     reader = _reader(data, config, on_node, world)
     return Stream(
         plan,
-        CropLoader(reader, config.run.seed, data.speeds, config.data.on_error),
+        CropLoader(reader, config.run.seed, data.speeds, config.data.on_error, data.excluded),
         build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed),
         rank,
         world,

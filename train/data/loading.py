@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shard_tools import philox
-from shard_tools.arrays import Float32Array
+from shard_tools.arrays import Float32Array, Int64Array
 from shard_tools.audio import put_float, to_float
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader, ReadError
 from train.augment.speed import Speeds, change_speed, frames_needed
+from train.data.excluded import others_left
 from train.plan import Batch
 
 logger = logging.getLogger("train")
@@ -35,14 +36,23 @@ class CropLoader:
 
     on_error: "fail" raises the ReadError; "substitute" takes
     another utterance of the same speaker, drawn by the sample's own number, so that every
-    world size and every resumption takes the same one.
+    world size and every resumption takes the same one. excluded: int64, utterances that no plan has,
+    and that stand in for none.
     """
 
-    def __init__(self, reader: Reader, seed: int, speeds: Speeds, on_error: str) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        seed: int,
+        speeds: Speeds,
+        on_error: str,
+        excluded: Int64Array | None = None,
+    ) -> None:
         self.reader = reader
         self.speeds = speeds
         self._seed = seed
         self._on_error = on_error
+        self._excluded = np.empty(0, np.int64) if excluded is None else excluded
 
     def load(self, batch: Batch) -> Loaded:
         """Raises ReadError for what cannot be read, or cannot be substituted either."""
@@ -90,7 +100,7 @@ class CropLoader:
         speed, bad = (int(value) for value in self.speeds.split(batch.utterance[row]))
         label = int(self.reader.catalogue.label[bad])
         # First of its own shard, where that costs less: but a shard that is lost is lost for all in it.
-        others = self.reader.catalogue.others(bad, elsewhere=attempt > 1)
+        others = others_left(self.reader.catalogue, bad, elsewhere=attempt > 1, excluded=self._excluded)
         if not len(others):
             raise UserError(
                 f"the only utterance of speaker {self.reader.catalogue.speakers[label]} cannot be read, and "

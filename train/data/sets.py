@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from shard_tools.arrays import Int64Array
 from shard_tools.dataset.joined import JoinedTable, join_speakers
 from shard_tools.dataset.table import UtteranceTable
 from shard_tools.text import counted
@@ -33,12 +34,16 @@ class Dataset:
     """A dataset, opened for the order in which it is to be read.
 
     table: its utterances; speeds: at which each is heard; plan: batches of it, of a given make, from a
-    window that a run which goes on knows (None: from the first step), past speakers that are taken.
+    window that a run which goes on knows (None: from the first step), past speakers that are taken;
+    excluded: int64, ascending, the utterances that are left out of its plans; emptied: the speakers of
+    whom nothing is left, whose labels stay.
     """
 
     table: UtteranceTable
     speeds: Speeds
     plan: Callable[[BatchSpec, Anchor | None, Taken | None], SpeakersPlan]
+    excluded: Int64Array
+    emptied: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,16 @@ class TrainingData:
 
     table: their utterances, of all datasets; speeds: at which each is heard; plan: the run's batches of
     a given make, from a window that a run which goes on knows (None: from its first step);
-    tables: of each dataset.
+    tables: of each dataset; excluded: int64, ascending, the utterances of `table` that are left out of
+    the plan; emptied: of each dataset the speakers of whom nothing is left, whose labels stay.
     """
 
     table: UtteranceTable
     speeds: Speeds
     plan: Callable[[BatchSpec, Anchor | None], BatchPlan]
     tables: tuple[UtteranceTable, ...]
+    excluded: Int64Array
+    emptied: tuple[tuple[str, ...], ...]
 
     @property
     def speakers(self) -> int:
@@ -64,7 +72,12 @@ class TrainingData:
 def single(dataset: Dataset) -> TrainingData:
     """A dataset by itself."""
     return TrainingData(
-        dataset.table, dataset.speeds, lambda spec, anchor: dataset.plan(spec, anchor, None), (dataset.table,)
+        dataset.table,
+        dataset.speeds,
+        lambda spec, anchor: dataset.plan(spec, anchor, None),
+        (dataset.table,),
+        dataset.excluded,
+        (dataset.emptied,),
     )
 
 
@@ -99,7 +112,10 @@ def join(
         ]
         return JoinedPlan(members, makers, len(table.speakers) * len(speeds.factors), spec, lanes, anchor)
 
-    return TrainingData(table, speeds, plan, tuple(tables))
+    excluded = [first + own.excluded for first, own in zip(table.first, datasets, strict=False)]
+    return TrainingData(
+        table, speeds, plan, tuple(tables), np.concatenate(excluded), tuple(own.emptied for own in datasets)
+    )
 
 
 def _plan(

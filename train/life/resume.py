@@ -43,6 +43,7 @@ FIXED = (
 _UNIMPORTANT = (
     "run.folder",
     "data.url",
+    "data.exclude",  # what it leaves out is fixed, wherever the list lies
     "data.workers",
     "data.prefetch",
     "data.ahead_mib",
@@ -73,7 +74,8 @@ class _Optimizer:
 class _Resumed:
     """What a checkpoint must have besides, so that training can go on from it.
 
-    metrics: the error rates, where a checkpoint of before they were put beside it has them.
+    metrics: the error rates, where a checkpoint of before they were put beside it has them;
+    excluded_digest: of the utterances that were left out, "" for none.
     """
 
     config: dict[str, Any]
@@ -82,6 +84,7 @@ class _Resumed:
     optimizer: _Optimizer
     anchor: _Anchor | None = None
     metrics: dict[str, Any] | None = None
+    excluded_digest: str = ""
 
 
 def check_whole(checkpoint: dict[str, Any], url: str) -> None:
@@ -93,13 +96,24 @@ def check_whole(checkpoint: dict[str, Any], url: str) -> None:
         raise CheckpointError(f"{url}: field config: nested too deeply; use another checkpoint") from None
 
 
-def check_resumable(checkpoint: dict[str, Any], url: str, config: Config, digest: str) -> None:
+def check_resumable(
+    checkpoint: dict[str, Any], url: str, config: Config, digest: str, excluded_digest: str = ""
+) -> None:
     """Raise UserError when the checkpoint belongs to another stream of batches or another network."""
     if checkpoint["manifest_digest"] != digest:
         raise UserError(
             f"{url} was trained on the manifest {checkpoint['manifest_digest']}, and data.url "
             f"{', '.join(config.data.urls)} has {digest} (other shards, or some were appended): "
             "give the shards it was trained on; or begin anew with its weights: another run.folder, and "
+            f"init.from {url}"
+        )
+    if checkpoint.get("excluded_digest", "") != excluded_digest:
+        leaves = f"other utterances ({config.data.exclude})" if excluded_digest else "nothing"
+        had = checkpoint.get("excluded_digest") and checkpoint["config"]["data"].get("exclude")
+        then = f"without those that {had} named then" if had else "on all"
+        raise UserError(
+            f"data.exclude leaves out {leaves}, and {url} was trained {then}: a run that goes on "
+            "cannot change it; set it back, or begin anew with its weights: another run.folder, and "
             f"init.from {url}"
         )
     old, new = _then_and_now(checkpoint, config)

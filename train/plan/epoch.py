@@ -30,7 +30,8 @@ class EpochPlan:
 
     labels: int32 (utterances,) speaker of each utterance; frames: int64 (utterances,)
     its audio frames; speakers: how many the manifest has; taken: the speakers that batches have
-    from elsewhere, beside whom there must always be enough others.
+    from elsewhere, beside whom there must always be enough others; numbers: int64 (utterances,), what
+    batches call each utterance, where these are not all that there are (None: by its row).
 
     An epoch has `steps_per_epoch` full batches; nothing is padded or repeated, and
     `account` says what an epoch leaves out: another random choice every epoch, or with
@@ -47,6 +48,7 @@ class EpochPlan:
         speakers: int,
         spec: BatchSpec,
         taken: Taken | None = None,
+        numbers: Int64Array | None = None,
     ) -> None:
         if speakers > MAX_SPEAKERS:
             raise PlanError(f"the manifest has {speakers} speakers; a plan serves at most {MAX_SPEAKERS}")
@@ -55,6 +57,7 @@ class EpochPlan:
         self._labels = labels
         self._frames = frames
         self._taken = taken
+        self._numbers = numbers
         self._counts = np.bincount(labels, minlength=speakers).astype(np.int64)
         self._groups = groups_per_speaker(
             self._counts, spec.utterances_per_speaker, spec.max_utterances_per_speaker
@@ -118,7 +121,9 @@ class EpochPlan:
         crop = spec.crop_at(step)
         room = np.maximum(self._frames[utterance] - crop, 0)
         start = philox.integers(spec.plan_seed, "crop start", epoch, n, room + 1)
-        return Batch(step, epoch, n, utterance, self._labels[utterance].astype(np.int64), start, crop)
+        label = self._labels[utterance].astype(np.int64)
+        number = utterance if self._numbers is None else self._numbers[utterance]
+        return Batch(step, epoch, n, number, label, start, crop)
 
     def speakers_at(self, first: int, last: int) -> Int64Array:
         """The speakers of the batches of steps [first, last); int64 (last - first, P)."""

@@ -12,6 +12,7 @@ from shard_tools.audio.flac_header import AudioMd5
 from shard_tools.cli import main
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.catalogue import open_catalogue
+from shard_tools.dataset.key_list import KeyList
 from shard_tools.errors import UserError
 from shard_tools.pack import duplicates
 from shard_tools.pack.check import check_sources
@@ -52,7 +53,14 @@ def test_lengths_bound_what_is_packed_and_are_included(empty_corpus, tmp_path):
     assert keys(tmp_path / "out") == ["a/high", "a/low"]
     assert summary.manifest.options["min_seconds"] == 1
     document = json.loads((tmp_path / "out" / "pack-selection.json").read_bytes())
-    assert document["left_out"] == {"short": 1, "long": 1, "duplicate": 0, "few": 0, "speakers": 0}
+    assert document["left_out"] == {
+        "dropped": 0,
+        "short": 1,
+        "long": 1,
+        "duplicate": 0,
+        "few": 0,
+        "speakers": 0,
+    }
     assert document["listed"]["utterances"] == 4
     assert (tmp_path / "out" / "pack-left-out.tsv").read_text().splitlines()[1:] == [
         "long\ta\ta/long.wav\t2.000 s",
@@ -241,6 +249,47 @@ def test_parts_take_what_the_list_alone_tells_and_refuse_the_rest(corpus, tmp_pa
         assert main(["pack", root, str(tmp_path / "none"), "--part", "1/2", *flags]) == 1
         assert f"error: {flags[0]}: not with --part" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_list_of_keys_is_left_out_of_whole_packs_and_of_parts(corpus, tmp_path, capsys):
+    root, out = str(corpus.root), tmp_path / "out"
+    pack(root, str(tmp_path / "all"), options=SMALL)
+    every = keys(tmp_path / "all")
+    gone = [every[7], every[2]]
+    (tmp_path / "drop.txt").write_text("".join(f"{key}\n" for key in gone))
+    broken = next(path for path in corpus.root.rglob(f"{gone[0]}.*"))
+    broken.write_bytes(b"no audio")  # what is left out is not looked at
+    options = ["--utterances-per-shard", "8", "--group", "2", "--drop", str(tmp_path / "drop.txt")]
+    assert main(["pack", root, str(out), *options, "--min-seconds", "0.001"]) == 0
+    assert f"left out: 2 utterances named by --drop: {gone[1]}" in capsys.readouterr().err
+    assert keys(out) == [key for key in every if key not in gone]
+    report = json.loads((out / "pack-selection.json").read_bytes())
+    assert report["left_out"]["dropped"] == 2
+    recorded = manifest_file.in_folder(Folder(str(out))).options["drop"]
+    assert recorded == report["options"]["drop"] == KeyList("", tuple(every[2:8:5])).digest
+    assert [line.split("\t")[0] for line in (out / "pack-left-out.tsv").read_text().splitlines()[1:]] == [
+        "dropped",
+        "dropped",
+    ]
+    assert main(["verify", str(out), "--repair", root]) == 0
+    assert main(["pack", root, str(tmp_path / "whole"), *options]) == 0
+    for part in ("1/2", "2/2"):
+        assert main(["pack", root, str(tmp_path / "parts"), *options, "--part", part]) == 0
+    merge(str(tmp_path / "parts"))
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_keys_that_the_list_has_not_are_refused(corpus, tmp_path, capsys):
+    (tmp_path / "drop.txt").write_text("".join(f"x/{n:02d}\n" for n in range(12)))
+    words = ["pack", str(corpus.root), str(tmp_path / "out"), "--drop", str(tmp_path / "drop.txt")]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "12 keys are not in the list of what is packed" in said
+    assert "x/09, …" in said
+    assert "x/10" not in said
+    assert main([*words[:-1], str(tmp_path / "absent")]) == 1
+    assert "absent" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_options_nothing_is_recorded_and_old_reports_go(corpus, tmp_path):

@@ -1,0 +1,1 @@
+"""Finding mislabelled utterances and duplicate speakers in a training set, from embeddings."""

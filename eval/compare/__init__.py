@@ -1,0 +1,1 @@
+"""Two or more evaluations of one list, side by side."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # As many processes as CPUs run tests: threads besides would wait for each other most of the time.
@@ -18,6 +19,10 @@ from project import REPO
 
 from shard_tools import storage
 from shard_tools.storage import StoragePolicy
+
+# No test asserts a time: what an example takes here depends on who else uses the machine.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 REAL_AUDIO = REPO.parent / "shared" / "data"
 

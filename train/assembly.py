@@ -14,6 +14,7 @@ from models.options import weights_follow
 from models.registry import ModelError, build_network
 from shard_tools import storage
 from shard_tools.errors import UserError
+from train.algorithms import choose_algorithms
 from train.augment.augmenter import describe
 from train.config.crops import check_crops
 from train.config.lengths import check_lengths
@@ -40,6 +41,7 @@ logger = logging.getLogger("train")
 
 def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     """The trainer, and the steps [first, last) that it is to run."""
+    choose_algorithms(config.train)
     configure_storage(config.data.storage)
     data = open_training_data(config)
     catalogue = data.table

@@ -150,6 +150,11 @@ def _check_norms(train: TrainConfig) -> None:
             f"train.sync_norm is true and train.accumulate is {train.accumulate}: the rows of a batch are "
             "never there together; set train.norm_rows instead, or train.accumulate 1"
         )
+    if train.deterministic and train.cudnn_benchmark:
+        raise UserError(
+            "train.deterministic and train.cudnn_benchmark are both true: which algorithm is the fastest is "
+            "another one each time; leave one of them out"
+        )
     if train.precision == "fp16" and train.device == "cpu":
         raise UserError("train.precision is fp16, which is for GPUs: on a CPU take bf16 or fp32")
 

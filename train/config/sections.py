@@ -224,6 +224,9 @@ class TrainConfig:
         compile: Compile the network by torch.compile.
         channels_last: Keep convolutions' weights in channels-last order, which some CPUs, and GPUs in half
             precision, compute faster.
+        deterministic: On a GPU, take only algorithms that give the same bits each time, which are slower, and
+            refuse the others by name. On CPUs runs are the same to the bit without it.
+        cudnn_benchmark: Let cuDNN try its algorithms for each length of crops, and keep the fastest.
         accumulate: Pass a rank's rows in so many pieces, one after the other, in a part of the memory. A loss
             that compares rows still compares all of them, by a second pass over the network.
         norm_rows: BatchNorm takes its statistics from each so many consecutive rows of the global batch, so
@@ -244,6 +247,8 @@ class TrainConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     channels_last: bool = False
+    deterministic: bool = False
+    cudnn_benchmark: bool = False
     accumulate: Annotated[int, Within(1, 65_536)] = 1
     norm_rows: Annotated[int | None, Within(2, 1_000_000)] = None
     sync_norm: bool = False

@@ -29,14 +29,20 @@ class Optimizer:
     counts: bool = True
 
 
-def adam(*, beta1: _Decay = 0.9, beta2: _Decay = 0.999, eps: _Tiny = 1e-8) -> Optimizer:
-    """Adam (Kingma & Ba 2015); the weight decay is an L2 penalty in the gradient."""
-    return _with_moments(torch.optim.Adam, beta1, beta2, eps)
+def adam(*, beta1: _Decay = 0.9, beta2: _Decay = 0.999, eps: _Tiny = 1e-8, fused: bool = False) -> Optimizer:
+    """Adam (Kingma & Ba 2015); the weight decay is an L2 penalty in the gradient.
+
+    fused: one kernel for all parameters, sooner where a GPU waits for kernels to be launched.
+    """
+    return _with_moments(torch.optim.Adam, beta1, beta2, eps, fused)
 
 
-def adamw(*, beta1: _Decay = 0.9, beta2: _Decay = 0.999, eps: _Tiny = 1e-8) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2019): Adam whose weight decay acts on the weights themselves."""
-    return _with_moments(torch.optim.AdamW, beta1, beta2, eps)
+def adamw(*, beta1: _Decay = 0.9, beta2: _Decay = 0.999, eps: _Tiny = 1e-8, fused: bool = False) -> Optimizer:
+    """AdamW (Loshchilov & Hutter 2019): Adam whose weight decay acts on the weights themselves.
+
+    fused: as Adam's.
+    """
+    return _with_moments(torch.optim.AdamW, beta1, beta2, eps, fused)
 
 
 def sgd(*, momentum: _Decay = 0.9, nesterov: bool = False) -> Optimizer:
@@ -47,5 +53,6 @@ def sgd(*, momentum: _Decay = 0.9, nesterov: bool = False) -> Optimizer:
     return Optimizer(made, ("momentum_buffer",) if momentum else (), counts=False)
 
 
-def _with_moments(kind: Any, beta1: float, beta2: float, eps: float) -> Optimizer:
-    return Optimizer(partial(eager(kind), betas=(beta1, beta2), eps=eps), ("exp_avg", "exp_avg_sq"))
+def _with_moments(kind: Any, beta1: float, beta2: float, eps: float, fused: bool) -> Optimizer:
+    made: Any = partial(eager(kind), betas=(beta1, beta2), eps=eps, fused=fused)
+    return Optimizer(made, ("exp_avg", "exp_avg_sq"))

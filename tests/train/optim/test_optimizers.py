@@ -33,6 +33,7 @@ def stepped(optimizer, module, steps=3):
             {"beta2": 0.98},
             lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.01, betas=(0.9, 0.98)),
         ),
+        ("adam", {"fused": True}, lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.01, fused=True)),
         (
             "sgd",
             {"nesterov": True},

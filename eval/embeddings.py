@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from shard_tools import storage
 from shard_tools.arrays import Float32Array, Int64Array
+from shard_tools.dataset.keys import key_of
 from shard_tools.errors import UserError
 
 VERSION = 2
@@ -25,7 +26,9 @@ _FIELDS: dict[str, tuple[str, int]] = {  # kind of its type, dimensions
     "crop_feature_frames": ("i", 0),
     "made_by": ("u", 1),
     "seconds": ("f", 1),
+    "protocol": ("u", 1),
 }
+_SHOWN = 10  # of the names that are not there
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +37,9 @@ class Embeddings:
 
     crops: of each utterance, 0 where it was embedded whole (which makes one); crop_feature_frames: of
     each, 0 for whole utterances; made_by: what made them, such as a checkpoint's SHA-256, or ""; seconds:
-    of audio in each utterance, float32 (utterances,), NaN where that is not known (the default).
+    of audio in each utterance, float32 (utterances,), NaN where that is not known (the default); protocol:
+    how utterances were cut and what was made of the pieces, in words (Protocol.text); without it, as crops
+    and crop_feature_frames say.
     """
 
     names: tuple[str, ...]
@@ -43,8 +48,12 @@ class Embeddings:
     crop_feature_frames: int
     made_by: str = ""
     seconds: Float32Array = field(default_factory=lambda: np.empty(0, np.float32))
+    protocol: str = ""
 
     def __post_init__(self) -> None:
+        if not self.protocol:
+            plain = f"{self.crops} crops of {self.crop_feature_frames} frames"
+            object.__setattr__(self, "protocol", plain if self.crops else "whole utterances")
         if not len(self.seconds) and len(self.names):
             object.__setattr__(self, "seconds", np.full(len(self.names), np.nan, np.float32))
         if self.vectors.ndim != 3 or self.vectors.dtype != np.float32:
@@ -60,20 +69,51 @@ class Embeddings:
         return len(self.names)
 
     def rows(self, names: Sequence[str]) -> Int64Array:
-        """Where these utterances are; UserError for one that is not there."""
-        try:
-            return np.array([self._places[name] for name in names], np.int64)
-        except KeyError as error:
-            raise UserError(f"there is no embedding of {error.args[0]!r}; embed it too") from None
+        """Where these utterances are; UserError for those that are not there.
+
+        Where a name is not, one that differs from it in its extension alone will do, as in shards.
+        """
+        places = self._places
+        found = [places.get(name, -1) for name in names]
+        if min(found, default=0) < 0:
+            found = [
+                place if place >= 0 else self._by_key.get(key_of(name), -1)
+                for place, name in zip(found, names, strict=True)
+            ]
+        missing = [name for name, place in zip(names, found, strict=True) if place < 0]
+        if missing:
+            few = ", ".join(repr(name[:200]) for name in missing[:_SHOWN])
+            one = len(missing) == 1
+            raise UserError(
+                f"there is no embedding of {few}{', …' if len(missing) > _SHOWN else ''}"
+                f"{'' if one else f' ({len(missing)} of {len(names)} utterances)'}; "
+                f"embed {'it' if one else 'them'} too"
+            )
+        return np.array(found, np.int64)
 
     @cached_property
     def _places(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.names)}
 
+    @cached_property
+    def _by_key(self) -> dict[str, int]:
+        return {key_of(name): row for row, name in enumerate(self.names)}
+
+    def take(self, names: Sequence[str]) -> Embeddings:
+        """Those of `names`, under these names and in their order. Raises UserError as `rows` does."""
+        rows = self.rows(names)
+        return replace(self, names=tuple(names), vectors=self.vectors[rows], seconds=self.seconds[rows])
+
     def save(self, url: str) -> None:
         """Write them as .npz, which numpy.load reads without pickle. Raises StorageError."""
+        file = io.BytesIO()
+        np.savez(file, **self.arrays())
+        storage.publish_bytes(url, file.getvalue())
+
+    def arrays(self) -> dict[str, Any]:
+        """What `save` writes, by field; text as its UTF-8 bytes."""
         encoded = [name.encode() for name in self.names]
-        arrays: dict[str, Any] = {
+        return {
             "version": np.int64(VERSION),
             "vectors": self.vectors,
             "names": np.frombuffer(b"".join(encoded), np.uint8),
@@ -82,15 +122,23 @@ class Embeddings:
             "crop_feature_frames": np.int64(self.crop_feature_frames),
             "made_by": np.frombuffer(self.made_by.encode(), np.uint8),
             "seconds": self.seconds,
+            "protocol": np.frombuffer(self.protocol.encode(), np.uint8),
         }
-        file = io.BytesIO()
-        np.savez(file, **arrays)
-        storage.publish_bytes(url, file.getvalue())
 
 
 def load_embeddings(url: str) -> Embeddings:
     """What Embeddings.save wrote. Raises UserError, naming the field, for one that is damaged or not ours."""
-    fields = _fields(storage.read_bytes(url), url)
+    return decode_embeddings(storage.read_bytes(url), url)[0]
+
+
+def decode_embeddings(
+    data: bytes, url: str, more: dict[str, tuple[str, int]] | None = None
+) -> tuple[Embeddings, dict[str, npt.NDArray[Any]]]:
+    """The embeddings in a file's bytes, and all its fields; url: for messages.
+
+    more: fields that the file must have besides, with the kind of their type and their dimensions.
+    """
+    fields = _fields(data, url, {**_FIELDS, **(more or {})})
     version = int(fields["version"])
     if version != VERSION:
         raise UserError(f"{url}: field version is {version}, this release reads {VERSION}: embed again")
@@ -100,26 +148,28 @@ def load_embeddings(url: str) -> Embeddings:
     try:
         names = tuple(text[start:end].decode() for start, end in zip([0, *ends], ends, strict=False))
         made_by = fields["made_by"].tobytes().decode()
-        return Embeddings(
+        made = Embeddings(
             names,
             fields["vectors"].astype(np.float32, copy=False),
             int(fields["crops"]),
             int(fields["crop_feature_frames"]),
             made_by,
             fields["seconds"].astype(np.float32, copy=False),
+            fields["protocol"].tobytes().decode(),
         )
     except ValueError as error:  # of UTF-8 too
         raise UserError(f"{url}: {error}; embed again") from None
+    return made, fields
 
 
-def _fields(data: bytes, url: str) -> dict[str, npt.NDArray[Any]]:
+def _fields(data: bytes, url: str, wanted: dict[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            fields = {name: file[name] for name in _FIELDS if name in file.files}
+            fields = {name: file[name] for name in wanted if name in file.files}
     except Exception as error:  # numpy's, zipfile's, zlib's, struct's: whatever damage leads to
         found = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{url}: no embeddings ({found}); embed again") from None
-    for name, (kind, dimensions) in _FIELDS.items():
+    for name, (kind, dimensions) in wanted.items():
         if name not in fields:
             raise UserError(f"{url}: field {name} is missing; expected what eval --save-embeddings writes")
         found = fields[name]

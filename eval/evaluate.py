@@ -1,37 +1,40 @@
-"""From a network and a trial list to error rates: what `python -m eval` and validation in training run."""
+"""From a network, or embeddings, and a trial list to error rates: in `python -m eval` and in training."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import nn
 
-from eval.embed import embed
+from eval.backend import Backend
+from eval.embed_all import embed_utterances
 from eval.embeddings import Embeddings
-from eval.metrics import detection_metrics
+from eval.metrics import OperatingPoint, detection_metrics
+from eval.metrics.bootstrap import bootstrap, sides_of
+from eval.protocol import Protocol
+from eval.ranks import rank_and_world
 from eval.scoring import build_scorer
+from eval.speakers import numbered
 from eval.trials import Trials
 from eval.utterances import Utterances, require_all
-from shard_tools.arrays import Float32Array, Float64Array
+from shard_tools.arrays import Float64Array
+from shard_tools.errors import UserError
 from shard_tools.text import redacted
-
-_GATHER_ROWS_BYTES = 32 << 20  # of one rank in one collective, so that a full GPU has room for it
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
     """scores: float64 (T,), one a trial, in the list's order; metrics: plain values, ready for JSON.
 
-    `metrics` holds what eval.metrics.detection_metrics gives, and trials, targets, nontargets, utterances,
-    trial_list, trial_list_sha256, data, scoring, crops, crop_feature_frames (None for whole utterances)
-    and seconds.
+    `metrics` holds what eval.metrics.detection_metrics gives (and bootstrap, where it was asked for), trials,
+    targets, nontargets, utterances, trial_list, trial_list_sha256, data, protocol (in words), scoring,
+    normalisation (in words, or None), calibrated, crops, crop_feature_frames (None without crops that each
+    have an embedding) and seconds.
     embeddings: of the trials' utterances, from which the scores came.
     """
 
@@ -50,6 +53,7 @@ def evaluate_network(
     crop_feature_frames: int = 400,
     scoring: str = "cosine",
     p_targets: Sequence[float] = (0.05, 0.01),
+    protocol: Protocol | None = None,
     batch_utterances: int = 16,
     threads: int = 4,
     progress: bool = False,
@@ -58,18 +62,17 @@ def evaluate_network(
     """Embed the utterances of `trials`, score the trials, and compute EER and minDCF.
 
     Where torch.distributed is initialised every rank must call this with the same
-    arguments: each embeds its part, and all return the same result. The network is
-    in evaluation mode meanwhile; its modules' modes are put back afterwards. Raises
-    UserError for utterances that are missing or cannot be read.
+    arguments: each embeds its part, and all return the same result. The rest is as in embed_utterances.
+    Raises UserError for utterances that are missing or cannot be read.
     """
     start = time.perf_counter()
-    scorer = build_scorer(scoring)
     require_all(source, trials.names, trials.name)
     embeddings = embed_utterances(
         network,
         source,
         trials.names,
         device=device,
+        protocol=protocol,
         crops=crops,
         crop_feature_frames=crop_feature_frames,
         batch_utterances=batch_utterances,
@@ -77,94 +80,82 @@ def evaluate_network(
         progress=progress,
         made_by=made_by,
     )
-    scores = scorer.score(embeddings, trials, progress=progress and _rank_and_world()[0] == 0)
-    targets = int(np.count_nonzero(trials.label))
-    figures = detection_metrics(scores, trials.label, p_targets)
+    result = evaluate_embeddings(
+        embeddings,
+        trials,
+        scoring=scoring,
+        points=p_targets,
+        progress=progress and rank_and_world()[0] == 0,
+    )
+    result.metrics["data"] = redacted(source.url)
+    result.metrics["seconds"] = round(time.perf_counter() - start, 3)
+    return result
+
+
+def evaluate_embeddings(
+    embeddings: Embeddings,
+    trials: Trials,
+    *,
+    scoring: str = "cosine",
+    backend: Backend | None = None,
+    points: Sequence[OperatingPoint | float] = (0.05, 0.01),
+    speakers: Sequence[str] | None = None,
+    draws: int = 0,
+    progress: bool = False,
+) -> EvaluationResult:
+    """Score the trials and compute error rates, which a list without labels lacks.
+
+    embeddings: of the trials' utterances at least; scoring: by name, unless there is a `backend`; speakers:
+    of each of trials.names, for intervals from `draws` of them (0: none). Raises UserError for an embedding
+    that is not there, for a back-end that does not fit, and for scores that are not finite.
+    """
+    start = time.perf_counter()
+    backend = backend or Backend(scoring, build_scorer(scoring))
+    how = {**facts(embeddings, trials), **backend.facts()}
+    scores = finite_scores(backend.score(embeddings, trials, how, progress=progress), trials)
+    calibrated = backend.calibration is not None
+    figures = (
+        detection_metrics(scores, trials.label, points, calibrated=calibrated) if trials.labelled else {}
+    )
+    if trials.labelled and draws:
+        sides = sides_of(trials.left, trials.right, None if speakers is None else numbered(speakers))
+        figures |= bootstrap(
+            scores, trials.label, sides, points, calibrated=calibrated, draws=draws, progress=progress
+        )
     metrics = {
         **figures,
-        "units": {**figures["units"], "seconds": "seconds"},
+        **how,
+        "units": {**figures.get("units", {}), "seconds": "seconds"},
+        "calibrated": calibrated,
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    return EvaluationResult(scores, metrics, embeddings)
+
+
+def facts(embeddings: Embeddings, trials: Trials) -> dict[str, Any]:
+    """What was compared, and how it was cut: plain values for metrics.json."""
+    targets = int(np.count_nonzero(trials.label > 0))
+    return {
         "trials": len(trials),
         "targets": targets,
         "nontargets": len(trials) - targets,
         "utterances": len(trials.names),
         "trial_list": trials.name,
         "trial_list_sha256": trials.digest,
-        "data": redacted(source.url),
-        "scoring": scoring,
-        "crops": crops,
-        "crop_feature_frames": crop_feature_frames if crops else None,
-        "seconds": round(time.perf_counter() - start, 3),
+        "protocol": embeddings.protocol,
+        "crops": embeddings.crops,
+        "crop_feature_frames": embeddings.crop_feature_frames or None,
     }
-    return EvaluationResult(scores, metrics, embeddings)
 
 
-def embed_utterances(
-    network: nn.Module,
-    source: Utterances,
-    names: Sequence[str],
-    *,
-    device: torch.device,
-    crops: int,
-    crop_feature_frames: int,
-    batch_utterances: int = 16,
-    threads: int = 4,
-    progress: bool = False,
-    made_by: str = "",
-) -> Embeddings:
-    """The embeddings of `names`, on every rank all of them, where torch.distributed is initialised.
-
-    The rest is as in evaluate_network, and in eval.embed.
-    """
-    rank, world = _rank_and_world()
-    with _evaluation_mode(network):
-        part = embed(
-            network,
-            source,
-            names,
-            crops=crops,
-            crop_feature_frames=crop_feature_frames,
-            device=device,
-            batch_utterances=batch_utterances,
-            threads=threads,
-            rank=rank,
-            world=world,
-            progress=progress and rank == 0,
+def finite_scores(scores: Float64Array, trials: Trials) -> Float64Array:
+    """`scores`; UserError where one is NaN or infinite, naming its trial, before anything is made of them."""
+    broken = np.flatnonzero(~np.isfinite(scores))
+    if len(broken):
+        first = int(broken[0])
+        left, right = (trials.names[int(side[first])] for side in (trials.left, trials.right))
+        raise UserError(
+            f"{trials.name}: the scores of {len(broken)} of {len(trials)} trials are NaN or infinite, first "
+            f"of {left} and {right}: see whether their embeddings are numbers"
         )
-    vectors = part if world == 1 else gather_rows(part, len(names), device)
-    return Embeddings(tuple(names), vectors, crops, crop_feature_frames if crops else 0, made_by)
-
-
-def _rank_and_world() -> tuple[int, int]:
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-def gather_rows(part: Float32Array, total: int, device: torch.device) -> Float32Array:
-    """All `total` rows on every rank, float32 (total, …), where rank r gives rows r, r + world, …"""
-    world = dist.get_world_size()
-    # NCCL moves only what is on a GPU; Gloo is given what is already in main memory.
-    through = torch.device("cpu") if "gloo" in str(dist.get_backend()) else device
-    longest = -(-total // world)
-    padded = np.zeros((longest, *part.shape[1:]), np.float32)
-    padded[: len(part)] = part
-    block = max(1, _GATHER_ROWS_BYTES // max(1, padded[:1].nbytes))
-    out = np.empty((total, *part.shape[1:]), np.float32)
-    for first in range(0, longest, block):
-        mine = torch.from_numpy(padded[first : first + block]).to(through)
-        parts = [torch.empty_like(mine) for _ in range(world)]
-        dist.all_gather(parts, mine)
-        for rank, theirs in enumerate(parts):
-            rows = out[rank::world][first : first + block]
-            rows[...] = theirs.cpu().numpy()[: len(rows)]
-    return out
-
-
-@contextmanager
-def _evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode; afterwards every module has its own mode again, frozen ones too."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    return scores

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.utterances import ShardUtterances, Utterances
+from eval.utterances import SeveralUtterances, ShardUtterances, Utterances
 from shard_tools.arrays import Int64Array
 
 
@@ -18,6 +18,10 @@ def speakers_of(names: Sequence[str], source: Utterances | None = None) -> tuple
     """
     if isinstance(source, ShardUtterances):
         return source.speakers(names)
+    if isinstance(source, SeveralUtterances):
+        found = [speakers_of([name], source.source(name)) for name in names]
+        known = [each[0] for each in found if each is not None]
+        return tuple(known) if len(known) == len(names) else None
     if all("/" in name for name in names):
         return tuple(name.split("/", 1)[0] for name in names)
     return None

@@ -15,6 +15,7 @@ from shard_tools.errors import UserError
 from shard_tools.text import has_control
 
 LONGEST_PATH = 1024  # as S3's longest key
+_SHOWN = 10  # of the lines that are wrong
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,48 +45,87 @@ class Trials:
 
 
 def read_trials(url: str) -> Trials:
-    """Read a list of lines `label path path`, the format of the VoxCeleb test lists.
+    """Read a list of lines `label path path`, the format of the VoxCeleb test lists, or of `path path`.
 
-    Fields are parted by blanks or tabs; where a line has just two tabs these part its fields, whose
-    paths may then hold blanks. Empty lines may only end the file, a byte-order mark may begin it. A
-    trial may be repeated, or compare an utterance with itself. Raises UserError, with the line's number
-    where there is one, for a line that is not of this form, for a path that does not start from the data
-    folder, for an empty list, and for a list that lacks target or non-target trials.
+    Fields are parted by blanks or tabs; where a line has just two tabs (one, without labels) these part its
+    fields, whose paths may then hold blanks. Empty lines may only end the file, a byte-order mark may begin
+    it. A list is one without labels where most of its lines have two fields. A trial may be repeated, or
+    compare an utterance with itself. Raises UserError, with the first lines' numbers and how many there are,
+    for lines that are not of this form, for paths that do not start from the data folder, for a trial that
+    has both labels, for an empty list, and for labels that lack target or non-target trials.
     """
     data = storage.read_bytes(url)
     lines = _text(data, url).rstrip().splitlines()
     if not lines:
         raise UserError(f"{url}: the trial list is empty; expected lines of the form 'label path path'")
+    rows = [_fields(line) for line in lines]
+    counts = [len(row) for row in rows]
+    labelled = 2 * counts.count(2) <= len(counts)
+    wrong: list[tuple[int, str]] = []
     place: dict[bytes, int] = {}
-    labels = bytearray(len(lines))
-    left: list[int] = []
-    right: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        fields = _fields(line)
-        if len(fields) != 3:
-            raise UserError(f"{url}, line {number}: {_wrong_fields(line, len(fields))}")
-        if fields[0] == b"1":
-            labels[number - 1] = 1
-        elif fields[0] != b"0":
-            raise UserError(
-                f"{url}, line {number}: the label must be 1 (one speaker) or 0 (two speakers), "
-                f"found {_shown(fields[0], 40)}"
-            )
-        left.append(place.setdefault(fields[1], len(place)))
-        right.append(place.setdefault(fields[2], len(place)))
-    label = np.frombuffer(bytes(labels), dtype=np.int8)
-    targets = int(np.count_nonzero(label))
-    if targets in (0, len(label)):
+    label = np.full(len(lines), -1, np.int8)
+    left, right = np.empty(len(lines), np.int64), np.empty(len(lines), np.int64)
+    for number, row in enumerate(rows):
+        if len(row) != 2 + labelled:
+            wrong.append((number, _wrong_fields(lines[number], len(row), labelled)))
+            continue
+        if labelled:
+            if row[0] not in (b"0", b"1"):
+                said = "the label must be 1 (one speaker) or 0 (two speakers), found"
+                wrong.append((number, f"{said} {_shown(row[0], 40)}"))
+                continue
+            label[number] = row[0] == b"1"
+        left[number] = place.setdefault(row[-2], len(place))
+        right[number] = place.setdefault(row[-1], len(place))
+    _refuse(wrong, url)
+    targets = int(np.count_nonzero(label > 0))
+    if labelled and targets in (0, len(label)):
         lacking = "target trials (label 1)" if targets == 0 else "non-target trials (label 0)"
         raise UserError(f"{url}: none of the {len(label)} trials are {lacking}; error rates need both kinds")
+    names = _names(place, rows, url)
+    _refuse(_contradictions(label, left, right, len(names)), url)
     return Trials(
         label=label,
-        left=np.array(left, dtype=np.int64),
-        right=np.array(right, dtype=np.int64),
-        names=[_name(path, url, lines) for path in place],
+        left=left,
+        right=right,
+        names=names,
         name=url.rstrip("/").rsplit("/", 1)[-1],
         digest=hashlib.sha256(data).hexdigest(),
     )
+
+
+def repeated(trials: Trials) -> int:
+    """How many trials stand in the list once more, whichever side is written first."""
+    return len(trials) - len(np.unique(_pairs(trials.left, trials.right, len(trials.names))))
+
+
+def _pairs(left: Int64Array, right: Int64Array, names: int) -> Int64Array:
+    """A number for each pair of utterances, whichever of them is on the left."""
+    return np.minimum(left, right) * np.int64(names) + np.maximum(left, right)
+
+
+def _contradictions(
+    label: npt.NDArray[np.int8], left: Int64Array, right: Int64Array, names: int
+) -> list[tuple[int, str]]:
+    """The lines whose trial stands with the other label further up."""
+    pairs = _pairs(left, right, names)
+    _, first, of = np.unique(pairs, return_index=True, return_inverse=True)
+    return [
+        (int(line), f"the trial of line {int(first[of[line]]) + 1} with the label {int(label[line])}, there "
+         f"{int(label[first[of[line]]])}")
+        for line in np.flatnonzero(label != label[first[of]])
+    ]  # fmt: skip
+
+
+def _refuse(wrong: list[tuple[int, str]], url: str) -> None:
+    """Raise UserError where lines are `wrong`: (counted from 0, what is wrong), the first ten and a count."""
+    if not wrong:
+        return
+    said = "; ".join(f"line {number + 1}: {what}" for number, what in wrong[:_SHOWN])
+    if len(wrong) == 1:
+        raise UserError(f"{url}, {said}")
+    more = "" if len(wrong) <= _SHOWN else "; …"
+    raise UserError(f"{url}: {len(wrong):,} lines are wrong: {said}{more}")
 
 
 def _text(data: bytes, url: str) -> bytes:
@@ -97,35 +137,50 @@ def _text(data: bytes, url: str) -> bytes:
 
 def _fields(line: bytes) -> list[bytes]:
     by_tabs = [field.strip() for field in line.split(b"\t")]
-    return by_tabs if len(by_tabs) == 3 and all(by_tabs) else line.split()
+    return by_tabs if len(by_tabs) in (2, 3) and all(by_tabs) and _is_of_tabs(by_tabs) else line.split()
 
 
-def _wrong_fields(line: bytes, found: int) -> str:
-    said = f"expected 3 fields 'label path path', found {found}: {_shown(line.strip(), 120)}"
-    if found > 3:
-        return f"{said}; where paths hold blanks, part the three fields by tabs"
+def _is_of_tabs(fields: list[bytes]) -> bool:
+    """Whether tabs alone part the fields: of two, one may be a label and a path that a blank parts."""
+    return len(fields) == 3 or fields[0].split(None, 1)[0] not in (b"0", b"1")
+
+
+def _wrong_fields(line: bytes, found: int, labelled: bool) -> str:
+    expected = "3 fields 'label path path'" if labelled else "2 fields 'path path', as most lines have"
+    said = f"expected {expected}, found {found}: {_shown(line.strip(), 120)}"
+    if found > 2 + labelled:
+        return f"{said}; where paths hold blanks, part the fields by tabs"
     if b"," in line:
         return f"{said}; fields are parted by blanks or tabs, not by commas"
     return said
 
 
-def _name(path: bytes, url: str, lines: list[bytes]) -> str:
-    """The path as text. UserError, with its line, for one that no utterance below a folder can have."""
-    try:
-        name = path.decode()
-    except UnicodeDecodeError:
-        problem = "is not UTF-8 text"
-    else:
+def _names(place: dict[bytes, int], rows: list[list[bytes]], url: str) -> list[str]:
+    """The paths as text. UserError, with their lines, for those that no utterance below a folder can have."""
+    names: list[str] = []
+    problems: dict[bytes, str] = {}
+    for path in place:
+        try:
+            name = path.decode()
+        except UnicodeDecodeError:
+            problems[path] = "is not UTF-8 text"
+            continue
+        names.append(name)
         if len(name) > LONGEST_PATH:
-            problem = f"has {len(name)} characters, more than a path may have"
+            problems[path] = f"has {len(name)} characters, more than a path may have"
         elif has_control(name):
-            problem = "holds control characters"
+            problems[path] = "holds control characters"
         elif name.startswith("/") or ".." in name.split("/"):
-            problem = "does not start from the data folder; write paths relative to it"
-        else:
-            return name
-    number = next(number for number, line in enumerate(lines, start=1) if path in _fields(line)[1:])
-    raise UserError(f"{url}, line {number}: the path {_shown(path, 120)} {problem}")
+            problems[path] = "does not start from the data folder; write paths relative to it"
+    if problems:
+        wrong = [
+            (number, f"the path {_shown(path, 120)} {problems[path]}")
+            for number, row in enumerate(rows)
+            for path in row[-2:]
+            if path in problems
+        ]
+        _refuse(wrong, url)
+    return names
 
 
 def _shown(text: bytes, longest: int) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+import numpy as np
 
 from shard_tools import audio, storage
-from shard_tools.arrays import Int16Array
+from shard_tools.arrays import Int16Array, Int64Array
 from shard_tools.audio.regular_file import is_regular
 from shard_tools.dataset import manifest
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
@@ -19,6 +21,9 @@ from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
 
 _LOOKUPS = 32  # concurrent questions whether a file exists, which a remote store answers one by one
+_SHOWN = 10  # of those that are missing
+
+Result = TypeVar("Result")
 
 
 class Utterances(Protocol):
@@ -55,6 +60,19 @@ class ShardUtterances:
         labels = [int(self._catalogue.label[row]) for row in rows]
         return tuple(self._catalogue.speakers[label] for label in labels)
 
+    def frames(self, names: Sequence[str]) -> Int64Array:
+        """Samples of each of `names`, int64."""
+        rows = np.array([self._row(name) for name in names], np.int64)
+        return self._catalogue.frames[rows]
+
+    def stamps(self, names: Sequence[str]) -> list[str]:
+        shards, rows = self._catalogue, [self._row(name) for name in names]
+        return [f"{shards.shard_sha256[int(shards.shard[row])]} {int(shards.offset[row])}" for row in rows]
+
+    def names(self) -> list[str]:
+        """The keys of all utterances, in the shards' order."""
+        return [self._catalogue.key(row) for row in range(len(self._catalogue))]
+
     def _row(self, name: str) -> int:
         utterance = self._catalogue.find(key_of(name))
         if utterance is None:
@@ -72,25 +90,74 @@ class FolderUtterances:
         self.url = url
 
     def load(self, name: str) -> Int16Array:
-        url = storage.join(self.url, name)
+        url = self.place(name)
         path = storage.local_path(url)
         if path is not None:
             is_regular(path, url)  # a named pipe would be read for ever
+        return self.decode(storage.read_bytes(url), url)
+
+    def place(self, name: str) -> str:
+        """Where the file of an utterance lies."""
+        return storage.join(self.url, name)
+
+    def decode(self, data: bytes, url: str) -> Int16Array:
         try:
-            return audio.decode(storage.read_bytes(url), url)
+            return audio.decode(data, url)
         except audio.FormatError as error:
             raise UserError(
                 f"{error}; make-shards pack --convert makes shards of such audio, to be given as --data"
             ) from error
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        folder = storage.local_path(self.url)
-        if folder is not None:
-            paths = [os.path.join(folder, name) for name in names]
-            return [name for name, path in zip(names, paths, strict=True) if not is_regular(path, path)]
-        with ThreadPoolExecutor(_LOOKUPS) as pool:
-            there = pool.map(storage.exists, [storage.join(self.url, name) for name in names])
-            return [name for name, found in zip(names, there, strict=True) if not found]
+        there = _each(self._is_there, [self.place(name) for name in names])
+        return [name for name, found in zip(names, there, strict=True) if not found]
+
+    def stamps(self, names: Sequence[str]) -> list[str]:
+        return _each(_stamp, [self.place(name) for name in names])
+
+    def _is_there(self, url: str) -> bool:
+        path = storage.local_path(url)
+        return storage.exists(url) if path is None else is_regular(path, path)
+
+
+class SeveralUtterances:
+    """Utterances of several places: of those that have a name, the first counts."""
+
+    def __init__(self, sources: Sequence[Utterances]) -> None:
+        self.url = ", ".join(source.url for source in sources)
+        self._sources = sources
+        self._of: dict[str, Utterances] = {}  # where what was looked for is
+
+    def load(self, name: str) -> Int16Array:
+        return self.source(name).load(name)
+
+    def source(self, name: str) -> Utterances:
+        """The one that has it; UserError where none does."""
+        if name not in self._of and self.missing([name]):
+            raise UserError(f"{self.url}: no utterance {name!r}")
+        return self._of[name]
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        left = list(names)
+        for source in self._sources:
+            absent = set(source.missing(left))
+            self._of.update((name, source) for name in left if name not in absent)
+            left = [name for name in left if name in absent]
+        return left
+
+    def stamps(self, names: Sequence[str]) -> list[str]:
+        stamps = dict.fromkeys(names, "")
+        for source in self._sources:
+            own = [name for name in names if self.source(name) is source]
+            stamps.update(zip(own, stamps_of(source, own), strict=True))
+        return [stamps[name] for name in names]
+
+
+def open_all(urls: Sequence[str]) -> Utterances:
+    """What lies at all of `urls`, as open_utterances takes them."""
+    return (
+        open_utterances(urls[0]) if len(urls) == 1 else SeveralUtterances([open_utterances(u) for u in urls])
+    )
 
 
 def open_utterances(url: str) -> Utterances:
@@ -106,11 +173,39 @@ def open_utterances(url: str) -> Utterances:
     return FolderUtterances(url)
 
 
+def frames_of(source: Utterances, names: Sequence[str]) -> Int64Array | None:
+    """Samples of each utterance, int64, where that is known before it is read."""
+    known = getattr(source, "frames", None)
+    return None if known is None else known(names)
+
+
+def stamps_of(source: Utterances, names: Sequence[str]) -> list[str]:
+    """For each utterance, text that is another when its audio has been changed, as far as can be seen."""
+    known = getattr(source, "stamps", None)
+    return [""] * len(names) if known is None else known(names)
+
+
+def _stamp(url: str) -> str:
+    path = storage.local_path(url)
+    if path is None:
+        return f"{storage.size(url)} {storage.modified(url)}"
+    status = os.stat(path)
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _each(ask: Callable[[str], Result], urls: Sequence[str]) -> list[Result]:
+    """`ask` of each, at once where a remote store answers."""
+    if not urls or storage.local_path(urls[0]) is not None:
+        return [ask(url) for url in urls]
+    with ThreadPoolExecutor(_LOOKUPS) as pool:
+        return list(pool.map(ask, urls))
+
+
 def require_all(source: Utterances, names: Sequence[str], trial_list: str) -> None:
     """Raise UserError, with the count and the first few, when `source` lacks some of `names`."""
     missing = source.missing(names)
     if missing:
-        few = ", ".join(map(_short, missing[:3])) + (", …" if len(missing) > 3 else "")
+        few = ", ".join(map(_short, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
         raise UserError(
             f"{source.url}: {len(missing)} of the {len(names)} utterances in {trial_list} are not there: "
             f"{few}; {_remedy(source, missing[0])}"
@@ -130,4 +225,5 @@ def _remedy(source: Utterances, missing: str) -> str:
                 f"a name that differs from {_short(missing)!r} in its Unicode form only is there: write the "
                 f"list's names in the form {form}, as the data have them"
             )
-    return "the list's paths start from the data folder (or the folder that was packed)"
+    plain = "the list's paths start from the data folder (or the folder that was packed)"
+    return str(getattr(source, "remedy", plain))

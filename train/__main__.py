@@ -9,6 +9,7 @@ import sys
 import traceback
 
 from shard_tools.errors import UserError, exit_status
+from shard_tools.launched import launched
 from shard_tools.run_records import STOPPED, FailureKind
 from train.config.parsing import parse
 from train.config.sections import Config
@@ -20,7 +21,6 @@ from train.life.failure import (
     tell_run_folder,
     tell_torchrun,
 )
-from train.life.launched import launched
 from train.life.leaving import leave_at_once, under_nccl
 from train.life.signals import flag, ignore
 

@@ -41,7 +41,14 @@ class Validation:
             crop_feature_frames=self._config.crop_frames,
             progress=False,
         )
-        rates = Rates(step, result.metrics["eer"], result.metrics["min_dcf"], redacted(self._trials.name))
+        metrics = result.metrics
+        rates = Rates(
+            step,
+            metrics["eer"],
+            metrics["min_dcf"],
+            redacted(self._trials.name),
+            metrics["eer_threshold"],
+        )
         values = {"eer": rates.eer} | {f"min_dcf_{p}": cost for p, cost in rates.min_dcf.items()}
         log.record(step, "validation", values | {"trial_list": rates.trial_list})
         shown = ", ".join(f"minDCF({p}) {cost:.4f}" for p, cost in rates.min_dcf.items())

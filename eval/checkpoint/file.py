@@ -49,6 +49,7 @@ class Rates:
     eer: float  # percent
     min_dcf: dict[str, float]  # by p_target
     trial_list: str
+    eer_threshold: float | None = None  # the score at which the EER is; None in files from before it was kept
 
 
 @dataclass(frozen=True)

@@ -1,240 +1,252 @@
-"""Evaluates a checkpoint on a trial list: error rates and a report."""
+"""Evaluates a checkpoint, or embeddings, on trial lists: error rates and reports."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import platform
-import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 
-from eval.checkpoint.file import decode_checkpoint, load_network
-from eval.checkpoint.find import default_out, find_checkpoint, validation_of
-from eval.evaluate import evaluate_network
-from eval.report.evaluation import Evaluation
+from eval.backend import Backend
+from eval.commands.backend_options import (
+    EmbedAll,
+    backend_of,
+    check_backend,
+    points_of,
+)
+from eval.commands.evaluate_options import parser
+from eval.commands.options import protocol_of
+from eval.commands.summary import summary
+from eval.embed_all import embed_utterances
+from eval.embedding_files import read_embeddings, write_embeddings
+from eval.embeddings import Embeddings
+from eval.evaluate import evaluate_embeddings
+from eval.kept import Kept
+from eval.processes import Process, joined, quietly
+from eval.protocol import Protocol
+from eval.ranks import together
+from eval.report.audio_links import with_audio
+from eval.report.evaluation import Evaluation, Person
+from eval.report.meta import read_meta
 from eval.report.outputs import prepare_folder, write_outputs
-from eval.scoring import SCORERS, needs_training
 from eval.speakers import speakers_of
-from eval.trials import read_trials
-from eval.utterances import open_utterances
+from eval.subject import Subject, check_fit, open_subject
+from eval.trained_on import training_speakers
+from eval.trials import Trials, read_trials, repeated
+from eval.utterances import Utterances, open_all, require_all
 from shard_tools import storage
 from shard_tools.errors import UserError, exit_status
-from shard_tools.options import place, whole_number
 from shard_tools.text import redacted, shown
-from shard_tools.version import add_version, version
+from shard_tools.version import version
 
-_EXAMPLES = """\
-Examples:
-  # a run's best checkpoint on the run's own validation trials, into runs/first/eval/step-XXXXXXXX
-  python -m eval runs/first
-
-  # whole utterances, straight from shards
-  python -m eval runs/demo/checkpoints/step-00002000.pt --trials veri_test.txt --data s3://bucket/vox1-test \\
-      --out runs/demo/eval
-
-  # the VoxCeleb trainer's protocol: 10 crops of 4 s, mean pairwise distance
-  python -m eval step-00002000.pt --trials veri_test2.txt --data /data/voxceleb1 --out eval \\
-      --crops 10 --crop-frames 400 --scoring euclidean
-
-OUT then holds metrics.json, scores.txt (score path path), det.png and report.html.
-"""
-
-# Of the crops of one utterance together: 1,000 s of audio, 32 MB, of which some dozens are in memory at once.
-CROP_FRAMES_OF_AN_UTTERANCE = 100_000
+__all__ = ["main", "parser"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's); returns the exit status."""
-    return exit_status(lambda: _evaluate(parser().parse_args(argv)), program="eval")
+    return exit_status(quietly(lambda: _evaluate(parser().parse_args(argv))), program="eval")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options."""
-    made = argparse.ArgumentParser(
-        prog="python -m eval",
-        description="Embed the utterances of a trial list, score the trials, and report EER and minDCF.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.add_argument(
-        "checkpoint",
-        type=place,
-        metavar="CHECKPOINT",
-        help="a checkpoint file, a folder of checkpoints, or the folder of a run: path or URL",
-    )
-    made.add_argument(
-        "--which",
-        choices=("best", "newest"),
-        help="of a folder's checkpoints: best (default) has the lowest validation EER; where none is noted, "
-        "the newest is taken",
-    )
-    made.add_argument(
-        "--trials",
-        type=place,
-        metavar="FILE",
-        help="lines 'label path path', label 1 or 0 (default: the run's validation.trials)",
-    )
-    made.add_argument(
-        "--data",
-        type=place,
-        metavar="URL_OR_FOLDER",
-        help="shards (a folder or URL with manifest.json), or a folder of 16 kHz mono WAV or FLAC files "
-        "from which the list's paths start (default: the run's validation.data)",
-    )
-    made.add_argument(
-        "--out",
-        type=place,
-        metavar="FOLDER",
-        help="where the results go; made if absent (default, for a run: RUN/eval/step-XXXXXXXX)",
-    )
-    made.add_argument(
-        "--save-embeddings",
-        type=place,
-        metavar="FILE",
-        help="write the utterances' embeddings too, as .npz: names, vectors (utterances, crops, D), how they "
-        "were cut",
-    )
-    made.add_argument(
-        "--crops",
-        type=whole_number(0, 1000),
-        metavar="N",
-        help="evenly spaced crops of each utterance; 0 embeds it whole (default: 0, and as in the run's "
-        "validation without --trials)",
-    )
-    made.add_argument(
-        "--crop-frames",
-        type=whole_number(1, CROP_FRAMES_OF_AN_UTTERANCE),
-        metavar="F",
-        help="feature frames of 10 ms in a crop, which has F*160+240 audio frames (default: 400 or as above)",
-    )
-    made.add_argument(
-        "--scoring",
-        choices=[name for name in sorted(SCORERS) if not needs_training(name)],
-        default="cosine",
-        help="mean cosine over all pairs of crops (default), or minus their mean distance (VoxCeleb trainer)",
-    )
-    made.add_argument(
-        "--p-target",
-        type=_probability,
-        nargs="+",
-        default=[0.05, 0.01],
-        metavar="P",
-        help="prior probabilities of a target trial for minDCF (default 0.05 0.01); costs are 1",
-    )
-    made.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto (default): a GPU if there is one",
-    )
-    made.add_argument(
-        "--batch-utterances",
-        type=whole_number(1, 4096),
-        default=16,
-        metavar="B",
-        help="utterances to a batch, in which pieces of equal length are embedded at once (default 16)",
-    )
-    made.add_argument(
-        "--threads",
-        type=whole_number(1, 256),
-        default=4,
-        metavar="N",
-        help="threads that read ahead (default 4)",
-    )
-    add_version(made)
-    return made
+@dataclass(frozen=True)
+class _Ready:
+    """All that scoring takes, of a rank that scores; source: of the utterances, None of a file."""
+
+    lists: Sequence[Trials]
+    folders: Sequence[str]
+    embeddings: Embeddings
+    source: Utterances | None
+    backend: Backend
+    facts: dict[str, Any]
+    config: Mapping[str, Any]
+    meta: Mapping[str, Person] | None
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    device = _device(options.device)
-    found = find_checkpoint(options.checkpoint, options.which, _say)
-    data = storage.read_bytes(found.url)
-    checkpoint, digest = decode_checkpoint(data, found.url), hashlib.sha256(data).hexdigest()
-    trials = read_trials(options.trials or validation_of(checkpoint["config"], "trials", found.url))
-    source = open_utterances(options.data or validation_of(checkpoint["config"], "data", found.url))
-    # The run's own trials are taken as the run took them.
-    own = {} if options.trials else checkpoint["config"]["validation"]
-    crops = own.get("crops", 0) if options.crops is None else options.crops
-    crop_frames = options.crop_frames or own.get("crop_frames", 400)
-    if crops * crop_frames > CROP_FRAMES_OF_AN_UTTERANCE:
-        raise UserError(
-            f"--crops {crops} of --crop-frames {crop_frames} are {crops * crop_frames} feature frames of "
-            f"each utterance; {CROP_FRAMES_OF_AN_UTTERANCE} (17 minutes) are allowed: lower one of them"
-        )
-    out = options.out or default_out(found, checkpoint["step"])
-    network = load_network(checkpoint, device, name=found.url)
-    prepare_folder(out)
-    result = evaluate_network(
-        network,
-        source,
-        trials,
-        device=device,
-        crops=crops,
-        crop_feature_frames=crop_frames,
-        scoring=options.scoring,
-        p_targets=options.p_target,
-        batch_utterances=options.batch_utterances,
-        threads=options.threads,
-        progress=True,
-        made_by=digest,
-    )
-    metrics = {
-        **result.metrics,
-        "checkpoint": redacted(found.url),
-        "checkpoint_sha256": digest,
-        "step": checkpoint["step"],
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "versions": {
-            "voxshard": version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }
+    start = time.perf_counter()
+    check_backend(options)
+    with joined(options.device) as process:
+        ready = _ready(options, process)
+    if not process.leads:
+        return
     if options.save_embeddings is not None:
-        result.embeddings.save(options.save_embeddings)
-    speakers = speakers_of(trials.names, source)
-    write_outputs(
-        out,
-        Evaluation(result.scores, trials, metrics, checkpoint["config"], result.embeddings, speakers),
-    )
-    print(summary(metrics, storage.join(out, "report.html")))
+        write_embeddings(ready.embeddings, options.save_embeddings)
+    seconds = time.perf_counter() - start
+    for trials, folder in zip(ready.lists, ready.folders, strict=True):
+        speakers = speakers_of(trials.names, ready.source)
+        result = evaluate_embeddings(
+            ready.embeddings,
+            trials,
+            backend=ready.backend,
+            points=points_of(options),
+            speakers=speakers,
+            draws=options.bootstrap,
+            progress=True,
+        )
+        result.metrics.update(ready.facts, seconds=round(seconds + result.metrics["seconds"], 3))
+        evaluation = Evaluation(
+            result.scores, trials, result.metrics, ready.config, ready.embeddings, speakers, ready.meta
+        )
+        if options.audio_links and ready.source is not None:
+            evaluation = with_audio(folder, evaluation, ready.source)
+        _report(evaluation, folder)
 
 
-def _say(text: str) -> None:
-    print(f"eval: {shown(text)}", file=sys.stderr)
+def _ready(options: argparse.Namespace, process: Process) -> _Ready:
+    """Read and embed what the options name, by all ranks together."""
+    subject = _subject(options, process)
+    urls = options.trials or [_of_run(subject, options, "trials")]
+    lists = [read_trials(url) for url in urls]
+    meta = None if options.meta is None else read_meta(options.meta)
+    if options.audio_links and options.embeddings is not None:
+        raise UserError("--audio-links: the audio is not at hand with --embeddings; leave one of them out")
+    out = options.out or _needed(subject, options).out()
+    folders = _folders(out, lists)
+    for folder in folders:
+        together(partial(_prepare, folder, process))
+    for trials in lists:
+        if again := repeated(trials):
+            process.say(f"{trials.name}: {again:,} of {len(trials):,} trials stand there again; all count")
+    facts: dict[str, Any] = {"versions": _versions()}
+    embed: EmbedAll = None
+    source = None
+    if options.embeddings is not None:
+        embeddings = _from_file(options.embeddings, subject)
+        facts["data"] = redacted(options.embeddings)
+    else:
+        named = _needed(subject, options)
+        source, names = _utterances(options, named, lists)
+        known = together(
+            lambda: training_speakers(named, names, source, process.say) if process.leads else None
+        )
+        embed = _embedder(options, named, out, process)
+        embeddings = embed(source, names)
+        on = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else "cpu"
+        facts |= {"data": redacted(source.url), "device": on, "ranks": process.world}
+        facts |= {} if known is None else {"speakers_in_training": known}
+    backend = backend_of(options, embeddings.made_by, embed, process.say)
+    if options.calibration is not None:
+        facts["calibration"] = redacted(options.calibration)
+    if embeddings.made_by:
+        facts["checkpoint_sha256"] = embeddings.made_by
+    if subject is not None:
+        facts["checkpoint"] = redacted(subject.url)
+        if subject.step is not None:
+            facts["step"] = subject.step
+    config = {} if subject is None else subject.config
+    return _Ready(lists, folders, embeddings, source, backend, facts, config, meta)
 
 
-def summary(metrics: dict[str, Any], report: str) -> str:
-    """What the command prints at its end: a few lines with the operating point beside each number."""
-    lines = [
-        f"{metrics['trial_list']}: {metrics['trials']:,} trials, {metrics['targets']:,} of them target, "
-        f"{metrics['utterances']:,} utterances, {metrics['seconds']:.1f} s",
-        f"  EER                    {metrics['eer']:7.3f} %",
-    ]
-    lines += [
-        f"  {f'minDCF(p_target={p_target})':<22} {cost:7.4f}" for p_target, cost in metrics["min_dcf"].items()
-    ]
-    return "\n".join([*lines, f"  report: {shown(report)}"])
+def _prepare(folder: str, process: Process) -> None:
+    if process.leads:
+        prepare_folder(folder)
 
 
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no usable GPU here; use --device cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+def _subject(options: argparse.Namespace, process: Process) -> Subject | None:
+    if options.checkpoint is None:
+        if options.embeddings is None:
+            raise UserError("give a CHECKPOINT, or --embeddings FILE")
+        return None
+    return open_subject(options.checkpoint, options.which, process.say)
 
 
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+def _needed(subject: Subject | None, options: argparse.Namespace) -> Subject:
+    if subject is None:
+        raise UserError(f"--embeddings {options.embeddings}: give --out too, the folder where the results go")
+    return subject
+
+
+def _of_run(subject: Subject | None, options: argparse.Namespace, key: Any) -> str:
+    if subject is None:
+        raise UserError(f"--embeddings {options.embeddings}: give --{key} too")
+    return subject.own(key)
+
+
+def _folders(out: str, lists: Sequence[Trials]) -> list[str]:
+    """Where each list's results go. Raises UserError for lists that could not be told apart there."""
+    if len(lists) == 1:
+        return [out]
+    names = [PurePosixPath(trials.name).stem for trials in lists]
+    if len(set(names)) < len(names):
+        names = [trials.name for trials in lists]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"--trials: two lists are called {twice}, and so would be their folders: rename one")
+    return [storage.join(out, name) for name in names]
+
+
+def _from_file(url: str, subject: Subject | None) -> Embeddings:
+    embeddings = read_embeddings(url)
+    if subject is not None and embeddings.made_by != subject.digest:
+        said = (
+            f"of the checkpoint {embeddings.made_by[:12]}…" if embeddings.made_by else "of nobody knows what"
+        )
+        raise UserError(
+            f"{url}: embeddings {said}, and {subject.url} is {subject.digest[:12]}…: embed with it, or leave "
+            "CHECKPOINT out"
+        )
+    return embeddings
+
+
+def _utterances(
+    options: argparse.Namespace, subject: Subject, lists: Sequence[Trials]
+) -> tuple[Utterances, list[str]]:
+    """Where the lists' utterances are, all of them, and their names. Raises UserError for missing ones."""
+    source = open_all(options.data or [subject.own("data")])
+    names = list(dict.fromkeys(name for trials in lists for name in trials.names))
+    require_all(source, names, ", ".join(trials.name for trials in lists))
+    return source, names
+
+
+def _embedder(
+    options: argparse.Namespace, subject: Subject, out: str, process: Process
+) -> Callable[[Utterances, list[str]], Embeddings]:
+    """What embeds utterances by all ranks, with the network on its device."""
+    # The run's own trials are taken as the run took them.
+    protocol = protocol_of(options, Protocol() if options.trials else subject.own_protocol())
+    network = subject.network(process.device)
+    check_fit(network, protocol)
+    cache = options.cache or storage.join(out, "embeddings")
+
+    def embed(source: Utterances, names: list[str]) -> Embeddings:
+        return embed_utterances(
+            network,
+            source,
+            names,
+            device=process.device,
+            protocol=protocol,
+            batch_utterances=options.batch_utterances,
+            threads=options.threads,
+            progress=True,
+            made_by=subject.digest,
+            kept=None if options.no_cache else Kept(cache, subject.digest, protocol, process.say),
+            say=process.say,
+        )
+
+    return embed
+
+
+def _report(evaluation: Evaluation, folder: str) -> None:
+    """Write what scoring a list came to, and print a few lines of it."""
+    write_outputs(folder, evaluation)
+    trials, report = evaluation.trials, storage.join(folder, "report.html")
+    if trials.labelled:
+        print(summary(dict(evaluation.metrics), report))
+        return
+    print(f"{trials.name}: {len(trials):,} trials without labels: no error rates")
+    print(f"  scores: {shown(storage.join(folder, 'scores.txt'))}")
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "voxshard": version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

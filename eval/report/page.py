@@ -41,6 +41,12 @@ def operating_points(rates: ErrorRates, metrics: Mapping[str, Any]) -> list[Oper
     return points
 
 
+def checkpoint_of(metrics: Mapping[str, Any]) -> str:
+    """The checkpoint and its step, or the file of embeddings where no checkpoint was at hand."""
+    step = "" if metrics.get("step") is None else f", step {metrics['step']:,}"
+    return f"{metrics.get('checkpoint') or metrics.get('data', '')}{step}"
+
+
 def build_report(evaluation: Evaluation) -> str:
     """The page: numbers, figures, where the errors are, the worst ones, what was evaluated, the run's config.
 
@@ -59,8 +65,7 @@ def build_report(evaluation: Evaluation) -> str:
         "report.html",
         title=f"Speaker verification: {trials.name}",
         subtitle=redacted(
-            f"{metrics['checkpoint']}, step {metrics['step']:,} · {trials.name} · {metrics['scoring']} "
-            f"scores of {how_cut(metrics)}"
+            f"{checkpoint_of(metrics)} · {trials.name} · {metrics['scoring']} scores of {how_cut(metrics)}"
         ),
         cards=cards_of(metrics, points, plots.score_digits(scores)),
         intervals_absent=_intervals_absent(metrics) if labelled else None,
@@ -228,7 +233,7 @@ def _provenance(evaluation: Evaluation) -> Table:
 def _sources(evaluation: Evaluation) -> Iterator[list[str]]:
     metrics = evaluation.metrics
     said: Callable[[str], str] = lambda name: redacted(str(metrics.get(name) or "–"))  # noqa: E731
-    yield ["checkpoint", f"{said('checkpoint')}, step {metrics['step']:,}"]
+    yield ["checkpoint", redacted(checkpoint_of(metrics))]
     made_by = evaluation.embeddings.made_by if evaluation.embeddings is not None else ""
     digests = {name: metrics.get(name) for name in _SHA256}
     digests["checkpoint_sha256"] = digests["checkpoint_sha256"] or made_by

@@ -141,6 +141,15 @@ def convert(data: bytes, name: str) -> Converted:
         mono, rate, scaled_to_1 = _decoded(data, name)
     except DECODER_ERRORS as error:
         raise AudioError(f"{name}: not audio that can be converted ({reason(error)})") from error
+    return fit(mono, rate, name, scaled_to_1=scaled_to_1)
+
+
+def fit(mono: Float64Array, rate: int, name: str, *, scaled_to_1: bool = False) -> Converted:
+    """Audio that has been decoded, float64 (frames,) of `rate` Hz, full scale 1, as `convert` makes it.
+
+    It is changed in place where the rate fits. scaled_to_1: whether full scale is surely 1. Raises AudioError
+    as `convert` does.
+    """
     if len(mono) == 0:
         raise AudioError(f"{name}: holds no audio")
     peak = float(max(mono.max(), -mono.min()))

@@ -12,8 +12,8 @@ from slurm.records.runs import shown_path
 
 @dataclass(frozen=True)
 class _Metrics:
-    eer: float  # percent
     trial_list: str
+    eer: float | None = None  # percent; None of a list without labels
     step: int | None = None
 
 
@@ -30,7 +30,8 @@ def newest_evaluation(folder: RunFolder) -> str:
         return ""
     step = "" if metrics.step is None else f" of step {metrics.step}"
     report = shown_path(found[-1].with_name("report.html"))
-    return f"EER {metrics.eer:.2f} % on {metrics.trial_list[:100]}{step}: {report}"
+    rate = "scores" if metrics.eer is None else f"EER {metrics.eer:.2f} %"
+    return f"{rate} on {metrics.trial_list[:100]}{step}: {report}"
 
 
 def _written(path: Path) -> float:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import small_corpus
+from checkpoints import write_checkpoint
 from project import REPO
 
 PACKAGES = ("shard_tools.pack", "shard_tools.dataset", "shard_tools.read", "models", "train", "eval")
@@ -23,6 +25,11 @@ def section() -> str:
 @pytest.mark.slow
 def test_the_section_runs(tmp_path: Path) -> None:
     small_corpus.make(tmp_path / "corpus")
+    (tmp_path / "runs/first").mkdir(parents=True)
+    write_checkpoint(tmp_path / "runs/first/step-00000042.pt")
+    recordings = sorted((tmp_path / "corpus/wav").rglob("*.wav"))
+    for name, recording in zip(("a.wav", "b.wav"), recordings, strict=False):
+        shutil.copy(recording, tmp_path / name)
     code = "\n".join(line[4:] for line in section().splitlines() if line.startswith("    ") or not line)
     script = tmp_path / "script.py"
     script.write_text(code + "\nprint(batch['audio'].shape, batch['audio'].dtype, samples.dtype)\n")
@@ -31,7 +38,8 @@ def test_the_section_runs(tmp_path: Path) -> None:
         [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    eer, shapes = done.stdout.splitlines()
+    similarity, eer, shapes = done.stdout.splitlines()
+    assert -1 <= float(similarity) <= 1
     assert 0 <= float(eer) <= 100
     assert shapes == "torch.Size([8, 32240]) torch.float32 int16"
 

@@ -203,6 +203,9 @@ def test_it_is_taken(place: str, command: str) -> None:
         accept(lambda: dataprep._parser().parse_args(rest), command)
     elif program == "torchrun":
         at = rest.index("voxshard") if "voxshard" in rest else rest.index("-m")
+        if rest[at + 1] == "eval":
+            check_eval(rest[at + 2 :], command)
+            return
         assert rest[at + 1] == "train", command
         each = rest[rest.index("--nproc-per-node") + 1]
         check_training(rest[at + 2 :], int(each) if each.isdigit() else 1, command)

@@ -4,53 +4,24 @@ import numpy as np
 import pytest
 import torch
 
-from eval.embed import SHORTEST, cut, embed
+from eval.embed import embed, shares
+from eval.protocol import Protocol
 from eval.utterances import open_utterances
 from models.parts.frontend import crop_length
+from shard_tools import audio
 from shard_tools.errors import UserError
 
 CPU = torch.device("cpu")
 
 
 def options(**changes):
-    plain = {"crops": 0, "crop_feature_frames": 30, "device": CPU, "batch_utterances": 4, "threads": 2}
-    return plain | changes
-
-
-def ramp(frames):
-    return np.arange(frames, dtype=np.int16)
-
-
-def test_crops_are_spread_evenly_from_end_to_end():
-    np.testing.assert_array_equal(cut(ramp(10), 3, 4), [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]])
-    np.testing.assert_array_equal(cut(ramp(10), 4, 5)[:, 0], [0, 1, 3, 5])  # 0, 5/3, 10/3, 5: truncated
-    np.testing.assert_array_equal(cut(ramp(10), 1, 4), [[0, 1, 2, 3]])
-
-
-def test_short_utterances_are_repeated_to_one_frame_more_than_the_crop():
-    np.testing.assert_array_equal(cut(ramp(3), 2, 5), [[0, 1, 2, 0, 1], [1, 2, 0, 1, 2]])
-    np.testing.assert_array_equal(cut(ramp(3), 3, 5)[:, 0], [0, 0, 1])  # 0.5 is truncated
-    np.testing.assert_array_equal(cut(ramp(5), 2, 5)[:, 0], [0, 1])  # exactly as long: repeated too
-    np.testing.assert_array_equal(cut(ramp(6), 2, 5)[:, 0], [0, 1])
-
-
-@pytest.mark.parametrize("frames", [7, 99, 100, 101, 350])
-@pytest.mark.parametrize("crops", [1, 2, 10])
-def test_crops_against_the_definition_in_floating_point(frames, crops):
-    samples = np.random.default_rng(frames).integers(-999, 999, frames).astype(np.int16)
-    padded = np.pad(samples, (0, 101 - frames), "wrap") if frames <= 100 else samples
-    expected = [padded[int(s) : int(s) + 100] for s in np.linspace(0, len(padded) - 100, num=crops)]
-    np.testing.assert_array_equal(cut(samples, crops, 100), expected)
-
-
-def test_whole_utterances_stay_as_they_are_unless_they_are_tiny():
-    np.testing.assert_array_equal(cut(ramp(SHORTEST + 5), 0, 100), [ramp(SHORTEST + 5)])
-    assert cut(ramp(10), 0, 100).shape == (1, SHORTEST)
+    protocol = Protocol.of_crops(changes.pop("crops", 0), 30)
+    return {"protocol": protocol, "device": CPU, "batch_utterances": 4, "threads": 2} | changes
 
 
 def test_shapes_and_values_of_whole_utterances(voices, ears):
     source, names = open_utterances(str(voices.folder)), list(voices.lengths)
-    embeddings = embed(ears, source, names, **options())
+    embeddings = embed(ears, source, names, **options()).vectors
     assert embeddings.shape == (12, 1, 16)
     assert embeddings.dtype == np.float32
     sound = torch.from_numpy(source.load(names[5]) / np.float32(32768))[None]
@@ -61,9 +32,11 @@ def test_shapes_and_values_of_whole_utterances(voices, ears):
 @pytest.mark.parametrize("crops", [0, 3])
 def test_neighbours_in_a_batch_do_not_matter(voices, ears, crops):
     source, names = open_utterances(str(voices.folder)), list(voices.lengths)
-    alone = embed(ears, source, names, **options(crops=crops, batch_utterances=1, threads=1))
+    alone = embed(ears, source, names, **options(crops=crops, batch_utterances=1, threads=1)).vectors
     for size in (2, 5, 100):
-        together = embed(ears, source, names, **options(crops=crops, batch_utterances=size, threads=3))
+        together = embed(
+            ears, source, names, **options(crops=crops, batch_utterances=size, threads=3)
+        ).vectors
         np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
 
 
@@ -78,14 +51,57 @@ def test_only_pieces_of_one_length_share_a_batch(voices, ears):
     assert ears.calls == [(24, crop_length(30)), (12, crop_length(30))]
 
 
-@pytest.mark.parametrize("world", [1, 3, 5, 20])
-def test_ranks_embed_strided_parts(voices, ears, world):
+@pytest.mark.parametrize("world", [2, 3, 20])
+@pytest.mark.parametrize("crops", [0, 2])
+def test_ranks_share_batches_so_that_all_together_are_one(voices, ears, world, crops):
     source, names = open_utterances(str(voices.folder)), list(voices.lengths)
-    whole = embed(ears, source, names, **options(crops=2))
-    for rank in range(world):
-        part = embed(ears, source, names, **options(crops=2, rank=rank, world=world))
-        assert part.shape[1:] == (2, 16)
-        np.testing.assert_allclose(part, whole[rank::world], rtol=1e-5, atol=1e-6)
+    one, protocol = options(crops=crops), Protocol.of_crops(crops, 30)
+    whole = embed(ears, source, names, **one).vectors
+    every = shares(source, names, protocol, 4, world)
+    assert sorted(np.concatenate(every).tolist()) == list(range(12))
+    for rows in every:
+        part = embed(ears, source, [names[row] for row in rows], **one).vectors
+        assert part.shape[1:] == (max(crops, 1), 16)
+        np.testing.assert_array_equal(part, whole[rows])  # to the bit
+
+
+def test_whole_utterances_go_by_length_where_it_is_known(voices):
+    class Sized:
+        url = "sized"
+
+        def frames(self, names):
+            return np.array([voices.lengths[name] for name in names])
+
+    names = list(voices.lengths)
+    (order,) = shares(Sized(), names, Protocol(), 4, 1)
+    lengths = [voices.lengths[names[row]] for row in order]
+    assert lengths == sorted(voices.lengths.values())
+    (crops,) = shares(Sized(), names, Protocol.of_crops(2, 30), 4, 1)
+    assert crops.tolist() == list(range(12))
+
+
+def test_windows_are_heard_in_calls_of_bounded_size(voices, ears):
+    source, names = open_utterances(str(voices.folder)), list(voices.lengths)
+    windows = Protocol("windows", crop_frames=20, hop=1)
+    heard = embed(ears, source, names, **options(protocol=windows, batch_utterances=2))
+    assert max(count for count, _ in ears.calls) == 2 * 10
+    assert {frames for _, frames in ears.calls} == {crop_length(20)}
+    assert heard.vectors.shape == (12, 1, 16)
+    samples = source.load(names[3])
+    pieces = windows.pieces(samples).all()
+    with torch.inference_mode():
+        each = ears(torch.from_numpy(pieces / np.float32(32768))).numpy()
+    units = each / np.linalg.norm(each, axis=1, keepdims=True)
+    np.testing.assert_allclose(heard.vectors[3, 0], units.mean(axis=0), rtol=1e-4, atol=1e-6)
+
+
+def test_seconds_and_silence_are_told(ears, tmp_path):
+    samples = np.random.default_rng(0).integers(-99, 99, 8000).astype(np.int16)
+    for name, sound in {"loud": samples, "silent": np.zeros(4000, np.int16)}.items():
+        (tmp_path / f"{name}.wav").write_bytes(audio.encode(sound, "wav"))
+    heard = embed(ears, open_utterances(str(tmp_path)), ["loud.wav", "silent.wav"], **options())
+    assert heard.seconds.tolist() == [0.5, 0.25]
+    assert heard.silent.tolist() == [False, True]
 
 
 def test_an_utterance_that_cannot_be_read_is_named(voices, ears, tmp_path):

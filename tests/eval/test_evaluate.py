@@ -5,10 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-from eval_fakes import Ears
 
-from eval.evaluate import evaluate_network, gather_rows
+from eval.evaluate import evaluate_network
 from eval.trials import read_trials
 from eval.utterances import open_utterances
 from shard_tools.errors import UserError
@@ -74,34 +72,13 @@ def test_missing_utterances_stop_it_before_any_work(voices, ears, tmp_path):
     assert ears.calls == []
 
 
-def _rank(rank, world, folder, trials, out):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{out}/store", rank=rank, world_size=world)
-    rows = gather_rows(np.full((3 - rank, 2), rank, np.float32), 5, CPU)
-    np.testing.assert_array_equal(rows[:, 0], [0, 1, 0, 1, 0])
-    network = Ears().eval()
-    result = evaluate_network(network, open_utterances(folder), read_trials(trials), device=CPU, crops=2)
-    np.savez(f"{out}/{rank}.npz", scores=result.scores, calls=sum(count for count, _ in network.calls))
-    dist.destroy_process_group()
+def test_scores_that_are_no_numbers_are_refused(voices, ears, monkeypatch):
+    class Broken:
+        def score(self, embeddings, trials, *, progress=False):
+            return np.where(np.arange(len(trials)) == 3, np.nan, 1.0)
 
-
-@pytest.mark.slow
-def test_ranks_share_the_work_and_agree(voices, ears, tmp_path):
-    single = evaluate_network(
-        ears, open_utterances(str(voices.folder)), read_trials(str(voices.trials)), device=CPU, crops=2
-    )
-    torch.multiprocessing.spawn(_rank, (2, str(voices.folder), str(voices.trials), str(tmp_path)), nprocs=2)
-    for rank in range(2):
-        with np.load(tmp_path / f"{rank}.npz") as found:
-            assert found["calls"] == 12  # 2 crops of half of the utterances
-            np.testing.assert_allclose(found["scores"], single.scores, atol=1e-6)
-
-
-def test_gathering_in_several_collectives(monkeypatch, tmp_path):
-    monkeypatch.setattr("eval.evaluate._GATHER_ROWS_BYTES", 17)  # two rows of two float32
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        rows = np.arange(14, dtype=np.float32).reshape(7, 2)
-        np.testing.assert_array_equal(gather_rows(rows, 7, CPU), rows)
-    finally:
-        dist.destroy_process_group()
+    monkeypatch.setattr("eval.evaluate.build_scorer", lambda name, options=None: Broken())
+    with pytest.raises(UserError, match=r"scores of 1 of 66 trials are NaN .* s0/00\.wav and s1/01\.flac"):
+        evaluate_network(
+            ears, open_utterances(str(voices.folder)), read_trials(str(voices.trials)), device=CPU
+        )

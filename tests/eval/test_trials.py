@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from eval.trials import read_trials
+from eval.trials import read_trials, repeated
 from shard_tools.errors import UserError
 
 NAMES = st.lists(
@@ -61,7 +61,10 @@ def test_paths_with_blanks_in_a_list_of_tabs(tmp_path):
 
 @given(st.lists(st.tuples(st.booleans(), NAMES, NAMES), min_size=1, max_size=8), st.booleans())
 def test_what_is_written_is_read_back(rows, mark):
-    rows = [*rows, (True, "a", "b"), (False, "a", "b")]
+    rows = [*rows, (True, "a", "b"), (False, "a", "c")]
+    seen: dict[frozenset[str], bool] = {}  # one trial has one label
+    rows = [(seen.setdefault(frozenset((left, right)), same), left, right) for same, left, right in rows]
+    assume(len(set(seen.values())) == 2)
     text = "".join(f"{int(same)}\t{left}\t{right}\n" for same, left, right in rows)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "t.txt")
@@ -83,6 +86,8 @@ def test_names_keep_blanks_that_are_not_ascii(tmp_path):
         ("\n \n", "is empty"),
         ("1 a b\n0 a\n", r"line 2: expected 3 fields .* found 2: '0 a'"),
         ("1 a b\na b\n", r"line 2: expected 3 fields"),
+        ("a b\na c\n1 a b\n", r"line 3: expected 2 fields 'path path', .* found 3"),
+        ("1 a b\n0 a c\n0 b a\n", "line 3: the trial of line 1 with the label 0, there 1"),
         ("1 a b c\n0 a b\n", r"line 1: .* found 4"),
         ("1 a b\n\n0 a b\n", r"line 2: .* found 0"),
         ("1 a b\n0 a c\nsame a b\n", r"line 3: the label must be 1 .* 'same'"),
@@ -111,3 +116,35 @@ def test_bad_lists_are_refused_in_one_line_that_names_them(tmp_path, text, messa
 def test_a_missing_list_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.txt"):
         read_trials(str(tmp_path / "nowhere.txt"))
+
+
+def test_lists_without_labels(tmp_path):
+    trials = read_trials(write(tmp_path, "a/1.wav b/1.wav\na/1.wav\tc/2.wav\na/my file.wav\tb/1.wav\n"))
+    assert not trials.labelled
+    assert trials.label.tolist() == [-1, -1, -1]
+    assert trials.names == ["a/1.wav", "b/1.wav", "c/2.wav", "a/my file.wav"]
+    assert (trials.left.tolist(), trials.right.tolist()) == ([0, 0, 3], [1, 2, 1])
+
+
+def test_a_label_and_a_blank_before_a_tab_are_a_labelled_trial(tmp_path):
+    trials = read_trials(write(tmp_path, "1 a\tb\n0 a\tc\n"))
+    assert (trials.label.tolist(), trials.names) == ([1, 0], ["a", "b", "c"])
+
+
+def test_of_thousands_of_wrong_lines_the_first_ten_are_shown(tmp_path):
+    lines = [f"{number % 2} a{number} b" for number in range(5000)]
+    lines[7] = "0 a b c"
+    for number in range(1000, 3000):
+        lines[number] = "yes a b"
+    with pytest.raises(UserError) as caught:
+        read_trials(write(tmp_path, "\n".join(lines)))
+    said = str(caught.value)
+    assert "2,001 lines are wrong: line 8: expected 3 fields" in said
+    assert said.count("line ") == 10
+    assert "line 1009: the label must be" in said
+    assert said.endswith("; …")
+    assert len(said) < 2000
+
+
+def test_repeated_trials_are_counted(tmp_path):
+    assert repeated(read_trials(write(tmp_path, "1 a b\n0 a c\n1 b a\n1 a b\n"))) == 2

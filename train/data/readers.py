@@ -23,10 +23,10 @@ import torch
 
 from shard_tools import storage
 from shard_tools.errors import UserError
+from shard_tools.launched import end_with_parent
 from shard_tools.storage.errors import is_passing
 from train.data.handover import Note, Room
 from train.data.pipeline import Stream
-from train.life.distributed import end_with_parent
 from train.life.failure import RankError, explained, node_name
 from train.life.signals import ignore
 

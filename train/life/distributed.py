@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +12,8 @@ import torch
 import torch.distributed as dist
 
 from shard_tools.errors import UserError
+from shard_tools.launched import end_with_parent, launched
 from shard_tools.run_records import node_name
-from train.life.launched import launched
 
 # Long enough for rank 0 to write a checkpoint to a slow store while the others wait in an all-reduce.
 TIMEOUT = timedelta(minutes=10)
@@ -90,21 +86,6 @@ def agree_on_device(store: dist.Store, rank: int, world: int, kind: str) -> None
             "driver (nvidia-smi there; torch's needs are in train/README.md), leave them out, or set "
             "train.device to cpu"
         )
-
-
-def end_with_parent() -> None:
-    """Let the kernel end this process when its parent dies, so that no rank trains on as an orphan.
-
-    torchrun puts ranks into sessions of their own, where a SIGKILL of torchrun leaves them running,
-    into the same folder as the run that is started in its place.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    set_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
-    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the call
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _device(name: str, local_rank: int) -> torch.device:

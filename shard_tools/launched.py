@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from dataclasses import dataclass
 
 from shard_tools.errors import UserError
 
 _COMPANIONS = ("WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_REMEDY = "start the job with torchrun, which sets it, or unset RANK to train with one process"
+_REMEDY = "start the job with torchrun, which sets it, or unset RANK to go on with one process"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,21 @@ def launched() -> Launched | None:
     on_node = _number("LOCAL_WORLD_SIZE", 1, world)
     _number("MASTER_PORT", 1, 65535)
     return Launched(_number("RANK", 0, world - 1), world, _number("LOCAL_RANK", 0, on_node - 1), on_node)
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when its parent dies, so that no rank goes on as an orphan.
+
+    torchrun puts ranks into sessions of their own, where a SIGKILL of torchrun leaves them running,
+    into the same folder as the run that is started in its place.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    set_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _number(name: str, low: int, high: int | None) -> int:

@@ -75,7 +75,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         type=place,
         metavar="FILE",
-        help="make log-likelihood ratios of the scores, by what python -m eval calibrate wrote",
+        help="make log-likelihood ratios of the scores (a file of python -m eval calibrate)",
     )
 
 

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "--calibration",
         type=place,
         metavar="FILE",
-        help="what python -m eval calibrate wrote: gives a probability, and decides",
+        help="a calibration (see python -m eval calibrate --help): gives a probability, and decides",
     )
     made.add_argument(
         "--device",

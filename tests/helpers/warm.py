@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -21,6 +22,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,20 @@ class Warm:
             text=True,
         )
 
-    def start(self, command: list[str], cwd: Path, environment: dict[str, str], log: Path) -> int:
-        """Run `command` (sys.executable, then Python's arguments), all output to `log`; the process's id."""
-        asked = {"command": command[1:], "cwd": str(cwd), "environment": environment, "log": str(log)}
-        return self._ask(asked)
+    def start(
+        self,
+        command: Sequence[str],
+        cwd: Path,
+        environment: dict[str, str],
+        log: Path,
+        errors: Path | None = None,
+    ) -> int:
+        """Run `command` (sys.executable, then Python's arguments); the process's id.
+
+        Its output goes to `log`, that on stderr to `errors` where given.
+        """
+        files = {"log": str(log), "errors": str(errors or log)}
+        return self._ask({"command": command[1:], "cwd": str(cwd), "environment": environment, **files})
 
     def poll(self, pid: int) -> int | None:
         """The exit status, as subprocess has it; None while it runs."""
@@ -96,7 +108,7 @@ class Forked:
 def serve() -> None:
     """Answer the lines of stdin, until it ends."""
     for name in PRELOADED:
-        __import__(name)
+        importlib.import_module(name)
     ranks_are_forked()
     running: dict[int, Forked] = {}
     for line in sys.stdin:
@@ -108,6 +120,8 @@ def serve() -> None:
             if pid == 0:
                 log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(log, 1)
+                if asked["errors"] != asked["log"]:
+                    log = os.open(asked["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(log, 2)
                 os.chdir(asked["cwd"])
                 become(asked["command"], asked["environment"])
@@ -124,17 +138,25 @@ def ranks_are_forked() -> None:
         SubprocessHandler,
     )
 
+    SubprocessHandler._popen = forks()
+
+
+def forks(preloaded: Sequence[str] = ()) -> Callable[[Any, tuple[str, ...], dict[str, str]], Forked]:
+    """In place of what starts a rank in torchrun; preloaded: modules that are loaded before the first."""
+
     def popen(handler: Any, words: tuple[str, ...], environment: dict[str, str]) -> Forked:
         assert words[0] == sys.executable
         assert handler._stdout is None
         assert handler._stderr is None
+        for name in preloaded:
+            importlib.import_module(name)
         pid = os.fork()
         if pid == 0:
             os.setsid()
             become(list(words[1:]), environment)
         return Forked(pid)
 
-    SubprocessHandler._popen = popen
+    return popen
 
 
 def become(words: list[str], environment: dict[str, str]) -> None:

@@ -366,7 +366,7 @@ def _until(done: Callable[[], bool], timeout: float) -> bool:
     while not done():
         if time.monotonic() > end:
             return False
-        time.sleep(0.1)
+        time.sleep(0.2)
     return True
 
 

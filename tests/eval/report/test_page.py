@@ -90,6 +90,7 @@ def whole(count=400, **changed):
     return replace(made, **changed)
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_needs_no_other_file():
     scores, trials, metrics = evaluation()
     page = Page(build_report(Evaluation(scores, trials, metrics, CONFIG)))
@@ -232,6 +233,7 @@ def test_worst_trials_are_errors_at_the_threshold_the_worst_first():
     np.testing.assert_array_equal(scores[few], nontarget[:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "shift"), [(400, 0.0), (4, 40.0), (400, -40.0)]
 )  # chance, perfect, inverse
@@ -268,6 +270,7 @@ def test_a_det_of_many_trials_stays_small():
     assert len(det_curve(rates, operating_points(rates, metrics), "", "svg", digits=4)) < 200_000
 
 
+@pytest.mark.slow
 def test_equal_scores_can_be_drawn():
     _, trials, metrics = evaluation()
     same = np.full(len(trials), 0.5)
@@ -281,6 +284,7 @@ def test_decimals_follow_the_range_of_the_scores():
     assert score_digits(np.array([1.0, 1.0])) == 4
 
 
+@pytest.mark.slow
 def test_files(tmp_path):
     scores, trials, metrics = evaluation()
     out = tmp_path / "a" / "b"
@@ -320,6 +324,7 @@ def test_scores_of_paths_with_blanks_are_parted_by_tabs():
     assert scores_text(np.array([0.5]), trials) == "0.5\ta b\tc\n"
 
 
+@pytest.mark.slow
 def test_credentials_do_not_reach_the_page():
     scores, trials, metrics = evaluation()
     config = {"data": {"url": "https://user:secret@host/x?sig=veiled"}}
@@ -330,6 +335,7 @@ def test_credentials_do_not_reach_the_page():
     assert "https://***@host/x" in page
 
 
+@pytest.mark.slow
 def test_metrics_of_an_earlier_evaluation_do_not_outlive_it(tmp_path, monkeypatch):
     scores, trials, metrics = evaluation()
     write_outputs(str(tmp_path), Evaluation(scores, trials, metrics, CONFIG))

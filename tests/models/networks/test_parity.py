@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -51,6 +52,12 @@ def evaluated(name: str, network: nn.Module, dtype: torch.dtype) -> torch.Tensor
         return forward(name, network)(network_input(name, "eval").to(dtype))
 
 
+@cache
+def exactly_trained(name: str) -> dict[str, torch.Tensor]:
+    """In float64; two tests look at it."""
+    return trained(name, filled(name, torch.float64)[0], torch.float64)
+
+
 def trained(name: str, network: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     given = network_input(name, "train").to(dtype)
     return step(network, given, forward(name, network), dict(network.named_parameters()))
@@ -65,8 +72,7 @@ def test_in_float64_outputs_are_the_originals(name: str, golden: dict[str, np.nd
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in EVALUATED_ONLY])
 def test_in_float64_a_training_step_is_the_originals(name: str, golden: dict[str, np.ndarray]) -> None:
-    network, _ = filled(name, torch.float64)
-    found = trained(name, network, torch.float64)
+    found = exactly_trained(name)
     for key in ("embeddings", "gradient_norms", "gradients"):
         assert distance(found[key], golden[f"{name}/{key}"]) <= 1e-9, key
 
@@ -86,7 +92,7 @@ def test_in_float32_it_is_as_near_to_float64_as_the_original(
     assert distance(evaluated(name, network, torch.float32), golden[f"{name}/eval"]) <= max(1e-5, 2 * own)
     if name in EVALUATED_ONLY:
         return
-    exact = trained(name, filled(name, torch.float64)[0], torch.float64)
+    exact = exactly_trained(name)
     found = trained(name, network, torch.float32)
     for key, least in (("embeddings", 0.0), ("gradient", KINK)):
         allowed = max(least, 2 * float(golden[f"{name}/float32/{key}"]))

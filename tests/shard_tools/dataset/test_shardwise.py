@@ -80,6 +80,7 @@ def test_a_reader_reads_the_same(packed, verify):
         Reader(open_shardwise(packed, held=2), verify="crops")
 
 
+@pytest.mark.slow
 def test_threads_may_share_it(packed):
     whole, lazy = open_catalogue(packed), open_shardwise(packed, held=2)
 
@@ -176,6 +177,7 @@ def write_indexes(folder, shards, per_shard, speakers):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_ten_times_the_shards_are_not_read_and_take_no_more_memory(tmp_path):
     held = {}
     for shards in (60, 600):

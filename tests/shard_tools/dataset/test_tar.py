@@ -110,6 +110,7 @@ def add(tar: TarBuilder, members: int) -> None:
         tar.add(f"{number}", bytes(100_000))
 
 
+@pytest.mark.slow
 def test_who_waits_for_what_is_not_written_can_be_stopped():
     file = Waiting()
     with pytest.raises(StoppedError), TarBuilder(file, meanwhile=raise_stopped, stop=file.go.set) as tar:

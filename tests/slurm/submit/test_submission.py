@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import processes
 import pytest
 import small_run
 import yaml
@@ -16,6 +18,7 @@ from project import REPO
 
 from slurm.__main__ import main
 from slurm.records.run_folder import RunFolder
+from slurm.submit import train_config
 
 
 @pytest.fixture
@@ -24,6 +27,13 @@ def fake(tmp_path, monkeypatch) -> FakeSlurm:
     monkeypatch.delenv("VOXSHARD_SITE", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(REPO))
     return FakeSlurm(tmp_path / "bin", monkeypatch)
+
+
+@pytest.fixture
+def warm(monkeypatch) -> None:
+    """The training's program, which is asked what it makes of a configuration, has loaded torch already."""
+    shim = SimpleNamespace(run=processes.answer, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(train_config, "subprocess", shim)
 
 
 @pytest.fixture
@@ -44,7 +54,7 @@ def config(corpus, tmp_path) -> str:
     ],
 )
 def test_what_cannot_run_is_refused_and_leaves_nothing(
-    fake, config, tmp_path, capsys, job, training, message
+    fake, warm, config, tmp_path, capsys, job, training, message
 ):
     before = sorted(path.name for path in tmp_path.iterdir())
     words = ["train", "--config", config, *job, "--", "--run.folder", "runs/first", *training]
@@ -76,7 +86,7 @@ def test_credentials_do_not_reach_a_jobs_files(fake, tmp_path, capsys, words):
     assert fake.files() == []
 
 
-def test_a_finished_run_takes_no_nodes(fake, config, tmp_path, capsys):
+def test_a_finished_run_takes_no_nodes(fake, warm, config, tmp_path, capsys):
     folder = tmp_path / "runs/first"
     folder.mkdir(parents=True)
     state = {"state": "done", "saved_step": 600, "last_step": 600, "world": 2, "time": time.time()}

@@ -78,6 +78,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_ranks_workers_and_a_later_start_change_nothing(corpus, urls, case):
     names, more = CASES[case]
@@ -125,6 +126,7 @@ def test_one_dataset_in_a_list_is_that_dataset(urls):
     assert listed == alone
 
 
+@pytest.mark.slow
 def test_the_first_datasets_batches_are_those_of_its_share_alone(urls):
     """So that what a dataset brings besides does not change the first one's order."""
     joint = build_plan(*opened(configure(urls, ("wav", "other"))))
@@ -138,6 +140,7 @@ def opened(config):
     return open_training_data(config), config
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_substituted_from_its_own_dataset(urls, tmp_path):
     lost = tmp_path / "lost"
     shutil.copytree(urls["same"], lost)
@@ -159,6 +162,7 @@ def test_what_cannot_be_read_is_substituted_from_its_own_dataset(urls, tmp_path)
             assert np.all(after[gone] >= table.first[1])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_same_datasets_order_and_weights(urls):
     config = configure(urls, ("wav", "other"))
     data = open_training_data(config)
@@ -177,6 +181,7 @@ def test_a_run_goes_on_with_the_same_datasets_order_and_weights(urls):
     check_resumable(kept, "here", alone, "1")
 
 
+@pytest.mark.slow
 def test_rollover_goes_on_in_each_dataset(urls, tmp_path, corpus):
     config = configure(urls, ("wav", "other"), "--batch.leftover", "rollover", "--batch.speakers", "13")
     plan = build_plan(*opened(config))

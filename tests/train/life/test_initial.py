@@ -257,6 +257,7 @@ def quiet():
     logging.getLogger("train").handlers[:] = before
 
 
+@pytest.mark.slow
 def test_a_second_stage_begins_with_the_mean_and_resumes_without_it(corpus: Corpus, tmp_path, quiet):
     torch.set_num_threads(1)
     words = ["--data.url", corpus.wav, "--data.workers", "0", "--batch.speakers", "4", *SMALL]

@@ -7,6 +7,8 @@ BENCH := tests/bench/.venv
 CORPUS ?=
 
 .DEFAULT_GOAL := help
+# Every process of the tests would compile all of our modules anew, and pytest all tests.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test check lint bench clean
 
 help:

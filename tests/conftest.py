@@ -68,7 +68,7 @@ _CLUSTER = {path: f"slurm {number}" for number, paths in enumerate(CLUSTERS) for
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those on SLURM first, which wait for it most of the time, then what takes long, then other slow ones."""
+    """Those on SLURM first, which wait for it most of the time, then what takes long, then other slow."""
 
     def path_of(item: pytest.Item) -> str:
         return item.nodeid.partition("::")[0]

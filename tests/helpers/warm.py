@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -110,6 +111,7 @@ def serve() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     ranks_are_forked()
+    gc.freeze()  # a collection in a fork would look at all that is loaded, and so copy it
     running: dict[int, Forked] = {}
     for line in sys.stdin:
         asked = json.loads(line)

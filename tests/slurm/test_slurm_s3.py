@@ -40,6 +40,7 @@ def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
         *("--checkpoint.url", f"{s3_bucket}/checkpoints"),
         *("--validation.trials", str(corpus.trials), "--validation.data", f"{s3_bucket}/wav"),
         *("--validation.every", "60"),
+        *("--batch.speakers", "4"),  # a row is some requests, and each of them work for the S3 of the tests
         *("--run.folder", str(run)),
     ]
     size = ("--nodes", "2", "--ranks-per-node", "2")

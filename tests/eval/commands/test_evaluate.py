@@ -63,6 +63,7 @@ def test_results_and_summary(arguments, tmp_path, capsys):
     assert "12/12" in shown.err
 
 
+@pytest.mark.slow
 def test_embeddings_are_saved_and_give_the_same_scores(arguments, checkpoint, tmp_path):
     file = tmp_path / "embeddings.npz"
     assert run(arguments, "--crops", "2", "--crop-frames", "30", "--save-embeddings", str(file)) == 0
@@ -289,6 +290,7 @@ def test_crops_that_would_fill_the_memory(arguments, capsys):
     assert "lower one of them" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_units_stand_beside_the_numbers(arguments, tmp_path):
     assert run(arguments) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())

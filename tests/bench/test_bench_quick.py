@@ -115,6 +115,7 @@ def test_bytes_fetched_are_counted_by_epoch(bench, tiny, monkeypatch, tmp_path):
     assert f"| {again['name']} | 0 | 0 | 0 |" in page
 
 
+@pytest.mark.slow
 def test_a_failing_loader_is_reported_and_the_others_go_on(bench, tiny):
     entry, corpora = bench("harness.task").Entry, bench("harness.corpus")
     entries = [entry("bad", "webdataset_soundfile", {"read": "nothing"}), entry("good", "voxceleb_like")]

@@ -54,7 +54,7 @@ def test_it_runs_on_1_to_16_processes(name):
         check_pieces(config, world)
 
 
-@pytest.mark.parametrize("name", slow_but(RECIPES, "tiny", "rawnet3_aam"))
+@pytest.mark.parametrize("name", slow_but(RECIPES, "tiny"))
 def test_network_and_head_can_be_built(name):
     config = recipe(name)
     network = _build_objective(config, 2).network

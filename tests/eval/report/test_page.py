@@ -264,6 +264,7 @@ def test_det_names_its_operating_points():
     assert f"at {100 * accept:.2f} % false accepts, {100 * reject:.2f} % false rejects" in whole_text
 
 
+@pytest.mark.slow
 def test_a_det_of_many_trials_stays_small():
     scores, trials, metrics = evaluation(count=200_000)
     rates = error_rates(scores, trials.label)

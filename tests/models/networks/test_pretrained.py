@@ -116,6 +116,7 @@ def test_every_adapter_is_heard(kind: str, folders: dict[str, Path]) -> None:
         assert torch.equal(network(audio()), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_hangs_on_no_random_numbers(kind: str, folders: dict[str, Path]) -> None:
     network = build(folders[kind], trained="all").train()

@@ -31,6 +31,7 @@ def packed(corpus, tmp_path):
     return str(tmp_path / "out")
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=40))
 def test_places_are_what_a_loop_finds(pairs):
     pairs.sort(key=lambda pair: pair[1])

@@ -36,6 +36,7 @@ class Sparing(io.BytesIO):
         return super().write(memoryview(data)[:50_000])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(SIZES, max_size=12))
 def test_it_is_what_tarfile_writes(sizes):

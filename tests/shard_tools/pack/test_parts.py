@@ -395,6 +395,7 @@ def test_a_killed_part_goes_on_where_it_was(corpus, tmp_path, whole):
     assert contents(out) == whole
 
 
+@pytest.mark.slow
 def test_a_record_or_claim_that_was_changed_makes_no_manifest(corpus, tmp_path):
     """A number that could be is not taken for what the part made: its index says that."""
     out = tmp_path / "out"

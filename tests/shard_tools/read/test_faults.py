@@ -72,6 +72,7 @@ def test_a_store_that_only_fails_is_given_up(shards, faulty_s3, storage_policy, 
     assert str(caught.value).count(catalogue.shard_urls[catalogue.shard[u]]) == 1
 
 
+@pytest.mark.slow
 def test_a_lie_is_told_by_the_checksums_alone(shards, faulty_s3):
     local, remote = shards
     catalogue = open_catalogue(remote, block_crcs=True)

@@ -27,6 +27,7 @@ from shard_tools.storage import StoragePolicy
 CROP = 200 * 160 + 240
 
 
+@pytest.mark.slow
 @given(
     ranges=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40_000), st.integers(0, 9_000)), max_size=30)
 )

@@ -51,6 +51,7 @@ def test_layout_and_format(corpus: Path) -> None:
         assert np.mean(np.abs(samples) == 32767) < 0.001, f"{name} is clipped"
 
 
+@pytest.mark.slow
 def test_lists_name_the_files(corpus: Path) -> None:
     lines = (corpus / "lists/train_list.txt").read_text().splitlines()
     pairs = [line.split() for line in lines]

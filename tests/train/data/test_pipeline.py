@@ -79,6 +79,7 @@ def test_starting_in_the_middle_changes_nothing(corpus, reference, first):
     assert [digest([batch]) for batch in found] == reference[first:]
 
 
+@pytest.mark.slow
 def test_flac_gives_the_same_audio(corpus, reference):
     found = fetch(make_stream(corpus, corpus.flac), 0, 15)
     assert [digest([batch]) for batch in found] == reference

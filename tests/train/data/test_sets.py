@@ -109,6 +109,7 @@ def test_ranks_workers_and_a_later_start_change_nothing(corpus, urls, case):
     assert_same(fetch(stream_of(config, anchor=anchor), 17), whole[17:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["epoch", "windows"])
 def test_one_cache_serves_the_shards_of_all(urls, tmp_path, order):
     more = ("--data.order", order, *JOINED)

@@ -179,6 +179,7 @@ def test_windows_of_several_datasets(sets, step):
     assert same(fresh.batch(step + 7), plan.batch(step + 7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("common", [0, 20, 40])
 def test_going_on_reads_nothing_before_the_windows_it_needs(common):
     """Of an epoch each shard is in one window: none of those before the origin's is asked for."""

@@ -190,6 +190,7 @@ def test_only_uploads_of_ours_are_aborted(s3_bucket):
         upload.abandon()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "tries"), [(PermissionError("Access Denied"), 1), (TimeoutError("slow"), 3)]
 )

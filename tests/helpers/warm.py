@@ -27,7 +27,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ("torch.distributed.run", "train.run")
+# The last is loaded by the first optimiser of a process, whether anything is compiled or not.
+PRELOADED = ("torch.distributed.run", "train.run", "torch._dynamo")
 
 
 class Warm:

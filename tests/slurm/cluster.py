@@ -99,8 +99,8 @@ class Cluster:
     node_timeout_s: seconds of silence after which a node counts as lost.
     requeue_wait_s: seconds that a requeued job waits before it may start again; also the time within which
         a job's start must reach its nodes. SLURM's own default is 120.
-    first_job: the number of its first job. Two on one machine must have others: the ports on which the nodes of
-        a job of ours meet follow from its number.
+    first_job: the number of its first job. Clusters of one machine must have others: the ports on which the
+        nodes of a job of ours meet follow from its number.
     """
 
     partitions = ("normal", "urgent")

@@ -117,6 +117,7 @@ def test_the_page_is_whole_and_needs_no_other_file():
         assert trials.names[trials.left[worst]] in page.text
 
 
+@pytest.mark.slow
 def test_all_that_is_known_is_on_the_page():
     made = whole()
     metrics = dict(made.metrics) | {
@@ -147,6 +148,7 @@ def test_why_there_are_no_intervals_is_said():
     assert _intervals_absent({"intervals": {"eer": {"low": 1.0, "high": 2.0}}}) is None
 
 
+@pytest.mark.slow
 def test_of_a_list_without_labels_there_are_scores_alone(tmp_path):
     made = whole()
     rates = ("eer", "eer_threshold", "min_dcf", "min_dcf_threshold", "targets", "nontargets")
@@ -164,6 +166,7 @@ def test_of_a_list_without_labels_there_are_scores_alone(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_speakers_that_the_list_contradicts_are_not_believed():
     made = whole(speakers=("test",) * 50)
     page = Page(build_report(made))

@@ -70,6 +70,7 @@ def test_ranged_reading_by_hand():
     assert reading.left_out == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["wav", "flac"])
 @pytest.mark.parametrize("verify", ["none", "crops"])
 def test_ranged_reading_is_what_a_reader_counts(corpus, form, verify):

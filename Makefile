@@ -7,14 +7,16 @@ BENCH := tests/bench/.venv
 CORPUS ?=
 
 .DEFAULT_GOAL := help
+# Every process of the tests would compile all of our modules anew, and pytest all tests.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test check lint bench clean
 
 help:
 	@echo 'make demo                 a corpus, its shards, a short training, an evaluation: minutes on a CPU'
 	@echo 'make demo CORPUS=FOLDER   the same on your own 16 kHz speech: FOLDER/SPEAKER/.../*.wav or *.flac'
-	@echo 'make test                 all tests'
+	@echo 'make test                 all tests: ten minutes on two cores'
 	@echo 'make lint                 style and types'
-	@echo 'make check                style, types, and the tests that start no whole runs: two minutes'
+	@echo 'make check                style, types, and the quick tests of every part: a minute'
 	@echo 'make bench                the benchmark tables, into tests/bench/results: twelve minutes, 8 GB in all'
 	@echo 'make clean                remove .venv, caches and runs/demo'
 	@echo
@@ -23,9 +25,9 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/python -m shard_tools.synthetic.demo $(if $(CORPUS),--corpus '$(CORPUS)')
 
-# Two of three wait for SLURM most of the time.
+# Four of them wait for a SLURM of their own most of the time.
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest --numprocesses 3
+	@$(BIN)/python -m pytest --numprocesses 6
 
 check: lint
 	@$(BIN)/python -m pytest --numprocesses 2 -m 'not slow'

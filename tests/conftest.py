@@ -35,36 +35,71 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+# Those that share a SLURM, and in which order: a long one last would keep another test waiting.
+CLUSTERS = (
+    ("tests/slurm/test_slurm_survival.py",),
+    ("tests/slurm/test_slurm_s3.py", "tests/slurm/test_slurm_sbatch.py", "tests/slurm/test_cluster.py"),
+    ("tests/slurm/test_slurm_failures.py",),
+    ("tests/slurm/test_slurm_readme.py", "tests/slurm/test_slurm_chains.py"),
+)
+# What takes longest of the others, so that no process is left with one of them at the end.
+LONGEST = (
+    "tests/train/test_run.py",
+    "tests/train/life/test_stop.py",
+    "tests/train/data/test_stream_processes.py",
+    "tests/models/networks/test_compile.py",
+    "tests/abuse/test_abuse.py",
+    "tests/shard_tools/synthetic/test_demo.py",
+    "tests/slurm/submit/test_submission.py",
+    "tests/end_to_end/test_installed.py",
+    "tests/bench/test_bench_quick.py",
+    "tests/models/networks/test_parity.py",
+    "tests/shard_tools/read/test_faults.py",
+    "tests/train/test_learner.py",
+    "tests/train/test_recipes.py",
+    "tests/end_to_end/test_readme_voxceleb.py",
+    "tests/eval/export/test_exporting.py",
+    "tests/train/data/test_access.py",
+    "tests/train/data/test_loader.py",
+    "tests/train/life/test_shards.py",
+)
+_TURN = {path: turn for turn, path in enumerate((*(path for paths in CLUSTERS for path in paths), *LONGEST))}
+_CLUSTER = {path: f"slurm {number}" for number, paths in enumerate(CLUSTERS) for path in paths}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those on SLURM first, which wait for it most of the time, then fast ones, then whole runs."""
+    """Those on SLURM first, which wait for it most of the time, then what takes long, then other slow."""
 
-    def turn(item: pytest.Item) -> int:
-        if item.get_closest_marker("slow") is None:
-            return 1
-        return 0 if item.get_closest_marker("slurm") else 2
+    def path_of(item: pytest.Item) -> str:
+        return item.nodeid.partition("::")[0]
 
-    items.sort(key=turn)
+    slow = {path_of(item) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: _TURN.get(path_of(item), len(_TURN) + (path_of(item) not in slow)))
     for item in items:
-        if turn(item) == 0:
+        if item.get_closest_marker("slurm"):
             item.add_marker(pytest.mark.timeout(1200))  # many starts of several processes, one after another
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of several processes two take the tests on SLURM, each with a SLURM of its own and half of the files.
+    """Each process takes a file at a time, whose tests share fixtures; or all files of a SLURM.
 
     xdist's own groups do nothing under pytest 9.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class Halves(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            if not path.startswith(("tests/slurm/test_slurm_", "tests/slurm/test_cluster")):
-                return nodeid
-            return "slurm, a" if path.endswith(("_s3.py", "_survival.py")) else "slurm, b"
+            return _CLUSTER.get(path, path)
 
-    return Halves(config, log)
+        def _reschedule(self, node: Any) -> None:
+            """A process must know of a test more than the one that it runs, but of no more than that."""
+            if self._pending_of(self.assigned_work[node]) < 2:
+                super()._reschedule(node)
+
+    config.option.loadscopereorder = False  # not by the number of tests
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

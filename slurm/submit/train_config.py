@@ -27,10 +27,13 @@ def complete(
     """
     if not Path(config).is_file():
         raise SlurmError(f"--config {config}: there is no such file")
+    checked = ("--check", str(ranks))
+    if besides is None:  # each question starts a training's program, which takes seconds
+        text = _asked(config, overrides, *checked, "--print_config")
+        return text, yaml.safe_load(text)
     text = _asked(config, overrides, "--print_config")
     values = yaml.safe_load(text)
-    more = besides(values) if besides is not None else ()
-    _asked(config, [*overrides, *more], "--check", str(ranks))
+    _asked(config, [*overrides, *besides(values)], *checked)
     return text, values
 
 

@@ -10,6 +10,7 @@ Needs no network. Trial N of a kind is a function of the seed, the kind and N.
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import shutil
 import sys
@@ -88,6 +89,7 @@ def main() -> int:
         plan = {kind: range(int(number), int(number) + 1)}
     else:
         plan = {kind: range(options.trials) for kind in options.kinds.split(",")}
+    gc.freeze()  # a collection in a fork would look at all that is loaded, and so copy it
     total = 0
     for kind, numbers in plan.items():
         faults, ends = run(kind, numbers, options.seed, folder)

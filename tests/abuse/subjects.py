@@ -37,6 +37,7 @@ from mutations import (
 )
 
 import eval.__main__
+import eval.commands.evaluate  # else every trial loads what draws its report
 import slurm.__main__
 import train.__main__
 import train.simulate.__main__

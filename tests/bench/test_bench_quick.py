@@ -51,11 +51,13 @@ def check_rates(document, page):
         assert (ratio["met"] is None) == (ratio["at_least"] is None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["local_augmented", "local_plain"])
 def test_every_loader_has_a_figure(measure, name):
     check_rates(*measure(name))
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_loaders_that_are_not_installed_are_reported(bench, tiny, measure, monkeypatch):
     contest, table = bench("harness.contest"), bench("tables.side_by_side")
@@ -79,6 +81,7 @@ def test_loaders_that_are_not_installed_are_reported(bench, tiny, measure, monke
     assert {result["name"] for result in document["s3"]} == {*status, "voxshard, cached"}
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_an_epoch_from_s3_is_counted(bench, tiny):
     contest, corpora, table = bench("harness.contest"), bench("harness.corpus"), bench("tables.side_by_side")
@@ -95,6 +98,7 @@ def test_an_epoch_from_s3_is_counted(bench, tiny):
     assert runs[0]["bytes_per_crop"] >= 2 * 32240
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_bytes_fetched_are_counted_by_epoch(bench, tiny, monkeypatch, tmp_path):
     table = bench("tables.fetched")
@@ -111,6 +115,7 @@ def test_bytes_fetched_are_counted_by_epoch(bench, tiny, monkeypatch, tmp_path):
     assert f"| {again['name']} | 0 | 0 | 0 |" in page
 
 
+@pytest.mark.slow
 def test_a_failing_loader_is_reported_and_the_others_go_on(bench, tiny):
     entry, corpora = bench("harness.task").Entry, bench("harness.corpus")
     entries = [entry("bad", "webdataset_soundfile", {"read": "nothing"}), entry("good", "voxceleb_like")]
@@ -119,6 +124,7 @@ def test_a_failing_loader_is_reported_and_the_others_go_on(bench, tiny):
     assert good["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_planning_has_its_figures(measure):
     document, page = measure("planning")
     assert [result["name"] for result in document["contestants"]] == [
@@ -130,6 +136,7 @@ def test_planning_has_its_figures(measure):
     assert "## Planning" in page
 
 
+@pytest.mark.slow
 def test_converting_is_compared_with_a_process_per_file(bench, measure):
     table = bench("tables.converting")
     document, page = measure("converting")
@@ -142,6 +149,7 @@ def test_converting_is_compared_with_a_process_per_file(bench, measure):
     assert f"| {table.TWO} ÷ {table.ONE} |" in page
 
 
+@pytest.mark.slow
 def test_packing_has_its_figures(measure):
     document, page = measure("packing")
     assert [result["name"] for result in document["contestants"]] == [

@@ -26,6 +26,8 @@ from shard_tools import cli
 from shard_tools.dataprep import cli as dataprep
 from shard_tools.dataset import open_catalogue
 
+pytestmark = pytest.mark.slow
+
 PASSWORD, KEY = "not to be seen", "a-key-of-somebody"
 # A step of the recipe on a CPU. What follows -- in the command is the training's.
 SMALL = """
@@ -119,7 +121,6 @@ def run(command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.s3
 def test_the_real_job_from_an_account_to_an_eer(miniature, opened, account, s3_bucket, tmp_path, capfd):
     section = (REPO / "README.md").read_text().split("## The real job\n")[1].split("\n## ")[0]

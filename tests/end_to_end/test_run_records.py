@@ -76,6 +76,7 @@ def test_of_several_the_cause_comes_first(tmp_path, monkeypatch):
     assert [failure.rank for failure in RunFolder(tmp_path).failures()] == [1, 0, 2]
 
 
+@pytest.mark.slow
 @given(text=st.text())
 def test_whatever_a_failure_says_can_be_read(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
@@ -100,6 +101,7 @@ def test_a_lock_says_since_when_and_that_its_holder_lives(tmp_path):
     assert run.damaged == {}
 
 
+@pytest.mark.slow
 def test_a_stop_means_the_same_on_both_sides(tmp_path: Path):
     """The training's program and the launcher's decision end with one status."""
     code = "import train.__main__ as m, sys; sys.exit(m.STOPPED)"

@@ -11,6 +11,8 @@ from processes import finish, torchrun
 from project import REPO
 from small_corpus import make
 
+pytestmark = pytest.mark.slow
+
 SLOW = (
     "torch._dynamo",
     "scipy.signal",
@@ -29,7 +31,6 @@ def test_training_does_not_load_what_few_runs_need() -> None:
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.slow
 def test_nor_does_a_run(tmp_path: Path) -> None:
     """Two ranks, to their end: torch's optimisers and DistributedDataParallel would load its compiler."""
     corpus = make(tmp_path)

@@ -25,6 +25,7 @@ def theirs(tmp_path) -> Path:
     return tmp_path / "theirs"
 
 
+@pytest.mark.slow
 def test_every_utterance_is_found_with_its_speaker_and_a_step_is_trained(theirs, tmp_path, capsys):
     before = {path.name: path.read_bytes() for path in theirs.glob("*.tar")}
     assert main(["index", str(theirs), "--workers", "1"]) == 0

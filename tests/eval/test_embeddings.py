@@ -22,6 +22,7 @@ def some() -> Embeddings:
     return Embeddings(("a/1", "b/é", "c 2"), vectors, 2, 400, "abc")
 
 
+@pytest.mark.slow
 @given(st.lists(NAME, unique=True, max_size=6), st.integers(0, 3), st.integers(1, 5), NAME)
 def test_what_is_saved_is_read(names, crops, size, made_by):
     vectors = np.random.default_rng(1).standard_normal((len(names), max(crops, 1), size)).astype(np.float32)

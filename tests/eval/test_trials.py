@@ -59,6 +59,7 @@ def test_paths_with_blanks_in_a_list_of_tabs(tmp_path):
     assert trials.names == ["a/my file.wav", "a/1.wav", "b/2 3.wav"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), NAMES, NAMES), min_size=1, max_size=8), st.booleans())
 def test_what_is_written_is_read_back(rows, mark):
     rows = [*rows, (True, "a", "b"), (False, "a", "c")]

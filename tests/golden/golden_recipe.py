@@ -81,8 +81,22 @@ wespeaker_losses.npz."""
 
 def draw(name: str, *shape: int, low: float = -1.0, high: float = 1.0) -> torch.Tensor:
     """float32 array of `shape`, uniform in [low, high)."""
-    numbers = low + (high - low) * uniform(_SEED, name, 0, np.arange(np.prod(shape, dtype=np.int64)))
+    numbers = low + (high - low) * _first(int(np.prod(shape, dtype=np.int64)), name)
     return torch.from_numpy(numbers.reshape(shape).astype(np.float32))
+
+
+_drawn: dict[
+    str, np.ndarray
+] = {}  # networks are filled again and again, and most of their arrays begin alike
+
+
+def _first(count: int, name: str) -> np.ndarray:
+    """float64 (count,): the first elements of the array called `name`."""
+    known = _drawn.get(name, np.empty(0))
+    if len(known) < count:
+        more = uniform(_SEED, name, 0, np.arange(len(known), count, dtype=np.int64))
+        known = _drawn[name] = np.concatenate([known, more])
+    return known[:count]
 
 
 def audio(name: str) -> torch.Tensor:

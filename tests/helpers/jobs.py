@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -10,13 +11,28 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
+import processes
 import torch
 from cluster import ENDED, Cluster
 from project import REPO
 
-PACED = {"PYTHONPATH": str(REPO / "tests/helpers/paced")}
+from slurm.__main__ import main
+from slurm.submit import train_config
+
+
+def first_of_path(folder: Path) -> dict[str, str]:
+    """An environment in which every Python runs the sitecustomize.py of `folder` first."""
+    places = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(places)}
+
+
+PACED = first_of_path(REPO / "tests/helpers/paced")
+# The same, and torchrun forks its ranks; for tests that start many.
+FORKED = first_of_path(REPO / "tests/helpers/forked")
 
 
 def environment(cluster: Cluster | None = None, **more: str) -> dict[str, str]:
@@ -35,6 +51,23 @@ def slurm(cluster: Cluster, *arguments: str, **more: str) -> subprocess.Complete
         text=True,
         timeout=PATIENCE_S,
     )
+
+
+def submit(cluster: Cluster, *arguments: str, **more: str) -> list[str]:
+    """The ids of the jobs that `slurm …` submits in this process; the training that it asks starts warm.
+
+    Torchrun forks its ranks, unless PYTHONPATH is given.
+    """
+    warm = SimpleNamespace(run=processes.answer, DEVNULL=subprocess.DEVNULL)
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, environment(cluster, **{**FORKED, **more})),
+        mock.patch.object(train_config, "subprocess", warm),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        status = main(list(arguments))
+    return launched(subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue()))
 
 
 def launched(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -62,7 +95,7 @@ def until(condition: Callable[[], bool], what: str, run: Path, timeout: float = 
     while not condition():
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not happen within {timeout:g} s\n{printed(run)}")
-        time.sleep(0.1)
+        time.sleep(0.3)  # asking SLURM starts a process each time
 
 
 def reach(run: Path, wanted: int) -> None:

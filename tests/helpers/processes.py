@@ -7,7 +7,9 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -27,9 +29,13 @@ def torchrun(processes: int, *arguments: str) -> list[str]:
     return [*launcher, "--nproc-per-node", str(processes), *arguments]
 
 
-def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start it for real; what trains waits before each step, so that it can be disturbed in its midst."""
-    pace = [str(REPO / "tests/helpers/paced"), *filter(None, [os.environ.get("PYTHONPATH")])]
+def start(command: list[str], log: Path, *, forked: bool = False) -> subprocess.Popen[bytes]:
+    """Start it for real; what trains waits before each step, so that it can be disturbed in its midst.
+
+    forked: torchrun forks its ranks, which load nothing again, but have its command line and environment.
+    """
+    site = REPO / "tests/helpers" / ("forked" if forked else "paced")
+    pace = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
     with log.open("wb") as out:
         return subprocess.Popen(
             command,
@@ -51,6 +57,15 @@ def finish(command: list[str], log: Path, timeout: float = 240) -> tuple[int, st
     finally:
         kill_tree(pid)
     return status, log.read_text(errors="replace")
+
+
+def answer(command: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
+    """As subprocess.run does it for what is to be captured as text; Python starts warm."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, errors = Path(folder) / "out", Path(folder) / "errors"
+        pid = warm().start(command, Path.cwd(), dict(os.environ), out, errors)
+        status = warm().wait(pid, 240)
+        return subprocess.CompletedProcess(command, status, out.read_text(), errors.read_text())
 
 
 def _finish_cold(command: list[str], log: Path, timeout: float) -> tuple[int, str]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
+import importlib
 import json
 import os
 import runpy
@@ -21,10 +23,12 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ("torch.distributed.run", "train.run")
+# The last is loaded by the first optimiser of a process, whether anything is compiled or not.
+PRELOADED = ("torch.distributed.run", "train.run", "torch._dynamo")
 
 
 class Warm:
@@ -40,10 +44,20 @@ class Warm:
             text=True,
         )
 
-    def start(self, command: list[str], cwd: Path, environment: dict[str, str], log: Path) -> int:
-        """Run `command` (sys.executable, then Python's arguments), all output to `log`; the process's id."""
-        asked = {"command": command[1:], "cwd": str(cwd), "environment": environment, "log": str(log)}
-        return self._ask(asked)
+    def start(
+        self,
+        command: Sequence[str],
+        cwd: Path,
+        environment: dict[str, str],
+        log: Path,
+        errors: Path | None = None,
+    ) -> int:
+        """Run `command` (sys.executable, then Python's arguments); the process's id.
+
+        Its output goes to `log`, that on stderr to `errors` where given.
+        """
+        files = {"log": str(log), "errors": str(errors or log)}
+        return self._ask({"command": command[1:], "cwd": str(cwd), "environment": environment, **files})
 
     def poll(self, pid: int) -> int | None:
         """The exit status, as subprocess has it; None while it runs."""
@@ -96,8 +110,9 @@ class Forked:
 def serve() -> None:
     """Answer the lines of stdin, until it ends."""
     for name in PRELOADED:
-        __import__(name)
+        importlib.import_module(name)
     ranks_are_forked()
+    gc.freeze()  # a collection in a fork would look at all that is loaded, and so copy it
     running: dict[int, Forked] = {}
     for line in sys.stdin:
         asked = json.loads(line)
@@ -108,6 +123,8 @@ def serve() -> None:
             if pid == 0:
                 log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(log, 1)
+                if asked["errors"] != asked["log"]:
+                    log = os.open(asked["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(log, 2)
                 os.chdir(asked["cwd"])
                 become(asked["command"], asked["environment"])
@@ -124,17 +141,25 @@ def ranks_are_forked() -> None:
         SubprocessHandler,
     )
 
+    SubprocessHandler._popen = forks()
+
+
+def forks(preloaded: Sequence[str] = ()) -> Callable[[Any, tuple[str, ...], dict[str, str]], Forked]:
+    """In place of what starts a rank in torchrun; preloaded: modules that are loaded before the first."""
+
     def popen(handler: Any, words: tuple[str, ...], environment: dict[str, str]) -> Forked:
         assert words[0] == sys.executable
         assert handler._stdout is None
         assert handler._stderr is None
+        for name in preloaded:
+            importlib.import_module(name)
         pid = os.fork()
         if pid == 0:
             os.setsid()
             become(list(words[1:]), environment)
         return Forked(pid)
 
-    SubprocessHandler._popen = popen
+    return popen
 
 
 def become(words: list[str], environment: dict[str, str]) -> None:

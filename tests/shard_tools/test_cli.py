@@ -177,6 +177,7 @@ def test_help(command, capsys):
     assert "Examples:\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_s3_gets_the_same_bytes_as_a_disk(corpus, tmp_path, s3_bucket):
     url = s3_bucket + "/sets/one"
@@ -192,6 +193,7 @@ def test_s3_gets_the_same_bytes_as_a_disk(corpus, tmp_path, s3_bucket):
     assert verify(url).problems == []
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_s3_readers_and_indexing(corpus, s3_bucket, monkeypatch):
     from shard_tools.dataset.catalogue import open_catalogue
@@ -211,6 +213,7 @@ def test_s3_readers_and_indexing(corpus, s3_bucket, monkeypatch):
     assert len(open_catalogue(s3_bucket)) == int((catalogue.shard > 0).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_s3_mistakes_are_one_line(corpus, s3_endpoint, capsys):
     assert main(["pack", str(corpus.root), "s3://no-such-bucket/x"]) == 1

@@ -8,6 +8,7 @@ from shard_tools.errors import UserError
 from shard_tools.yaml_file import check_yaml_file, check_yaml_value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -63,6 +64,7 @@ def test_anchors_and_merge_keys_are_taken(tmp_path):
     assert check_yaml_file(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["9" * 5000, "[" * 5000, "{a: 1, a: 2}", "[&x [*x]]"])
 def test_what_no_typed_value_can_be(text):
     with pytest.raises(UserError, match=r"^--data\.workers: "):

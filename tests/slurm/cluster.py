@@ -64,6 +64,7 @@ SlurmdTimeout={node_timeout_s}
 KillWait={kill_wait_s}
 InactiveLimit=0
 MinJobAge=3600
+FirstJobId={first_job}
 MailProg=/bin/true
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
@@ -98,6 +99,8 @@ class Cluster:
     node_timeout_s: seconds of silence after which a node counts as lost.
     requeue_wait_s: seconds that a requeued job waits before it may start again; also the time within which
         a job's start must reach its nodes. SLURM's own default is 120.
+    first_job: the number of its first job. Clusters of one machine must have others: the ports on which the
+        nodes of a job of ours meet follow from its number.
     """
 
     partitions = ("normal", "urgent")
@@ -110,6 +113,7 @@ class Cluster:
         kill_wait_s: int = 10,
         node_timeout_s: int = 15,
         requeue_wait_s: int = 120,
+        first_job: int = 1,
     ) -> None:
         self.folder = Path(folder).resolve()
         self.name = f"test{os.getpid()}x{random.randrange(10**6)}"
@@ -119,6 +123,7 @@ class Cluster:
             "kill_wait_s": kill_wait_s,
             "node_timeout_s": node_timeout_s,
             "requeue_wait_s": requeue_wait_s,
+            "first_job": first_job,
         }
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._munge = Path()
@@ -366,7 +371,7 @@ def _until(done: Callable[[], bool], timeout: float) -> bool:
     while not done():
         if time.monotonic() > end:
             return False
-        time.sleep(0.1)
+        time.sleep(0.2)
     return True
 
 

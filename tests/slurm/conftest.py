@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -25,7 +26,9 @@ def session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
     reason = missing()
     if reason:
         pytest.skip(reason)
-    with Cluster(tmp_path_factory.mktemp("slurm") / "cluster") as running:
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 1 + 1000 * (process % 12)  # ports of twelve such thousands are apart (slurm/node/rendezvous.py)
+    with Cluster(tmp_path_factory.mktemp("slurm") / "cluster", first_job=first) as running:
         yield running
 
 

@@ -12,6 +12,7 @@ import pytest
 from slurm.programs import KNOWS_SAFE, SAFE, program, under_torchrun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "knows_safe", [False, pytest.param(True, marks=pytest.mark.skipif(not KNOWS_SAFE, reason=""))]
 )

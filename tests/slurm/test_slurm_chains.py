@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster import Cluster
-from jobs import finish, launched, reach, slurm
+from jobs import FORKED, finish, launched, reach, slurm, submit
 from small_corpus import Corpus
 
 from shard_tools.pack.packing import PackOptions, pack
@@ -48,7 +48,7 @@ def test_a_second_stage_begins_when_the_first_is_done_and_not_when_it_failed(
 
     def train(name: str, after: str | None, *more: str) -> str:
         words = ["train", "--config", str(config), *(["--after", str(runs[after])] if after else [])]
-        [job] = launched(slurm(cluster, *words, "--", "--run.folder", str(runs[name]), *more))
+        [job] = submit(cluster, *words, "--", "--run.folder", str(runs[name]), *more)
         return job
 
     first = train("first", None)
@@ -83,7 +83,7 @@ def test_a_sweep_ends_in_a_table(cluster: Cluster, corpus: Corpus, tmp_path: Pat
     }
     config.write_text(yaml.safe_dump(sections))
     words = ["sweep", "--config", str(config), "--folder", str(sweep), "--vary", "optim.lr=0.01,0.001"]
-    trainings, summing = launched(slurm(cluster, *words))
+    trainings, summing = launched(slurm(cluster, *words, **FORKED))
     assert finish(cluster, summing, sweep) == "COMPLETED"
     assert cluster.state(f"{trainings}_1") == "COMPLETED"
     lines = (sweep / "summary.md").read_text().splitlines()

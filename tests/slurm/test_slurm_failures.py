@@ -12,7 +12,19 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import PATIENCE_S, REPO, attempts, environment, finish, launched, printed, reach, slurm, until
+from jobs import (
+    PATIENCE_S,
+    REPO,
+    attempts,
+    environment,
+    finish,
+    first_of_path,
+    printed,
+    reach,
+    slurm,
+    submit,
+    until,
+)
 from small_corpus import Corpus
 from small_run import STEPS, config
 
@@ -33,7 +45,7 @@ def train(
     run = tmp_path / "run"
     given = config(corpus, tmp_path / "config.yaml", steps=steps)
     command = ("train", "--config", str(given), *SIZE, *options, "--", "--run.folder", str(run))
-    [job] = launched(slurm(cluster, *command, **more))
+    [job] = submit(cluster, *command, **more)
     return job, run
 
 
@@ -41,7 +53,7 @@ def at_start(folder: Path, code: str) -> dict[str, str]:
     """An environment in which every Python of the job runs `code` first."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(code)
-    return {"PYTHONPATH": str(folder)}
+    return first_of_path(folder)
 
 
 @contextlib.contextmanager
@@ -61,7 +73,7 @@ def test_a_mistake_ends_the_job_once_and_for_all(cluster: Cluster, corpus: Corpu
     run = tmp_path / "run"
     given = config(corpus, tmp_path / "config.yaml", log_every=5)
     overrides = ("--run.folder", str(run), "--optim.lr", "1e18")
-    [job] = launched(slurm(cluster, "train", "--config", str(given), *SIZE, "--", *overrides))
+    [job] = submit(cluster, "train", "--config", str(given), *SIZE, "--", *overrides)
     assert finish(cluster, job, run) == "FAILED"
     assert cluster.job(job)["Restarts"] == "0"
     assert cluster.job(job)["ExitCode"] != "0:0"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import attempts, finish, launched, printed, reach, records, slurm, step, until
+from jobs import FORKED, attempts, finish, launched, printed, reach, records, slurm, step, until
 from small_corpus import Corpus
 from small_run import config
 
@@ -40,6 +40,7 @@ def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
         *("--checkpoint.url", f"{s3_bucket}/checkpoints"),
         *("--validation.trials", str(corpus.trials), "--validation.data", f"{s3_bucket}/wav"),
         *("--validation.every", "60"),
+        *("--batch.speakers", "4"),  # a row is some requests, and each of them work for the S3 of the tests
         *("--run.folder", str(run)),
     ]
     size = ("--nodes", "2", "--ranks-per-node", "2")
@@ -50,11 +51,12 @@ def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
     assert "running" in listed.stdout
     stop(cluster, job, run)
 
-    [job] = launched(slurm(cluster, "resume", str(run), "--nodes", "1"))
+    [job] = launched(slurm(cluster, "resume", str(run), "--nodes", "1", **FORKED))
     reach(run, step(run) + 10)  # beyond what the first did before it was stopped
     stop(cluster, job, run)
 
-    training, evaluation = launched(slurm(cluster, "resume", str(run), "--nodes", "2", "--then-eval"))
+    resumed = slurm(cluster, "resume", str(run), "--nodes", "2", "--then-eval", **FORKED)
+    training, evaluation = launched(resumed)
     assert finish(cluster, training, run) == "COMPLETED", printed(run)
     assert finish(cluster, evaluation, run) == "COMPLETED", printed(run)
 

@@ -6,31 +6,27 @@ import math
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from cluster import Cluster
 from jobs import (
-    PATIENCE_S,
-    REPO,
     assert_same_weights,
     attempts,
-    environment,
     final_state,
     finish,
-    launched,
     printed,
     reach,
     records,
     restarted,
-    slurm,
     step,
+    submit,
     until,
 )
+from processes import torchrun
 from small_corpus import Corpus
 from small_run import STEPS, config
 
@@ -41,25 +37,10 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 def undisturbed(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The last checkpoint of two ranks without SLURM, in one go."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "train",
-    ]
     run = folder / "run"
-    done = subprocess.run(
-        [*command, "--config", str(config(corpus, folder / "c.yaml")), "--run.folder", str(run)],
-        cwd=REPO,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == 0, done.stderr
+    given = ("--config", str(config(corpus, folder / "c.yaml")), "--run.folder", str(run))
+    status, said = processes.finish(torchrun(2, "-m", "train", *given), folder / "log.txt")
+    assert status == 0, said
     return final_state(run)
 
 
@@ -68,9 +49,8 @@ def train(cluster: Cluster, corpus: Corpus, tmp_path: Path, *options: str) -> tu
     run = tmp_path / "run"
     given = config(corpus, tmp_path / "config.yaml")
     size = ("--nodes", "2", "--ranks-per-node", "1")
-    [job] = launched(
-        slurm(cluster, "train", "--config", str(given), *size, *options, "--", "--run.folder", str(run))
-    )
+    command = ("train", "--config", str(given), *size, *options, "--", "--run.folder", str(run))
+    [job] = submit(cluster, *command)
     return job, run
 
 
@@ -82,12 +62,18 @@ def every_step_once(run: Path) -> bool:
 def rank(cluster: Cluster, job: str, node: str) -> int:
     """The process of the rank on a node."""
     for pid in cluster.processes(job, node):
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        command = Path(f"/proc/{parent}/cmdline").read_bytes()
-        if b"LOCAL_RANK=0" in variables and b"torch.distributed.run" in command:
+        # A forked rank has torchrun's own command line: that of a process that is no torchrun's child.
+        if _is_torchrun(_parent(pid)) and not _is_torchrun(_parent(_parent(pid))):
             return pid
     raise AssertionError(f"no rank on {node}")
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _is_torchrun(pid: int) -> bool:
+    return b"torch.distributed.run" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def go_on(run: Path) -> None:

@@ -38,6 +38,7 @@ def batch_bytes(config):
     return 2 * int(np.minimum(open_catalogue(config.data.url).frames[batch.utterance], 50 * 160 + 240).sum())
 
 
+@pytest.mark.slow
 def test_what_a_step_takes_is_said_and_nothing_is_left(
     corpus, tmp_path, tmp_path_factory, capsys, monkeypatch
 ):
@@ -78,6 +79,7 @@ def test_a_run_that_is_there_is_left_alone(corpus, tmp_path):
     assert (folder / "config.yaml").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_cache_is_left_alone_and_noise_counts(corpus, tmp_path, capsys):
     more = [
         "--data.access",

@@ -62,6 +62,7 @@ OPTIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_stops_at_the_step_that_went_wrong(corpus, tmp_path, monkeypatch):
     """And not at the next line of the log, which is a thousand steps away."""
     calls, cross_entropy = [], torch.nn.functional.cross_entropy  # the first call is the rehearsal's

@@ -141,6 +141,7 @@ def test_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
                 check(found[name], wanted[name], f"{world} ranks, {name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_pieces_learn_what_the_whole_batch_teaches(case: tuple[str, str]) -> None:
     steps = 3
@@ -169,6 +170,7 @@ def test_what_is_frozen_does_not_move_nor_do_its_statistics() -> None:
     assert {".".join(name.split(".")[:3]) for name in moved} >= {"network.stages.1", "network.stages.3"}
 
 
+@pytest.mark.slow
 def test_fp16_goes_on_exactly_with_its_scale(tmp_path: Path) -> None:
     """On a CPU, where runs refuse it: the scaler and its state are the same."""
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from project import REPO
+from quick import slow_but
 from small_corpus import Corpus
 
 from eval.checkpoint.file import read_checkpoint
@@ -53,7 +54,7 @@ def test_it_runs_on_1_to_16_processes(name):
         check_pieces(config, world)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", slow_but(RECIPES, "tiny"))
 def test_network_and_head_can_be_built(name):
     config = recipe(name)
     network = _build_objective(config, 2).network
@@ -132,7 +133,7 @@ def one_step(name: str, corpus: Corpus, folder: Path, *more: str) -> Path:
     return folder / name
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name not in SECOND])
+@pytest.mark.parametrize("name", slow_but((name for name in RECIPES if name not in SECOND), "tiny"))
 def test_a_step_of_it(name, corpus, tmp_path, quiet):
     folder = one_step(name, corpus, tmp_path)
     assert read_checkpoint(str(folder / "checkpoints/step-00000001.pt"))["optimizer"]["state"]

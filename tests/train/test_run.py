@@ -108,7 +108,7 @@ def test_sigkill_at_a_random_step_and_resume_end_in_the_same_parameters(
     folder, log = tmp_path / "run", tmp_path / "out"
     moment = random.randrange(3, STEPS - 5)  # any step will do; the message below tells which it was
     print("kill after step", moment)
-    process = start(train(corpus, folder, **EVERYTHING), log)
+    process = start(train(corpus, folder, **EVERYTHING), log, forked=victim != "a rank")
     metrics = folder / "metrics.jsonl"
 
     def reached():

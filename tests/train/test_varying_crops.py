@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from eval.checkpoint.file import read_checkpoint
 from train.config.parsing import parse
 from train.run import run
+
+pytestmark = pytest.mark.slow
 
 
 def options(corpus, folder, steps):

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
@@ -77,6 +78,10 @@ def parser() -> ArgumentParser:
     return made
 
 
+# Describing all options takes longer than reading a command line, and keeps nothing of what was read.
+_parser = cache(parser)
+
+
 def _name_freely(made: ArgumentParser) -> None:
     """Call init.from what no field of a dataclass can be called."""
     [action] = [action for action in made._actions if action.dest == "init.from_"]
@@ -144,9 +149,9 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
 
     An unknown key or a value of the wrong type ends the program with a message that names it
     (exit status 2, as argparse does). With --check and --print_config it ends the program too, by
-    status 0. Raises UserError for values that no run can use.
+    status 0, the second after the first. Raises UserError for values that no run can use.
     """
-    made = parser()
+    made = _parser()
     typed = sys.argv[1:] if arguments is None else list(arguments)
     # Not left to jsonargparse, which prints before what is below has been said: it would not be what runs.
     printing = "--print_config" in typed
@@ -166,9 +171,9 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
     config.data.order = order(config)
     if ranks is not None:
         check_for_ranks(config, ranks)
-        raise SystemExit(0)
     if printing:
         print(as_yaml(config), end="")
+    if ranks is not None or printing:
         raise SystemExit(0)
     return config
 

@@ -64,8 +64,11 @@ class ReadingProcess:
         self._room = Room(min(prefetch, len(steps)), stream.most_bytes, forked=forked)
         self._connection, theirs = multiprocessing.Pipe()
         inherited = [self._connection, *(each._connection for each in siblings)] if forked else []
+        context = multiprocessing.get_context(method)
+        if method == "forkserver":
+            context.set_forkserver_preload([__name__])  # loads torch once, rather than in every process
         # A fork shares the plan and the catalogue, megabytes for a million utterances; others get copies.
-        self._process: BaseProcess = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]
+        self._process: BaseProcess = context.Process(  # type: ignore[attr-defined]
             target=_work,
             args=(stream, steps, self._room, theirs, inherited, storage.current_policy()),
             daemon=True,

@@ -40,6 +40,7 @@ def test_the_best_or_the_newest_of_a_run(tmp_path, which, step, elsewhere):
     assert (alone.url, alone.run) == (found.url, None)
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_checkpoints_in_s3(s3_bucket, tmp_path):
     run = str(tmp_path / "run")
@@ -79,6 +80,7 @@ def test_mistakes(tmp_path):
         default_out(find_checkpoint(str(file), None, pytest.fail), 1)
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_on_its_own_validation(tmp_path, voices, capsys):
     run = tmp_path / "run"
     make_run(str(run), best=None)

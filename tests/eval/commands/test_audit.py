@@ -31,6 +31,7 @@ def saved(tmp_path):
     return tmp_path / "e.npz"
 
 
+@pytest.mark.slow
 def test_swapped_utterances_are_named(saved, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["--embeddings", str(saved), "--out", str(out)]) == 0
@@ -51,6 +52,7 @@ def test_swapped_utterances_are_named(saved, tmp_path, capsys):
     assert (out / "drop.txt").read_text() == ""
 
 
+@pytest.mark.slow
 def test_shards_are_embedded_and_their_labels_taken(voices, tmp_path, monkeypatch):
     url, out = str(tmp_path / "shards"), tmp_path / "out"
     pack(str(voices.folder), url, options=PackOptions(utterances_per_shard=5))

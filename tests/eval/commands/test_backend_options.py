@@ -58,6 +58,7 @@ def made_up(tmp_path):
     return [*words, "--out", str(tmp_path / "out"), "--bootstrap", "50"]
 
 
+@pytest.mark.slow
 def test_a_cohort_normalises(made_up, tmp_path):
     cohort = ["--norm", "as", "--cohort", str(tmp_path / "made.npz"), "--top", "7"]
     assert main([*made_up, *cohort]) == 0
@@ -73,6 +74,7 @@ def test_a_cohort_normalises(made_up, tmp_path):
     assert "cohort of 60" in metrics_in(tmp_path / "out")["normalisation"]
 
 
+@pytest.mark.slow
 def test_a_cohort_or_training_set_of_audio_is_embedded(folder, evaluate, voices, tmp_path, capsys):
     words = [str(folder / "c.pt"), "--trials", str(voices.trials), "--data", str(voices.folder)]
     words += ["--out", str(tmp_path / "audio"), "--device", "cpu", "--bootstrap", "0"]
@@ -85,6 +87,7 @@ def test_a_cohort_or_training_set_of_audio_is_embedded(folder, evaluate, voices,
     assert metrics_in(tmp_path / "out")["scoring"] == "centred"
 
 
+@pytest.mark.slow
 def test_intervals_and_operating_points(made_up, tmp_path, capsys):
     assert main([*made_up, "--operating-points", "0.1,10,1", "0.05,1,1"]) == 0
     metrics = metrics_in(tmp_path / "out")
@@ -96,6 +99,7 @@ def test_intervals_and_operating_points(made_up, tmp_path, capsys):
     assert "intervals" not in metrics_in(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["whitening", "lda", "plda"])
 def test_what_learns_is_fitted(made_up, tmp_path, scoring):
     assert main([*made_up, "--scoring", scoring, "--training-set", str(tmp_path / "made.npz")]) == 0
@@ -105,6 +109,7 @@ def test_what_learns_is_fitted(made_up, tmp_path, scoring):
     np.testing.assert_allclose(scores_in(tmp_path / "out"), expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_from_an_evaluation_to_calibrated_scores_and_a_decision(evaluate, folder, voices, tmp_path, capsys):
     assert evaluate() == 0
     out = str(tmp_path / "calibration.json")

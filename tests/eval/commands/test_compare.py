@@ -59,6 +59,7 @@ def run(folders, out, *more):
     return main([*map(str, folders), "--out", str(out), *more])
 
 
+@pytest.mark.slow
 def test_systems_are_compared_with_the_first(folders, tmp_path, capsys):
     assert run(folders, tmp_path / "out") == 0
     found = json.loads((tmp_path / "out" / "compare.json").read_text())

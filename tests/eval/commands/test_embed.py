@@ -23,6 +23,7 @@ def embed(checkpoint, data, out, *more):
     return main(["embed", checkpoint, "--data", str(data), "--out", str(out), "--device", "cpu", *more])
 
 
+@pytest.mark.slow
 def test_folders_shards_and_lists_give_the_same(checkpoint, voices, tmp_path, capsys):
     pack(str(voices.folder), str(tmp_path / "shards"))
     (tmp_path / "wav.scp").write_text("".join(f"{name} {voices.folder / name}\n" for name in voices.lengths))

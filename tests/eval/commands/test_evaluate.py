@@ -63,6 +63,7 @@ def test_results_and_summary(arguments, tmp_path, capsys):
     assert "12/12" in shown.err
 
 
+@pytest.mark.slow
 def test_embeddings_are_saved_and_give_the_same_scores(arguments, checkpoint, tmp_path):
     file = tmp_path / "embeddings.npz"
     assert run(arguments, "--crops", "2", "--crop-frames", "30", "--save-embeddings", str(file)) == 0
@@ -85,6 +86,7 @@ def lists_of(voices, tmp_path):
     return [str(voices.trials), str(tmp_path / "hard.txt"), str(tmp_path / "blind.txt")]
 
 
+@pytest.mark.slow
 def test_several_lists_in_one_run(arguments, voices, tmp_path, capsys):
     lists = lists_of(voices, tmp_path)
     words = [arguments["checkpoint"], "--data", str(voices.folder), "--out", str(tmp_path / "out")]
@@ -110,6 +112,7 @@ def test_lists_of_one_name_are_refused(arguments, voices, tmp_path, capsys):
     assert "two lists are called trials.txt" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_embeddings_that_were_kept_are_taken_by_the_next_evaluation(arguments, voices, tmp_path, capsys):
     cache = ["--cache", str(tmp_path / "cache")]
     assert run(arguments, *cache) == 0
@@ -124,6 +127,7 @@ def test_embeddings_that_were_kept_are_taken_by_the_next_evaluation(arguments, v
     assert "made before" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["npz", "ark", "scp"])
 def test_scores_without_a_network(arguments, tmp_path, ending):
     file = tmp_path / f"e.{ending}"
@@ -138,6 +142,7 @@ def test_scores_without_a_network(arguments, tmp_path, ending):
     assert "checkpoint" not in metrics
 
 
+@pytest.mark.slow
 def test_embeddings_of_another_checkpoint_or_of_too_few(arguments, checkpoint, voices, tmp_path, capsys):
     file = tmp_path / "e.npz"
     assert run(arguments, "--save-embeddings", str(file)) == 0
@@ -157,6 +162,7 @@ def test_embeddings_of_another_checkpoint_or_of_too_few(arguments, checkpoint, v
     assert "give a CHECKPOINT, or --embeddings FILE" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "text", "shape"),
     [
@@ -194,6 +200,7 @@ def test_options_of_protocols_that_do_not_fit_together(arguments, capsys, words,
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_speakers_who_were_in_the_training_are_named(arguments, checkpoint, voices, tmp_path, capsys):
     shards = str(tmp_path / "shards")
     pack(str(voices.folder), shards, options=PackOptions(utterances_per_shard=8))
@@ -210,6 +217,7 @@ def test_speakers_who_were_in_the_training_are_named(arguments, checkpoint, voic
     assert "speakers_in_training" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_data_in_several_places(arguments, voices, tmp_path):
     half = tmp_path / "half"
     shutil.copytree(voices.folder / "s0", half / "s0")
@@ -289,6 +297,7 @@ def test_crops_that_would_fill_the_memory(arguments, capsys):
     assert "lower one of them" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_units_stand_beside_the_numbers(arguments, tmp_path):
     assert run(arguments) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())

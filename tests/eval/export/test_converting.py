@@ -40,6 +40,7 @@ def convert(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     return status, captured.out + captured.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["bare", "model", "model_state_dict"])
 def test_the_voxceleb_trainers_files(
     form: str,
@@ -76,6 +77,7 @@ def test_the_voxceleb_trainers_files(
     assert np.linalg.norm(found - wanted) <= 1e-4 * np.linalg.norm(wanted)
 
 
+@pytest.mark.slow
 def test_redimnets_file_says_its_options(
     golden: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,6 +138,7 @@ def test_files_that_torch_did_not_write(
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_options_are_checked(
     state: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,7 @@ def checkpoint(folder: Path, name: str, options: dict[str, Any]) -> tuple[str, t
     return str(folder / "x.pt"), network
 
 
+@pytest.mark.slow
 def test_both_forms_embed_speech_of_five_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     url, network = checkpoint(tmp_path, *TDNN)
@@ -99,6 +100,7 @@ class Stubborn(torch.nn.Module):
         return audio[:, :4] if audio.sum() > 0 else audio[:, 4:8]
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_written_is_named_with_the_reason() -> None:
     with pytest.raises(
         UserError, match=r"^Stubborn cannot be written as torch.export: \w+: .*data-dependent"

@@ -16,6 +16,7 @@ def test_every_network_names_its_paper() -> None:
         assert re.fullmatch(r"[A-Z].*, \".+\",.* \d{4}", paper_of(name)), name
 
 
+@pytest.mark.slow
 def test_multiply_accumulates_are_those_counted_by_hand() -> None:
     """Of 2 s: 201 frames, of which the small x-vector's first layer leaves 101."""
     options = {"n_mels": 40, "channels": 8, "embedding_size": 16}

@@ -23,6 +23,7 @@ def test_cllr_worked_by_hand():
     assert cllr([800.0, -800.0], [0, 1]) == pytest.approx(800 / math.log(2))  # no overflow
 
 
+@pytest.mark.slow
 @given(trials)
 def test_min_cllr_is_that_of_isotonic_regression(rows):
     scores, labels = (np.array(column, float) for column in zip(*rows, strict=True))
@@ -35,6 +36,7 @@ def test_min_cllr_is_that_of_isotonic_regression(rows):
     assert 0.0 <= found <= 1.0 + 1e-12
 
 
+@pytest.mark.slow
 @given(trials)
 def test_no_map_does_better(rows):
     scores, labels = (np.array(column, float) for column in zip(*rows, strict=True))

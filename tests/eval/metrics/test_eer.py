@@ -19,6 +19,7 @@ def rates_of(rows):
     return error_rates(np.array(scores, dtype=float), np.array(labels))
 
 
+@pytest.mark.slow
 @given(trials)
 def test_the_trainers_rate_is_read_at_the_corners_that_scikit_learn_keeps(rows):
     scores, labels = zip(*rows, strict=True)
@@ -28,6 +29,7 @@ def test_the_trainers_rate_is_read_at_the_corners_that_scikit_learn_keeps(rows):
     assert voxceleb_trainer_eer(rates_of(rows)) == max(fpr[closest], fnr[closest])
 
 
+@pytest.mark.slow
 @given(trials)
 def test_the_hulls_rate_is_the_least_over_its_edges(rows):
     # Where the diagonal meets the hull: the largest over slopes of the least weighted error.
@@ -38,6 +40,7 @@ def test_the_hulls_rate_is_the_least_over_its_edges(rows):
     assert convex_hull_eer(rates) <= equal_error_rate(rates)[0] + 1e-12
 
 
+@pytest.mark.slow
 @given(trials)
 def test_the_hull_is_convex_and_below_all_points(rows):
     rates = rates_of(rows)

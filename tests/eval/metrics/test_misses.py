@@ -12,6 +12,7 @@ trials = st.lists(st.tuples(st.integers(-8, 8), st.integers(0, 1)), min_size=2, 
 )
 
 
+@pytest.mark.slow
 @given(trials, st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.99]))
 def test_it_is_the_least_of_all_thresholds_that_keep_the_bound(rows, bound):
     scores, labels = (np.array(column, float) for column in zip(*rows, strict=True))

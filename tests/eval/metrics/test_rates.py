@@ -36,6 +36,7 @@ def test_rates_at_a_threshold_count_scores_that_equal_it():
         assert rates.at(threshold) == (accepted[labels == 0].mean(), (~accepted[labels == 1]).mean())
 
 
+@pytest.mark.slow
 @given(trials)
 def test_operating_points_are_those_of_scikit_learn(rows):
     scores, labels = split(rows)
@@ -46,6 +47,7 @@ def test_operating_points_are_those_of_scikit_learn(rows):
     np.testing.assert_allclose(rates.false_reject, 1 - tpr[::-1], atol=1e-12)
 
 
+@pytest.mark.slow
 @given(trials)
 def test_eer_lies_where_the_polygon_crosses_the_diagonal(rows):
     scores, labels = split(rows)
@@ -59,6 +61,7 @@ def test_eer_lies_where_the_polygon_crosses_the_diagonal(rows):
     assert eer == pytest.approx(crossings[0], abs=1e-12)
 
 
+@pytest.mark.slow
 @given(trials)
 def test_eer_threshold_lies_between_the_operating_points_on_both_sides(rows):
     scores, labels = split(rows)
@@ -71,6 +74,7 @@ def test_eer_threshold_lies_between_the_operating_points_on_both_sides(rows):
     assert reject <= accept
 
 
+@pytest.mark.slow
 @given(trials, st.sampled_from([0.01, 0.05, 0.5, 0.9]))
 def test_monotone_maps_of_the_scores_change_nothing(rows, p_target):
     scores, labels = split(rows)
@@ -81,6 +85,7 @@ def test_monotone_maps_of_the_scores_change_nothing(rows, p_target):
         assert min_dcf(rates, p_target)[0] == min_dcf(plain, p_target)[0]
 
 
+@pytest.mark.slow
 @given(trials, st.sampled_from([0.01, 0.05, 0.5, 0.9]))
 def test_swapping_the_classes_and_the_sign_swaps_the_errors(rows, p_target):
     scores, labels = split(rows)
@@ -91,6 +96,7 @@ def test_swapping_the_classes_and_the_sign_swaps_the_errors(rows, p_target):
     )
 
 
+@pytest.mark.slow
 @given(trials, st.randoms(use_true_random=False))
 def test_the_order_of_trials_does_not_matter(rows, random):
     shuffled = rows[:]
@@ -100,6 +106,7 @@ def test_the_order_of_trials_does_not_matter(rows, random):
     assert min_dcf(first, 0.05) == min_dcf(second, 0.05)
 
 
+@pytest.mark.slow
 @given(trials, st.sampled_from([0.01, 0.05, 0.3]), st.sampled_from([1.0, 10.0]))
 def test_min_dcf_is_the_least_cost_of_all_thresholds(rows, p_target, c_miss):
     scores, labels = split(rows)

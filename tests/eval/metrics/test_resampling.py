@@ -22,6 +22,7 @@ def lists(draw):
     return score / 4.0, (left == right).astype(int), np.stack((left, right), axis=1), np.array(times)
 
 
+@pytest.mark.slow
 @given(lists())
 def test_figures_are_those_of_the_list_with_its_trials_written_so_often(listed):
     scores, labels, sides, times = listed

@@ -90,6 +90,7 @@ def whole(count=400, **changed):
     return replace(made, **changed)
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_needs_no_other_file():
     scores, trials, metrics = evaluation()
     page = Page(build_report(Evaluation(scores, trials, metrics, CONFIG)))
@@ -116,6 +117,7 @@ def test_the_page_is_whole_and_needs_no_other_file():
         assert trials.names[trials.left[worst]] in page.text
 
 
+@pytest.mark.slow
 def test_all_that_is_known_is_on_the_page():
     made = whole()
     metrics = dict(made.metrics) | {
@@ -146,6 +148,7 @@ def test_why_there_are_no_intervals_is_said():
     assert _intervals_absent({"intervals": {"eer": {"low": 1.0, "high": 2.0}}}) is None
 
 
+@pytest.mark.slow
 def test_of_a_list_without_labels_there_are_scores_alone(tmp_path):
     made = whole()
     rates = ("eer", "eer_threshold", "min_dcf", "min_dcf_threshold", "targets", "nontargets")
@@ -163,6 +166,7 @@ def test_of_a_list_without_labels_there_are_scores_alone(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_speakers_that_the_list_contradicts_are_not_believed():
     made = whole(speakers=("test",) * 50)
     page = Page(build_report(made))
@@ -232,6 +236,7 @@ def test_worst_trials_are_errors_at_the_threshold_the_worst_first():
     np.testing.assert_array_equal(scores[few], nontarget[:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "shift"), [(400, 0.0), (4, 40.0), (400, -40.0)]
 )  # chance, perfect, inverse
@@ -262,12 +267,14 @@ def test_det_names_its_operating_points():
     assert f"at {100 * accept:.2f} % false accepts, {100 * reject:.2f} % false rejects" in whole_text
 
 
+@pytest.mark.slow
 def test_a_det_of_many_trials_stays_small():
     scores, trials, metrics = evaluation(count=200_000)
     rates = error_rates(scores, trials.label)
     assert len(det_curve(rates, operating_points(rates, metrics), "", "svg", digits=4)) < 200_000
 
 
+@pytest.mark.slow
 def test_equal_scores_can_be_drawn():
     _, trials, metrics = evaluation()
     same = np.full(len(trials), 0.5)
@@ -281,6 +288,7 @@ def test_decimals_follow_the_range_of_the_scores():
     assert score_digits(np.array([1.0, 1.0])) == 4
 
 
+@pytest.mark.slow
 def test_files(tmp_path):
     scores, trials, metrics = evaluation()
     out = tmp_path / "a" / "b"
@@ -320,6 +328,7 @@ def test_scores_of_paths_with_blanks_are_parted_by_tabs():
     assert scores_text(np.array([0.5]), trials) == "0.5\ta b\tc\n"
 
 
+@pytest.mark.slow
 def test_credentials_do_not_reach_the_page():
     scores, trials, metrics = evaluation()
     config = {"data": {"url": "https://user:secret@host/x?sig=veiled"}}
@@ -330,6 +339,7 @@ def test_credentials_do_not_reach_the_page():
     assert "https://***@host/x" in page
 
 
+@pytest.mark.slow
 def test_metrics_of_an_earlier_evaluation_do_not_outlive_it(tmp_path, monkeypatch):
     scores, trials, metrics = evaluation()
     write_outputs(str(tmp_path), Evaluation(scores, trials, metrics, CONFIG))

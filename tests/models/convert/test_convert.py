@@ -10,6 +10,7 @@ import pytest
 import torch
 from golden_recipe import FOLDER
 from network_recipe import NETWORKS, audio_input, fill_learnt, original_file
+from quick import slow_but
 
 from models.convert.convert import best_fit, convert_weights
 from models.convert.formats import Found, find_tensors
@@ -31,7 +32,7 @@ def saved(name: str, golden: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return original_file(name, golden, network.state_dict())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_but(NETWORKS, "redimnet2", "ecapa_plain"))
 def test_a_converted_network_embeds_audio_as_the_original(name: str, golden: dict[str, np.ndarray]) -> None:
     """The originals' outputs were recorded from audio, by their own front-ends or torchaudio's of Kaldi."""
     network_name, options = NETWORKS[name]
@@ -44,6 +45,7 @@ def test_a_converted_network_embeds_audio_as_the_original(name: str, golden: dic
     assert np.linalg.norm(found - wanted) <= 1e-4 * np.linalg.norm(wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name.startswith("redimnet")])
 def test_redimnets_arguments_are_our_options(name: str, golden: dict[str, np.ndarray]) -> None:
     network, options = NETWORKS[name]
@@ -74,6 +76,7 @@ def test_arguments_that_are_not_built_here_are_named(changed: dict[str, Any], me
         redim_options(config | changed)
 
 
+@pytest.mark.slow
 def test_the_best_fit_of_a_file_is_its_network(golden: dict[str, np.ndarray]) -> None:
     """Of default networks, whose depth may be another; here those that are most alike, two by two."""
     for name in ("lite_sap", "v2_asp", "simam34", "resnet34"):
@@ -87,6 +90,7 @@ def test_every_network_with_an_original_can_be_converted() -> None:
         convert_weights(Found({}), "tdnn", {})
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_named_with_the_network_that_would(golden: dict[str, np.ndarray]) -> None:
     ecapa = Found(saved("ecapa", golden))
     with pytest.raises(
@@ -105,6 +109,7 @@ def test_what_does_not_fit_is_named_with_the_network_that_would(golden: dict[str
         convert_weights(Found({"a.weight": torch.zeros(1)}), "resnet", {})
 
 
+@pytest.mark.slow
 def test_weights_that_diverged_are_refused_and_halves_become_whole(golden: dict[str, np.ndarray]) -> None:
     tensors = saved("ecapa", golden)
     halved = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
@@ -114,6 +119,7 @@ def test_weights_that_diverged_are_refused_and_halves_become_whole(golden: dict[
         convert_weights(Found(tensors | {"linear.bias": torch.full((24,), torch.nan)}), *NETWORKS["ecapa"])
 
 
+@pytest.mark.slow
 def test_a_head_and_a_front_end_are_left_out_and_said(golden: dict[str, np.ndarray]) -> None:
     tensors = saved("v2_asp", golden) | {"projection.weight": torch.zeros(5, 24)}
     left_out = convert_weights(find_tensors(tensors), *NETWORKS["v2_asp"]).left_out

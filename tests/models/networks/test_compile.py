@@ -9,6 +9,8 @@ import torch
 
 from models.registry import build_network, least_samples, network_names
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "campplus": {"channels": 16, "growth": 4},
     "simam_resnet": {"channels": 4},
@@ -26,7 +28,7 @@ DIFFERENTIATED = {"resnetse34l": (True,), "tdnn": (False, True)}
 """In which precisions gradients go through the compiler too; more take minutes and tell nothing more."""
 
 CASES = [
-    pytest.param(name, half, backend, marks=() if name == "tdnn" else pytest.mark.slow)
+    (name, half, backend)
     for name in network_names()
     if name != "pretrained"  # whose encoder is left as it is
     for half in DIFFERENTIATED.get(name, (False,))

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from quick import slow_but
 
 from models.options import ModelError
 from models.registry import build_network, check_crop, least_samples, network_names
@@ -47,7 +48,7 @@ def small(name: str, **options: object) -> torch.nn.Module:
     return build_network(name, {"embedding_size": 7} | SMALL.get(name, {}) | options)
 
 
-@pytest.mark.parametrize("name", network_names())
+@pytest.mark.parametrize("name", slow_but(network_names(), "tdnn"))
 def test_any_length_from_the_least(name: str) -> None:
     torch.manual_seed(0)
     network = small(name).eval()
@@ -63,14 +64,14 @@ def test_any_length_from_the_least(name: str) -> None:
         network(torch.zeros(4000))
 
 
-@pytest.mark.parametrize("name", network_names())
+@pytest.mark.parametrize("name", slow_but(network_names(), "tdnn"))
 def test_silence_trains_without_nan(name: str) -> None:
     network = small(name)
     network(torch.zeros(3, 12000)).square().sum().backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", network_names())
+@pytest.mark.parametrize("name", slow_but(network_names(), "tdnn"))
 def test_bfloat16_autocast_stays_near_float32(name: str) -> None:
     torch.manual_seed(0)
     network = small(name).eval()
@@ -82,7 +83,7 @@ def test_bfloat16_autocast_stays_near_float32(name: str) -> None:
     assert torch.linalg.norm(found - wanted) <= 0.05 * torch.linalg.norm(wanted)
 
 
-@pytest.mark.parametrize("name", network_names())
+@pytest.mark.parametrize("name", slow_but(network_names(), "tdnn"))
 def test_weights_follow_the_seed(name: str) -> None:
     made = []
     for seed in (1, 1, 2):

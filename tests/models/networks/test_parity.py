@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from network_recipe import (
     network_input,
     step,
 )
+from quick import slow_but
 from torch import nn
 
 from models.registry import build_network
 
 KINK = 0.02
+QUICK = ("lite_sap", "ecapa_plain")
 
 
 @pytest.fixture(scope="module")
@@ -51,27 +54,32 @@ def evaluated(name: str, network: nn.Module, dtype: torch.dtype) -> torch.Tensor
         return forward(name, network)(network_input(name, "eval").to(dtype))
 
 
+@cache
+def exactly_trained(name: str) -> dict[str, torch.Tensor]:
+    """In float64; two tests look at it."""
+    return trained(name, filled(name, torch.float64)[0], torch.float64)
+
+
 def trained(name: str, network: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     given = network_input(name, "train").to(dtype)
     return step(network, given, forward(name, network), dict(network.named_parameters()))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_but(NETWORKS, *QUICK))
 def test_in_float64_outputs_are_the_originals(name: str, golden: dict[str, np.ndarray]) -> None:
     network, shapes = filled(name, torch.float64)
     assert shapes == json.loads(str(golden[f"{name}/shapes"]))
     assert distance(evaluated(name, network, torch.float64), golden[f"{name}/eval"]) <= 1e-9
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in EVALUATED_ONLY])
+@pytest.mark.parametrize("name", slow_but((name for name in NETWORKS if name not in EVALUATED_ONLY), *QUICK))
 def test_in_float64_a_training_step_is_the_originals(name: str, golden: dict[str, np.ndarray]) -> None:
-    network, _ = filled(name, torch.float64)
-    found = trained(name, network, torch.float64)
+    found = exactly_trained(name)
     for key in ("embeddings", "gradient_norms", "gradients"):
         assert distance(found[key], golden[f"{name}/{key}"]) <= 1e-9, key
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_but(NETWORKS, *QUICK))
 def test_in_float32_it_is_as_near_to_float64_as_the_original(
     name: str, golden: dict[str, np.ndarray]
 ) -> None:
@@ -86,14 +94,14 @@ def test_in_float32_it_is_as_near_to_float64_as_the_original(
     assert distance(evaluated(name, network, torch.float32), golden[f"{name}/eval"]) <= max(1e-5, 2 * own)
     if name in EVALUATED_ONLY:
         return
-    exact = trained(name, filled(name, torch.float64)[0], torch.float64)
+    exact = exactly_trained(name)
     found = trained(name, network, torch.float32)
     for key, least in (("embeddings", 0.0), ("gradient", KINK)):
         allowed = max(least, 2 * float(golden[f"{name}/float32/{key}"]))
         assert distance(found[key], exact[key].numpy()) <= allowed, key
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_but(NETWORKS, *QUICK))
 def test_the_golden_outputs_can_tell_a_different_network(name: str, golden: dict[str, np.ndarray]) -> None:
     network, _ = filled(name, torch.float64)
     with torch.no_grad():
@@ -102,6 +110,7 @@ def test_the_golden_outputs_can_tell_a_different_network(name: str, golden: dict
     assert distance(evaluated(name, network, torch.float64), golden[f"{name}/eval"]) > 1e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "options", "count"),
     [

@@ -37,6 +37,7 @@ def golden(request: pytest.FixtureRequest) -> tuple[nn.Module, list[list[int]], 
     return *golden_network(request.param), np.load(FOLDER / f"resnetse34l_{request.param}.npz")
 
 
+@pytest.mark.slow
 def test_same_outputs_as_the_voxceleb_trainer(golden: tuple[nn.Module, list[list[int]], Any]) -> None:
     network, shapes, outputs = golden
     assert shapes == json.loads(str(outputs["shapes"]))
@@ -46,6 +47,7 @@ def test_same_outputs_as_the_voxceleb_trainer(golden: tuple[nn.Module, list[list
             assert relative_error(network(audio(name)), outputs[f"eval/{name}"]) <= 1e-5
 
 
+@pytest.mark.slow
 def test_same_training_step_as_the_voxceleb_trainer(golden: tuple[nn.Module, list[list[int]], Any]) -> None:
     network, _, outputs = golden
     network.train()
@@ -59,6 +61,7 @@ def test_same_training_step_as_the_voxceleb_trainer(golden: tuple[nn.Module, lis
     assert relative_error(norms, outputs["train/gradient_norms"]) <= 1e-4
 
 
+@pytest.mark.slow
 def test_the_golden_outputs_can_tell_a_different_network() -> None:
     network, _ = golden_network("sap")
     network.eval()
@@ -68,6 +71,7 @@ def test_the_golden_outputs_can_tell_a_different_network() -> None:
     assert relative_error(found, np.load(FOLDER / "resnetse34l_sap.npz")["eval/crop"]) > 1e-4
 
 
+@pytest.mark.slow
 def test_bfloat16_autocast_stays_near_float32() -> None:
     network, _ = golden_network("asp")
     network.eval()

@@ -20,6 +20,7 @@ def tones(speakers: int, utterances: int) -> torch.Tensor:
     return audio * (0.02 + 0.2 * torch.rand(len(pitch), 1))
 
 
+@pytest.mark.slow
 def test_learns_to_tell_tones_apart() -> None:
     torch.manual_seed(0)
     network = build_network("tdnn", {"channels": 16, "embedding_size": 8})

@@ -11,6 +11,8 @@ from models.networks.campplus import _segment_means
 from models.networks.rawnet3 import FramePool
 from models.parts.maxpool import MaxPool
 
+pytestmark = pytest.mark.slow
+
 
 class Segments(nn.Module):
     def forward(self, frames: torch.Tensor) -> torch.Tensor:

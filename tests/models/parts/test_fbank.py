@@ -38,6 +38,7 @@ def test_silence_is_zero_not_nan() -> None:
     assert KaldiFrontEnd(40)(torch.zeros(1, 1600)).abs().max() < 1e-2
 
 
+@pytest.mark.slow
 def test_float32_under_autocast_without_gradients_in_one_graph() -> None:
     audio = torch.randn(2, 4000, requires_grad=True)
     frontend = KaldiFrontEnd(80)

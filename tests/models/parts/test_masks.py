@@ -59,6 +59,7 @@ def test_nothing_is_hidden_in_evaluation_or_without_widths() -> None:
     assert Masks(0, 0).train()(features, audio) is features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in network_names() if n not in ("rawnet3", "pretrained")])
 def test_networks_have_the_options(name: str) -> None:
     assert network_options(name, {})["mask_bands"] == 0

@@ -130,6 +130,7 @@ def test_an_mp3_without_a_table_is_not_cut_where_libsndfile_guesses_its_end():
         convert(loud_first[table:], "x")
 
 
+@pytest.mark.slow
 def test_few_bytes_do_not_become_hours():
     silence = written(np.zeros(17_000_000, np.int16), format="FLAC")
     assert len(silence) < 100_000

@@ -50,6 +50,7 @@ def crop(file: bytes, tables: FrameTables, samples: int, start: int, count: int)
     return decode_piece(bytearray(HEAD_BYTES) + file[piece.start : piece.end], piece, start, count, "x")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_frames_alone_decode_to_what_the_whole_does(data):

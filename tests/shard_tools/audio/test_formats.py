@@ -47,6 +47,7 @@ def stream_info(
     return data[:18] + packed.to_bytes(8, "big") + (data[26:42] if md5 is None else md5) + data[42:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["wav", "flac"])
 @given(samples=SAMPLES)
 def test_encode_then_decode_is_exact(codec, samples):
@@ -75,6 +76,7 @@ def test_extensible_wav_is_pcm():
     assert np.array_equal(audio.decode(data, "x"), tone())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(at=st.integers(0, 200) | st.integers(0, len(FLAC) - 1), value=st.integers(1, 255), cut=st.booleans())
 def test_a_damaged_flac_is_refused_or_gives_the_right_samples(at, value, cut):
@@ -147,12 +149,14 @@ def test_decode_refuses_and_names_what_it_found(data, found):
         audio.decode(data, "some/file.wav")
 
 
+@pytest.mark.slow
 @given(samples=SAMPLES, frames=st.integers(1, 7000))
 def test_wrap_is_numpys(samples, frames):
     padded = np.pad(samples, (0, max(frames - len(samples), 0)), mode="wrap")
     assert np.array_equal(audio.wrap(samples, frames), padded)
 
 
+@pytest.mark.slow
 @given(samples=SAMPLES)
 def test_to_float_is_libsndfiles(samples):
     floats = soundfile.read(io.BytesIO(audio.encode(samples, "wav")), dtype="float32")[0]

@@ -60,6 +60,7 @@ def test_others_are_left_to_the_strict_reader(data):
     assert look(data) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(
     st.sampled_from([audio.encode(tone(20), "wav"), riff(form(), LAVF, chunk(b"data", PCM[:40]))]),

@@ -126,6 +126,7 @@ def test_only_few_bytes_of_a_long_file_are_looked_at():
     assert asked < 200
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(seed=st.integers(0, 2**32))
 def test_damaged_headers_are_refused_or_read_as_libsndfile_reads_them(seed):

@@ -138,6 +138,7 @@ def test_no_room_says_what_to_do(log, shards, folder, open_cache):
     cache.hold(shards[2])
 
 
+@pytest.mark.slow
 def test_room_that_comes_in_time(log, shards, open_cache):
     cache, other = open_cache(1), open_cache(1)
     other.hold(shards[0])
@@ -438,6 +439,7 @@ def small_disk(folder):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_smaller_than_the_capacity(log, shards, small_disk, open_cache):
     cache = open_cache(100, wait=0.1)
     use(cache, *shards)
@@ -467,6 +469,7 @@ def test_a_disk_full_of_other_things(log, shards, small_disk, open_cache):
     assert not requests(log)
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_from_s3(s3_bucket, tmp_path, shards, folder, open_cache, monkeypatch):
     from s3fs import S3FileSystem

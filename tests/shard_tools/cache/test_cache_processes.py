@@ -18,6 +18,8 @@ from cache_fakes import PART, each_part_once, make_shards, names, requests, wait
 from shard_tools.cache.cache import CachedShard, CacheError, ShardCache
 from shard_tools.cache.source import CachedSource
 
+pytestmark = pytest.mark.slow
+
 SIZE = 200_000
 SPAWN = multiprocessing.get_context("spawn")
 

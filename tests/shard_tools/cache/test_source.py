@@ -188,6 +188,7 @@ def test_a_copy_and_a_forked_child_start_afresh(log, shards, open_source):
     assert requests(log) == each_part_once(shards[:2])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(

@@ -117,6 +117,7 @@ def certificate(folder) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_certificates_are_verified(folder, capsys, monkeypatch):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     path = certificate(folder)

@@ -203,6 +203,7 @@ def test_a_full_disk_stops_it_at_once(aac, tmp_path, monkeypatch, capsys, calls)
     assert f"{4 - len(made)} files converted, {len(made)} kept" in said
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_is_finished_to_the_same_bytes(aac, tmp_path, monkeypatch, capsys):
     for name in ("id1/v.2", "id2"):
         shutil.rmtree(aac / name)

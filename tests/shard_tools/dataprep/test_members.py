@@ -201,6 +201,7 @@ SEVERAL = {"wav/id1/a.wav": b"a" * 700, "wav/id2/b.wav": bytes(range(256)) * 3, 
 ARCHIVES = {"a.zip": zip_of(SEVERAL, zipfile.ZIP_DEFLATED), "a.tar.gz": tar_of(SEVERAL)}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     label=st.sampled_from(sorted(ARCHIVES)),

@@ -48,6 +48,7 @@ def make_index(keys: list[str]) -> ShardIndex:
     )
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=9), max_size=9))
 def test_index_round_trip_is_exact_and_deterministic(keys):
     index = make_index(keys)

@@ -47,6 +47,7 @@ def test_quantiles_are_those_of_the_lengths(corpus, out, capsys):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "svg", "PNG"])
 def test_the_figure_is_written_and_always_the_same(out, tmp_path, capsys, kind):
     path = tmp_path / f"figure.{kind}"
@@ -69,6 +70,7 @@ def test_other_kinds_of_figures_are_refused_before_anything_is_read(capsys):
     assert "'figure.gif' is neither FILE.png nor FILE.svg" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_figure_that_cannot_be_written_is_one_line(out, capsys):
     assert main(["info", str(out), "--plot", str(out / "manifest.json" / "x.png")]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -92,10 +94,12 @@ def test_every_value_is_in_a_bar(values):
             assert (edges % 1 == 0.5).all()
 
 
+@pytest.mark.slow
 def test_a_set_of_one_is_drawn():
     assert info_plot.plot(Spread(np.ones(1), np.array([1]), np.ones(1)), "one", "png").startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_title_is_no_formula_and_tells_no_password():
     one = Spread(np.ones(1), np.array([1]), np.ones(1))
     figure = info_plot.plot(one, "s3://me:secret@host/a$\\frac{$b$^$", "svg").decode()

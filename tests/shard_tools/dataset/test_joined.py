@@ -54,6 +54,7 @@ def test_a_clash_names_the_datasets_and_some_of_the_speakers():
         join_speakers(["one", "two", "three"], ["abcde", "xy", "ybcde"[1:]], "refuse")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opening", [open_catalogue, lambda url, **k: open_shardwise(url, held=2, **k)])
 def test_everything_is_where_its_own_dataset_has_it(corpus, tmp_path, opening):
     for name, form in (("one", "keep"), ("two", "flac")):

@@ -31,6 +31,7 @@ def packed(corpus, tmp_path):
     return str(tmp_path / "out")
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=40))
 def test_places_are_what_a_loop_finds(pairs):
     pairs.sort(key=lambda pair: pair[1])
@@ -80,6 +81,7 @@ def test_a_reader_reads_the_same(packed, verify):
         Reader(open_shardwise(packed, held=2), verify="crops")
 
 
+@pytest.mark.slow
 def test_threads_may_share_it(packed):
     whole, lazy = open_catalogue(packed), open_shardwise(packed, held=2)
 
@@ -176,6 +178,7 @@ def write_indexes(folder, shards, per_shard, speakers):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_ten_times_the_shards_are_not_read_and_take_no_more_memory(tmp_path):
     held = {}
     for shards in (60, 600):

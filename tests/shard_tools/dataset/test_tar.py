@@ -36,6 +36,7 @@ class Sparing(io.BytesIO):
         return super().write(memoryview(data)[:50_000])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(SIZES, max_size=12))
 def test_it_is_what_tarfile_writes(sizes):
@@ -110,6 +111,7 @@ def add(tar: TarBuilder, members: int) -> None:
         tar.add(f"{number}", bytes(100_000))
 
 
+@pytest.mark.slow
 def test_who_waits_for_what_is_not_written_can_be_stopped():
     file = Waiting()
     with pytest.raises(StoppedError), TarBuilder(file, meanwhile=raise_stopped, stop=file.go.set) as tar:

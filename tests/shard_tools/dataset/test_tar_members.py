@@ -67,6 +67,7 @@ entries = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(entries, st.sampled_from(FORMATS), st.sampled_from([0, 1.5, 2**40]))
 def test_as_tarfile_writes_and_reads(tmp_path_factory, listed, form, mtime):
     path = str(tmp_path_factory.mktemp("tar") / "x.tar")
@@ -199,6 +200,7 @@ def test_what_gnu_tar_writes(tmp_path, options):
     assert found["s/y.wav"].size == 0
 
 
+@pytest.mark.slow
 def test_damaged_bytes_are_refused_or_change_nothing_that_is_read(tmp_path):
     """Random damage to headers: a whole listing with other names or sizes would be wrong offsets."""
     long = member_bytes("n" * 200, b"c" * 600)

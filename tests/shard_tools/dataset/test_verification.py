@@ -43,6 +43,7 @@ def flip(path: Path, offset: int) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_nothing_is_wrong(out, workers):
     assert verify(str(out), workers=workers).problems == []
@@ -79,6 +80,7 @@ def test_a_tar_cut_between_members_is_noticed(out):
     assert f"shard-000000.tar: {held - 1} utterances found, the manifest says {held}" in problems
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "change", "text"),
     [
@@ -103,6 +105,7 @@ def test_an_index_that_disagrees_with_its_shard(out, column, change, text):
     assert text in "\n".join(problems)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "change", "text"),
     [
@@ -135,6 +138,7 @@ def test_an_index_that_cannot_be_is_refused_where_it_is_read(out, column, change
     assert text in problem
 
 
+@pytest.mark.slow
 def test_an_index_with_more_in_it_than_its_file_is_refused(out):
     """As a compressed member, or by a shape that no file holds: neither may take memory."""
     path = out / "shard-000001.index.npz"
@@ -149,6 +153,7 @@ def test_an_index_with_more_in_it_than_its_file_is_refused(out):
         index_file.from_bytes(data, "x")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_shifted_number_is_refused_or_seen_or_does_no_harm(out, data):

@@ -106,6 +106,7 @@ def test_only_new_speakers_change_no_old_index(corpus, tmp_path):
     assert set(after) - set(before) == {"shard-000004.tar", "shard-000004.index.npz"}
 
 
+@pytest.mark.slow
 def test_appended_again_nothing_happens(two, tmp_path, capsys):
     out = tmp_path / "out"
     append(str(out), two)
@@ -119,6 +120,7 @@ def test_appended_again_nothing_happens(two, tmp_path, capsys):
     assert contents(out) == once
 
 
+@pytest.mark.slow
 def test_two_appends_by_any_number_of_workers_are_the_same_bytes(two, corpus, tmp_path):
     third = tmp_path / "third.txt"
     corpus.add("id3/third/0.wav")
@@ -314,6 +316,7 @@ def test_a_manifest_of_another_order_is_refused(two, tmp_path):
             manifest_file.from_bytes(json.dumps(document).encode(), "manifest.json")
 
 
+@pytest.mark.slow
 @given(
     old=st.lists(st.integers(0, 5), min_size=1, max_size=30),
     new=st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=30),
@@ -363,6 +366,7 @@ def more(corpus, tmp_path, name: str, *paths: str) -> Wanted:
     return Wanted(str(corpus.root), str(tmp_path / name), options=SMALL)
 
 
+@pytest.mark.slow
 def test_readers_of_every_earlier_manifest_go_on(two, corpus, tmp_path):
     out = str(tmp_path / "out")
     everyone = [f"id{number}/third/0.wav" for number in range(5)]
@@ -383,6 +387,7 @@ def test_readers_of_every_earlier_manifest_go_on(two, corpus, tmp_path):
     assert most[0] < most[2] < most[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_append_that_ends_meanwhile_keeps_its_shards(two, corpus, tmp_path, monkeypatch, overwrite, late):
@@ -431,6 +436,7 @@ def test_min_utterances_counts_those_of_the_set(corpus, tmp_path):
     assert contents(out) == once
 
 
+@pytest.mark.slow
 def test_a_lost_shard_is_not_put_back_as_another(two, tmp_path):
     """A file of it has other contents, with its size and an old time."""
     out = tmp_path / "out"

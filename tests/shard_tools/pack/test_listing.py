@@ -257,6 +257,7 @@ def test_list_that_is_empty_or_not_text(tmp_path):
         read_listing(str(tmp_path), str(lines))
 
 
+@pytest.mark.slow
 @given(
     labels=st.lists(st.integers(0, 9), min_size=1, max_size=200),
     per_shard=st.integers(1, 60),

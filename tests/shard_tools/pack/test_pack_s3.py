@@ -53,6 +53,7 @@ def is_same(url: str, folder) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_what_is_sent_in_parts_is_what_lies_on_a_disk(root, s3_bucket, tmp_path):
     url = f"{s3_bucket}/x"
     names = ("shard-000000.tar", "shard-000009.tar", "shards.tar")
@@ -67,6 +68,7 @@ def test_what_is_sent_in_parts_is_what_lies_on_a_disk(root, s3_bucket, tmp_path)
         upload.abandon()
 
 
+@pytest.mark.slow
 def test_nothing_is_seen_of_a_shard_with_a_damaged_file(root, s3_bucket):
     path = root / "id3" / "7.wav"
     data = path.read_bytes()
@@ -81,6 +83,7 @@ def test_nothing_is_seen_of_a_shard_with_a_damaged_file(root, s3_bucket):
     assert keys(s3_bucket) == []
 
 
+@pytest.mark.slow
 def test_a_shard_whose_upload_others_broke_off_is_sent_again(root, s3_bucket, tmp_path, monkeypatch):
     original, lost = claim.require, []
 
@@ -97,6 +100,7 @@ def test_a_shard_whose_upload_others_broke_off_is_sent_again(root, s3_bucket, tm
     assert keys(s3_bucket) == []
 
 
+@pytest.mark.slow
 def test_where_uploads_may_not_be_listed_there_is_a_warning(root, s3_bucket, monkeypatch, caplog):
     def refused(*_):
         raise PermissionError("Access Denied")

@@ -56,6 +56,7 @@ def test_webdataset_alone_reads_the_shards(corpus, tmp_path):
         assert described["sample_rate"] == 16000
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_workers_runs_or_file_times(corpus, tmp_path):
     for name, workers in (("one", 1), ("four", 4)):
         pack(str(corpus.root), str(tmp_path / name), options=SMALL, workers=workers)
@@ -228,6 +229,7 @@ def break_flac(path: Path) -> bytes:
     return whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_damage_found_in_packing_leaves_no_manifest_and_mending_it_finishes(corpus, tmp_path, workers):
     out = tmp_path / "out"
@@ -359,6 +361,7 @@ def test_a_clock_that_is_ahead_costs_no_shard(corpus, tmp_path, recorded):
     assert contents(out) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "seconds"),
     [
@@ -493,6 +496,7 @@ def test_memory(corpus, tmp_path):
         assert np.array_equal(Reader(catalogue).utterance(catalogue.find(path.rpartition(".")[0])), samples)
 
 
+@pytest.mark.slow
 def test_real_speech(real_audio, tmp_path):
     folder = real_audio / "librispeech-mini"
     lines = (folder / "lists" / "train_list.txt").read_text().splitlines()[:40]

@@ -56,6 +56,7 @@ def test_parts_share_the_shards_evenly(shards, count):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 9])
 @pytest.mark.parametrize("scheme", ["", "memory:/"])
 def test_parts_make_the_same_bytes_as_one_process(corpus, tmp_path, whole, count, scheme):
@@ -71,6 +72,7 @@ def test_parts_make_the_same_bytes_as_one_process(corpus, tmp_path, whole, count
     assert contents(url) == whole
 
 
+@pytest.mark.slow
 def test_workers_make_the_same_bytes(corpus, tmp_path, whole):
     url = str(tmp_path / "out")
     pack_part(str(corpus.root), url, Part(2, 1), options=SMALL, workers=2)
@@ -79,6 +81,7 @@ def test_workers_make_the_same_bytes(corpus, tmp_path, whole):
     assert contents(url) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_parts_at_the_same_time_on_s3(corpus, whole, s3_bucket):
     url = s3_bucket + "/sets/parts"
@@ -134,6 +137,7 @@ def test_nothing_to_merge(tmp_path):
         merge(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_parts_of_other_options_are_refused_or_take_over_and_are_told_apart(corpus, tmp_path, whole):
     out = str(tmp_path / "out")
     pack_part(str(corpus.root), out, Part(2, 1), options=OTHER)
@@ -149,6 +153,7 @@ def test_parts_of_other_options_are_refused_or_take_over_and_are_told_apart(corp
     assert contents(out) == whole
 
 
+@pytest.mark.slow
 def test_parts_of_another_n_are_used(corpus, tmp_path, whole):
     out = str(tmp_path / "out")
     pack_part(str(corpus.root), out, Part(2, 1), options=SMALL)  # shards 0 2 4 6
@@ -170,6 +175,7 @@ def test_one_process_finishes_what_parts_began(corpus, tmp_path, whole):
     assert contents(out) == whole
 
 
+@pytest.mark.slow
 def test_parts_of_a_whole_dataset_change_nothing(corpus, tmp_path, whole):
     out = str(tmp_path / "out")
     pack(str(corpus.root), out, options=SMALL)
@@ -196,6 +202,7 @@ def test_tars_of_others_are_left_alone(corpus, tmp_path):
     assert contents(str(out)) == {"theirs.tar": b"precious"}
 
 
+@pytest.mark.slow
 def test_refused_files_are_reported_by_part_and_by_merge(corpus, tmp_path, capsys):
     out, whole = str(tmp_path / "out"), str(tmp_path / "whole")
     flags = ["--utterances-per-shard", "4", "--group", "2", "--workers", "1"]
@@ -305,6 +312,7 @@ def test_a_pack_whose_claim_was_taken_over_publishes_nothing_more(corpus, tmp_pa
     assert verify(url).problems == []
 
 
+@pytest.mark.slow
 def test_two_packs_of_different_options_without_locks(corpus, tmp_path, monkeypatch, whole):
     url = f"memory:/{tmp_path}/out"
     original = door.publish_file
@@ -387,6 +395,7 @@ def test_a_killed_part_goes_on_where_it_was(corpus, tmp_path, whole):
     assert contents(out) == whole
 
 
+@pytest.mark.slow
 def test_a_record_or_claim_that_was_changed_makes_no_manifest(corpus, tmp_path):
     """A number that could be is not taken for what the part made: its index says that."""
     out = tmp_path / "out"
@@ -412,6 +421,7 @@ def test_a_record_or_claim_that_was_changed_makes_no_manifest(corpus, tmp_path):
     merge(str(out))
 
 
+@pytest.mark.slow
 def test_merging_keeps_the_report_of_its_parts_alone(corpus, tmp_path):
     """Of a pack that is replaced the report goes, with the list of what that left out."""
     root, out = str(corpus.root), str(tmp_path / "out")

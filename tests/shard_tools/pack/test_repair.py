@@ -65,6 +65,7 @@ def sorted_list(corpus) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_is_bad_or_missing_is_put_back_to_the_byte(corpus, out, workers):
     before = contents(out)
@@ -97,6 +98,7 @@ def test_a_whole_set_is_left_alone(corpus, out):
     assert (summary.put_back, summary.unrepaired, summary.after.problems) == ({}, {}, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames_more", [0, 5])
 @pytest.mark.parametrize("lost", ["shard-000001.tar", "shard-000001.index.npz"])
 def test_a_file_that_changed_is_named_and_the_others_are_repaired(corpus, out, capsys, lost, frames_more):
@@ -167,6 +169,7 @@ def test_what_was_packed_wrong_cannot_be_packed_again(corpus, out):
     assert summary.after.problems
 
 
+@pytest.mark.slow
 def test_a_lost_index_needs_the_list_that_was_packed(corpus, out, tmp_path):
     """A whole index says what is in its shard, whatever else a list or root has; nothing else does."""
     (out / "shard-000000.tar").unlink()
@@ -200,6 +203,7 @@ def test_another_root_is_refused_before_anything_is_read(corpus, out, tmp_path):
     assert not (out / "shard-000001.tar").exists()
 
 
+@pytest.mark.slow
 def test_options_and_speaker_are_those_of_the_pack(corpus, tmp_path):
     options = PackOptions(format="flac", convert=True, utterances_per_shard=6, group=2, seed=3)
     stereo = corpus.root / "id0" / "stereo.wav"
@@ -305,6 +309,7 @@ def test_a_set_with_an_appended_list_is_repaired_by_its_indexes(corpus, tmp_path
     assert "its index is bad, and lists were added to the set" in reason
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_on_s3(corpus, s3_bucket):
     url = f"{s3_bucket}/set"

@@ -190,6 +190,7 @@ def test_speakers_with_few_utterances_go_after_all_else(empty_corpus, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_selection_gives_the_same_bytes_by_workers_parts_and_select(corpus, tmp_path):
     corpus.add("id9/0.wav", 3000)  # a speaker with a single one
     (corpus.root / "id3" / "twin.wav").write_bytes((corpus.root / "id1/video0/00000.wav").read_bytes())

@@ -112,6 +112,7 @@ def test_the_command_is_that_of_the_case(theirs, url, rule, said):
     assert said in str(caught.value)
 
 
+@pytest.mark.slow
 def test_workers_parts_and_one_tar_make_the_same(theirs, tmp_path):
     pack(str(theirs), str(tmp_path / "one"), options=CONVERT)
     pack(str(theirs), str(tmp_path / "two"), options=CONVERT, workers=2)

@@ -38,6 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_an_archive_is_packed_as_what_it_unpacks_to(tmp_path, method):
     root = archive(tmp_path / "vox2_dev_aac.zip", [f"dev/aac/{name}" for name in NAMES], method)

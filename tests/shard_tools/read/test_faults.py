@@ -36,6 +36,7 @@ def shards(empty_corpus, s3_bucket, faulty_s3, hasty, tmp_path):
     return str(out), s3_bucket
 
 
+@pytest.mark.slow
 def test_a_fifth_of_all_answers_faulty_and_every_byte_right(shards, faulty_s3):
     local, remote = shards
     faulty_s3.set_faults(0.2, seed=5)
@@ -55,6 +56,7 @@ def test_a_fifth_of_all_answers_faulty_and_every_byte_right(shards, faulty_s3):
     assert sum(faulty_s3.faults.values()) > 0.1 * faulty_s3.requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wrong_bytes"])
 def test_a_store_that_only_fails_is_given_up(shards, faulty_s3, storage_policy, kind):
     storage_policy(StoragePolicy(attempts=2, first_wait_s=0.01, read_timeout_s=0.5))
@@ -70,6 +72,7 @@ def test_a_store_that_only_fails_is_given_up(shards, faulty_s3, storage_policy, 
     assert str(caught.value).count(catalogue.shard_urls[catalogue.shard[u]]) == 1
 
 
+@pytest.mark.slow
 def test_a_lie_is_told_by_the_checksums_alone(shards, faulty_s3):
     local, remote = shards
     catalogue = open_catalogue(remote, block_crcs=True)
@@ -85,6 +88,7 @@ def test_a_lie_is_told_by_the_checksums_alone(shards, faulty_s3):
     assert faulty_s3.faults == {"wrong_bytes": 2}
 
 
+@pytest.mark.slow
 def test_a_shard_that_was_packed_anew_is_noticed(shards):
     catalogue = open_catalogue(shards[1])
     url = catalogue.shard_urls[0]
@@ -93,6 +97,7 @@ def test_a_shard_that_was_packed_anew_is_noticed(shards):
         Reader(catalogue).utterance(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [100, 3000])
 def test_a_shard_that_was_cut_short_is_noticed_at_once(shards, faulty_s3, end):
     catalogue = open_catalogue(shards[1])
@@ -105,6 +110,7 @@ def test_a_shard_that_was_cut_short_is_noticed_at_once(shards, faulty_s3, end):
     assert faulty_s3.requests == before + 1
 
 
+@pytest.mark.slow
 def test_what_is_missing_or_refused_is_not_asked_for_again(shards, faulty_s3):
     catalogue = open_catalogue(shards[1])
     storage.remove(catalogue.shard_urls[0])
@@ -114,6 +120,7 @@ def test_what_is_missing_or_refused_is_not_asked_for_again(shards, faulty_s3):
     assert faulty_s3.requests == before + 1
 
 
+@pytest.mark.slow
 def test_a_policy_set_later_holds(shards, faulty_s3, storage_policy):
     url = storage.join(shards[1], "manifest.json")
     faulty_s3.set_faults(1, ["stalled"])
@@ -125,6 +132,7 @@ def test_a_policy_set_later_holds(shards, faulty_s3, storage_policy):
     assert storage.read_bytes(url)
 
 
+@pytest.mark.slow
 def test_a_proxy_without_faults_changes_nothing(shards, faulty_s3: FaultProxy):
     local, remote = shards
     catalogue = open_catalogue(remote)

@@ -27,6 +27,7 @@ from shard_tools.storage import StoragePolicy
 CROP = 200 * 160 + 240
 
 
+@pytest.mark.slow
 @given(
     ranges=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40_000), st.integers(0, 9_000)), max_size=30)
 )
@@ -89,6 +90,7 @@ def random_crops(
     return utterances, random.integers(0, catalogue.frames[utterances] - frames + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("verify", "most"), [("none", 1.05), ("crops", 1.3)])
 def test_little_more_is_fetched_than_the_crops(in_memory, packed, verify, most):
     catalogue = open_catalogue(in_memory, block_crcs=True)
@@ -192,6 +194,7 @@ class Liar(Unheeding):
             buffers[-1][0] ^= 1
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_every_flipped_bit_around_a_crop_is_found(data):
     size = data.draw(st.integers(1, 40_000))

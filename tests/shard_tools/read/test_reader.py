@@ -24,6 +24,7 @@ def dataset(corpus, tmp_path):
     return catalogue, [truth[u] for u in range(len(catalogue))]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_crops_are_slices_of_the_audio(dataset, data):
@@ -89,6 +90,7 @@ def test_pcm_reads_the_bytes_of_the_crop_alone(dataset, monkeypatch):
     assert reads == [(600, catalogue.pcm_offset[u] + 14), (600, catalogue.pcm_offset[u] + 200)]
 
 
+@pytest.mark.slow
 def test_a_reader_survives_pickling_and_a_fork(dataset):
     catalogue, truth = dataset
     reader = Reader(catalogue)

@@ -40,6 +40,7 @@ def folder(request, tmp_path):
     return {"path": "", "file": "file://", "memory": "memory://"}[request.param] + str(tmp_path / "new")
 
 
+@pytest.mark.slow
 def test_publish_read_list_remove(folder, tmp_path):
     url = storage.join(folder, "sub", "object.bin")
     assert not storage.exists(url)
@@ -70,6 +71,7 @@ def test_publish_read_list_remove(folder, tmp_path):
     assert not storage.exists(url)
 
 
+@pytest.mark.slow
 def test_missing_objects_are_named(folder):
     url = storage.join(folder, "none")
     for operation in (storage.read_bytes, storage.size, storage.modified):
@@ -77,6 +79,7 @@ def test_missing_objects_are_named(folder):
             operation(url)
 
 
+@pytest.mark.slow
 def test_fetch_goes_part_by_part(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(door, "DOWNLOAD_PART", 7)
     storage.publish_bytes(storage.join(folder, "x"), bytes(range(100)))
@@ -129,6 +132,7 @@ def test_a_folder_may_have_colons_in_its_name(tmp_path):
         storage.exists("/a::b://c")
 
 
+@pytest.mark.slow
 def test_a_child_of_the_folders_own_name_is_listed(folder):
     storage.publish_bytes(storage.join(folder, "same", "same", "same"), b"x")
     same = storage.join(folder, "same")
@@ -136,6 +140,7 @@ def test_a_child_of_the_folders_own_name_is_listed(folder):
     assert storage.list_names(same + "/") == ["same"]
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_a_folder_marker_is_not_its_own_child(s3_bucket):
     files = S3FileSystem(use_listings_cache=False)
@@ -159,6 +164,7 @@ def forgotten_clients():
     S3FileSystem.clear_instance_cache()
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_a_bucket_that_is_open_to_everyone(s3_bucket, monkeypatch, forgotten_clients):
     S3FileSystem(use_listings_cache=False).pipe_file(f"{s3_bucket}/a/x", b"0123", ACL="public-read")
@@ -348,6 +354,7 @@ def flaky_endpoint(s3_endpoint, monkeypatch):
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_a_flaky_store_is_read_in_the_end(flaky_endpoint):
     for _ in range(4):
@@ -355,6 +362,7 @@ def test_a_flaky_store_is_read_in_the_end(flaky_endpoint):
     assert flaky_endpoint == ["slow down", "fine", "bad gateway", "fine", "cut", "fine", "reset", "fine"]
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_a_bucket_that_does_not_exist(s3_endpoint):
     url = "s3://no-such-bucket/x"
@@ -371,6 +379,7 @@ def test_a_bucket_that_does_not_exist(s3_endpoint):
         assert caught.value.bucket
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_large_files_go_up_in_parts(s3_bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(fsspec_backend, "UPLOAD_PART", 5 * 2**20)
@@ -380,6 +389,7 @@ def test_large_files_go_up_in_parts(s3_bucket, tmp_path, monkeypatch):
     assert storage.read_bytes(s3_bucket + "/x") == data
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_s3_works_on_both_sides_of_a_fork(s3_bucket):
     storage.publish_bytes(s3_bucket + "/x", b"data")

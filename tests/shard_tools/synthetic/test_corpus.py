@@ -35,6 +35,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_layout_and_format(corpus: Path) -> None:
     files = [name for name in contents(corpus) if name.endswith(".wav")]
     counts = {
@@ -50,6 +51,7 @@ def test_layout_and_format(corpus: Path) -> None:
         assert np.mean(np.abs(samples) == 32767) < 0.001, f"{name} is clipped"
 
 
+@pytest.mark.slow
 def test_lists_name_the_files(corpus: Path) -> None:
     lines = (corpus / "lists/train_list.txt").read_text().splitlines()
     pairs = [line.split() for line in lines]
@@ -62,6 +64,7 @@ def test_lists_name_the_files(corpus: Path) -> None:
     assert not {speaker for speaker, _ in pairs} & {left.split("/")[0] for _, left, _ in trials}
 
 
+@pytest.mark.slow
 def test_same_bytes_however_many_processes(corpus: Path, tmp_path: Path) -> None:
     module.synthesise(tmp_path / "again", TINY, workers=2, progress=False)
     assert contents(tmp_path / "again") == contents(corpus)
@@ -85,6 +88,7 @@ def small(**changes: int) -> Corpus:
     return Corpus(**{"speakers": 0, "test_speakers": 0, "noises": 1, "rooms": 1, **changes})
 
 
+@pytest.mark.slow
 def test_another_corpus_is_replaced_only_when_asked(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     module.synthesise(folder, small(), workers=1, progress=False)
@@ -103,6 +107,7 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"thesis.txt": b"years of work"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_nothing_under_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +152,7 @@ def test_a_place_that_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.Captu
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_trials_of_a_large_corpus_are_drawn_from_some_of_it() -> None:
     files = {f"s{speaker}": [f"s{speaker}/{n}.wav" for n in range(10_000)] for speaker in range(40)}
     assert len(draw_trials(files, 1000, 0)) == 2000

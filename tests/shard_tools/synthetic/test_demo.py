@@ -95,6 +95,7 @@ def test_a_failing_command_stops_the_demo() -> None:
     assert stages.taken == []
 
 
+@pytest.mark.slow
 def test_the_demo_and_its_config_agree() -> None:
     arguments = ["--config", str(REPO / demo.CONFIG)]
     as_is = parse(arguments)
@@ -102,6 +103,7 @@ def test_the_demo_and_its_config_agree() -> None:
     assert as_is == pointed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((REPO / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_can_be_used(path: Path) -> None:
     config = parse(["--config", str(path)])

@@ -288,6 +288,7 @@ def test_a_progress_bar_is_shown_as_it_ended(tmp_path: Path) -> None:
     assert tail(path, 5)[0] == ["100%", "next"]
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(
@@ -314,6 +315,7 @@ def test_however_a_log_is_written_each_line_is_shown_once_and_whole(
     assert shown == lines
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(st.text("ab", max_size=30), max_size=30),

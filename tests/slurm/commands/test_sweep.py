@@ -72,6 +72,7 @@ def test_a_grid_and_its_names():
     assert run_name(0, clash) == "000-augment.music.weight=1_augment.noise.weight=2"
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.dictionaries(st.from_regex(r"[a-z]{1,9}(\.[a-z]{1,9}){0,2}", fullmatch=True), st.text(), min_size=1)

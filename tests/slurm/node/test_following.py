@@ -40,6 +40,7 @@ def started(tmp_path: Path) -> tuple[int, bool]:
     return status, mark.exists()
 
 
+@pytest.mark.slow
 def test_after_a_run_that_is_done_it_trains(tmp_path):
     note(tmp_path / "first", "done", 10)
     assert started(tmp_path) == (0, True)
@@ -55,12 +56,14 @@ def test_after_any_other_it_does_not_and_says_so_in_a_line(tmp_path, capsys, sta
     assert attempt.outcome == "failed"
 
 
+@pytest.mark.slow
 def test_one_that_has_begun_goes_on_whatever_became_of_the_other(tmp_path):
     note(tmp_path / "first", "running", 5)
     note(tmp_path / "second", "stopped", 3)
     assert started(tmp_path) == (0, True)
 
 
+@pytest.mark.slow
 def test_on_this_machine_it_waits_for_the_process(tmp_path, monkeypatch):
     note(tmp_path / "first", "running", 5)
     RunFolder(tmp_path / "first").add_job(Job("9", "train", 1, 1, "x", "local"))

@@ -46,6 +46,7 @@ def state(run: Path, word: str) -> str:
     return f"""echo '{{"state": "{word}", "saved_step": 5, "attempt": "7.0"}}' > {run}/state.json"""
 
 
+@pytest.mark.slow
 def test_done(tmp_path: Path) -> None:
     run = tmp_path / "run"
     training = Training(str(run), (), 1, python=stand_in(tmp_path, state(run, "done")))
@@ -54,6 +55,7 @@ def test_done(tmp_path: Path) -> None:
     assert (attempt.outcome, attempt.saved_before, attempt.saved_after) == ("done", 0, 5)
 
 
+@pytest.mark.slow
 def test_a_failure_after_the_end_takes_nothing_from_it(tmp_path: Path) -> None:
     run = tmp_path / "run"
     training = Training(str(run), (), 1, python=stand_in(tmp_path, f"{state(run, 'done')}; exit 1"))
@@ -80,6 +82,7 @@ def test_a_failure_that_says_nothing_is_said_with_its_last_line(tmp_path: Path) 
     assert attempt.cause == f"torchrun on node {HERE} ended with status 3; its last line: it is all over"
 
 
+@pytest.mark.slow
 def test_the_next_node_decides_when_the_first_one_leaves_no_word(tmp_path: Path) -> None:
     run = tmp_path / "run"
     folder = RunFolder(run)
@@ -91,6 +94,7 @@ def test_the_next_node_decides_when_the_first_one_leaves_no_word(tmp_path: Path)
     assert attempt.outcome == "failed"
 
 
+@pytest.mark.slow
 def test_a_rendezvous_out_of_reach_is_named(tmp_path: Path) -> None:
     run = tmp_path / "run"
     training = Training(str(run), ("--config", "none.yaml"), 1, join_timeout_s=3)
@@ -157,6 +161,7 @@ def fake_scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) 
     return notes
 
 
+@pytest.mark.slow
 def test_an_element_of_an_array_requeues_itself_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

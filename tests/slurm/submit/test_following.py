@@ -36,6 +36,7 @@ def asked(monkeypatch) -> list[list[str]]:
         values: dict[str, Any] = {
             "run": {"folder": "runs/second"},
             "data": {"workers": 1},
+            "train": {"device": "auto"},
             "init": {"from": None, "average": None, "head": "auto"},
         }
         values["init"] |= (yaml.safe_load(Path(config).read_text()) or {}).get("init", {})

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import processes
 import pytest
 import small_run
 import yaml
@@ -16,6 +18,7 @@ from project import REPO
 
 from slurm.__main__ import main
 from slurm.records.run_folder import RunFolder
+from slurm.submit import train_config
 
 
 @pytest.fixture
@@ -27,6 +30,13 @@ def fake(tmp_path, monkeypatch) -> FakeSlurm:
 
 
 @pytest.fixture
+def warm(monkeypatch) -> None:
+    """The training's program, which is asked what it makes of a configuration, has loaded torch already."""
+    shim = SimpleNamespace(run=processes.answer, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(train_config, "subprocess", shim)
+
+
+@pytest.fixture
 def config(corpus, tmp_path) -> str:
     return str(small_run.config(corpus, tmp_path / "c.yaml"))
 
@@ -34,17 +44,24 @@ def config(corpus, tmp_path) -> str:
 @pytest.mark.parametrize(
     ("job", "training", "message"),
     [
-        (["--nodes", "3"], [], "batch.speakers 8 cannot be shared by 3 processes: set it to 6 or 9"),
-        ([], ["--validation.trials", "no.txt", "--validation.data", "no"], "no.txt"),
-        ([], ["--optim.lr", "abc"], "optim.lr"),
+        pytest.param(
+            ["--nodes", "3"],
+            [],
+            "batch.speakers 8 cannot be shared by 3 processes: set it to 6 or 9",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            [], ["--validation.trials", "no.txt", "--validation.data", "no"], "no.txt", marks=pytest.mark.slow
+        ),
+        pytest.param([], ["--optim.lr", "abc"], "optim.lr", marks=pytest.mark.slow),
         ([], ["--data.url", "https://user:secret@host/x"], "https://***@host/x holds credentials"),
         ([], ["--run.folder", "a\nb"], "holds a line end or another control character"),
         (["--name", "a\nscontrol"], [], "name holds a line end"),
-        ([], ["--run.folder", "runs/%j"], "has a % in its path"),
+        pytest.param([], ["--run.folder", "runs/%j"], "has a % in its path", marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_run_is_refused_and_leaves_nothing(
-    fake, config, tmp_path, capsys, job, training, message
+    fake, warm, config, tmp_path, capsys, job, training, message
 ):
     before = sorted(path.name for path in tmp_path.iterdir())
     words = ["train", "--config", config, *job, "--", "--run.folder", "runs/first", *training]
@@ -76,7 +93,8 @@ def test_credentials_do_not_reach_a_jobs_files(fake, tmp_path, capsys, words):
     assert fake.files() == []
 
 
-def test_a_finished_run_takes_no_nodes(fake, config, tmp_path, capsys):
+@pytest.mark.slow
+def test_a_finished_run_takes_no_nodes(fake, warm, config, tmp_path, capsys):
     folder = tmp_path / "runs/first"
     folder.mkdir(parents=True)
     state = {"state": "done", "saved_step": 600, "last_step": 600, "world": 2, "time": time.time()}
@@ -89,6 +107,7 @@ def test_a_finished_run_takes_no_nodes(fake, config, tmp_path, capsys):
     assert len(fake.files()) == 1
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_that_it_is_not_to_be_sent(fake, config, capsys):
     assert main(["train", "--config", config, "--dry-run", "--", "--run.folder", "runs/first"]) == 0
     first, second = capsys.readouterr().out.splitlines()[:2]

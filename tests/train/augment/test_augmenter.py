@@ -124,6 +124,7 @@ def test_ranges_of_the_draws(augmenter):
     assert set(babble.recording.tolist()) == set(range(12))
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 2**32 - 1), st.integers(0, 100), st.lists(st.integers(0, 2**40), min_size=1, max_size=30)
 )
@@ -147,6 +148,7 @@ def test_a_draw_depends_on_seed_epoch_and_n_alone(seed, epoch, numbers):
             assert np.array_equal(clips.snr, together.clips[kind].snr[mine])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chained", "telephone"), [(0.0, 0.0), (3.0, 0.0), (3.0, 0.5)])
 def test_audio_is_bit_equal_however_the_batch_is_cut(chained, telephone):
     augmenter = make_augmenter(chained, telephone)

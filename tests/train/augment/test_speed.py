@@ -13,6 +13,7 @@ from shard_tools.errors import UserError
 from train.augment.speed import Speeds, change_speed, check_speeds, frames_needed
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 500), st.integers(1, 50), st.lists(st.sampled_from([0.9, 1.1, 0.75, 1.25]), unique=True)
 )

@@ -133,6 +133,7 @@ def test_draws_depend_on_seed_epoch_and_n_alone_and_move_no_others():
     assert set(only.calls.law.tolist()) == {1}
 
 
+@pytest.mark.slow
 def test_a_row_is_bit_equal_however_the_batch_is_cut():
     augmenter, n = Augmenter(EMPTY, {}, **OPTIONS), np.arange(23)
     whole = to_float(noise(23))

@@ -6,8 +6,10 @@ import re
 import shutil
 
 import pytest
+import yaml
 
 from shard_tools.errors import UserError
+from train.config.kept import as_yaml
 from train.config.parsing import parse
 
 
@@ -30,6 +32,26 @@ def test_nothing_of_a_run_that_can_start(checkable, corpus, tmp_path, capsys):
         parse([*checkable, *more, "--check", "16"])
     assert ended.value.code == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_with_print_config_it_is_checked_first_and_then_printed(checkable, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse([*checkable, "--check", "16", "--print_config"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert yaml.safe_load(said)["batch"]["speakers"] == 16
+    with pytest.raises(UserError, match=r"batch\.speakers 16 cannot be shared by 5 processes"):
+        parse([*checkable, "--check", "5", "--print_config"])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_command_line_keeps_nothing_of_another(checkable):
+    """They share a parser: what one run's options were changed into is not what the next begins with."""
+    first = parse(checkable)
+    untouched = as_yaml(first)
+    first.data.crop_frames, first.optim.rates["loss"], first.augment.speed[:] = 7, 0.5, [0.9]
+    parse([*checkable, "--augment.speed", "[1.1]", "--optim.rates", "{network: 2.0}"])
+    assert as_yaml(parse(checkable)) == untouched
 
 
 @pytest.mark.parametrize(

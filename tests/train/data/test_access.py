@@ -86,10 +86,12 @@ def by_windows(corpus, shards):
     return found
 
 
+@pytest.mark.slow
 def test_cached_gives_the_same(corpus, shards, by_windows, tmp_path):
     assert fetch(make_stream(corpus, str(shards / "wav"), *cached(tmp_path))) == by_windows
 
 
+@pytest.mark.slow
 def test_cached_by_workers_and_ranks_gives_the_same(corpus, shards, by_windows, tmp_path):
     streams = [make_stream(corpus, str(shards / "wav"), *cached(tmp_path), rank=r, world=2) for r in (0, 1)]
     assert joined(streams, workers=2) == by_windows
@@ -101,12 +103,14 @@ def test_epoch_order_is_the_same_through_the_cache(corpus, shards, tmp_path):
     assert fetch(make_stream(corpus, str(shards / "wav"), *cached(tmp_path, *order))) == local
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_change_nothing_by_windows(corpus, shards, by_windows, world):
     streams = [make_stream(corpus, str(shards / "wav"), *WINDOWS, rank=r, world=world) for r in range(world)]
     assert joined(streams) == by_windows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [3, 11, 17])
 def test_going_on_from_an_anchor_gives_the_same(corpus, shards, by_windows, first):
     walked = make_stream(corpus, str(shards / "wav"), *WINDOWS)
@@ -115,6 +119,7 @@ def test_going_on_from_an_anchor_gives_the_same(corpus, shards, by_windows, firs
     assert fetch(stream, first) == by_windows[first:]
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 @pytest.mark.parametrize("form", ["wav", "flac"])
 @pytest.mark.parametrize("verify", ["none", "crops"])
@@ -129,6 +134,7 @@ def test_ranged_over_s3_gives_the_same(corpus, by_windows, s3_bucket, form, veri
         assert fetch(make_stream(corpus, url, *WINDOWS), last=8, workers=2) == by_windows[:8]
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_cached_from_s3_reads_every_shard_once_and_nothing_again(corpus, by_windows, s3_bucket, tmp_path):
     url = f"{s3_bucket}/shards"
@@ -143,6 +149,7 @@ def test_cached_from_s3_reads_every_shard_once_and_nothing_again(corpus, by_wind
     assert cache.requests == before, "an epoch that fits the cache went to the network again"
 
 
+@pytest.mark.slow
 def test_a_cache_too_small_for_two_windows_is_refused(corpus, shards, tmp_path):
     small = cached(tmp_path)
     small = (*small[:-1], "0.0001")
@@ -150,6 +157,7 @@ def test_a_cache_too_small_for_two_windows_is_refused(corpus, shards, tmp_path):
         make_stream(corpus, str(shards / "wav"), *small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("access", ["direct", "cached"])
 def test_a_shard_that_vanished_is_named_or_substituted(corpus, shards, tmp_path, access):
     url = tmp_path / "shards"

@@ -19,6 +19,8 @@ from train.data.loader import open_loader
 from train.data.windowed import WindowedBatches
 from train.plan import WindowUtterances
 
+pytestmark = pytest.mark.slow
+
 
 class Whole:
     """The columns of a plan from a whole catalogue, as an oracle."""

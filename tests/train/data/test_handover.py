@@ -19,6 +19,7 @@ tensors = st.builds(lambda shape, kind: (torch.rand(shape) * 100).to(kind), shap
 names = st.text("abc", min_size=1, max_size=3)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(names, st.one_of(tensors, st.integers(), st.dictionaries(names, tensors, max_size=3))))
 @settings(max_examples=60, deadline=None)
 def test_a_batch_comes_out_as_it_went_in(batch):
@@ -45,6 +46,7 @@ def same(found, expected):
     assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 def test_another_process_fills_it():
     room = Room(1, room_needed(1, 4000))
     ours, theirs = multiprocessing.Pipe()

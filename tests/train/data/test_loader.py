@@ -60,19 +60,21 @@ def before():
     return set(descendants(os.getpid()))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3, 30])
-@pytest.mark.parametrize("prefetch", [1, 4])
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "prefetch"), [(0, 1), (0, 4), (1, 1), (1, 4), (3, 1), (3, 4), (9, 4)])
 def test_batches_come_in_order_and_are_the_holders_own(workers, prefetch, before):
-    with open_loader(Stream(), 3, 23, workers=workers, prefetch=prefetch) as batches:
+    last = 23 if workers < 9 else 8
+    with open_loader(Stream(), 3, last, workers=workers, prefetch=prefetch) as batches:
         found = list(batches)
         assert list(batches) == []
-    assert [batch["step"] for batch in found] == list(range(3, 23))
+    assert [batch["step"] for batch in found] == list(range(3, last))
     for batch in found:
         assert torch.equal(batch["audio"], torch.full((ROWS,), float(batch["step"])))
-    assert len({batch["pid"] for batch in found}) == max(min(workers, 20), 1)
+    assert len({batch["pid"] for batch in found}) == max(min(workers, last - 3), 1)
     ends(before)
 
 
+@pytest.mark.slow
 def test_processes_that_start_clean_give_the_same(before):
     with open_loader(Stream(), 3, 13, workers=2, prefetch=2, start_method="forkserver") as batches:
         found = list(batches)
@@ -80,8 +82,8 @@ def test_processes_that_start_clean_give_the_same(before):
     for batch in found:
         assert torch.equal(batch["audio"], torch.full((ROWS,), float(batch["step"])))
     assert len({batch["pid"] for batch in found}) == 2
-    with open_loader(Stream(), 0, 100, workers=2, prefetch=2, start_method="forkserver") as batches:
-        reading = {next(batches)["pid"], next(batches)["pid"]}
+    with open_loader(Stream(), 0, 100, workers=1, prefetch=2, start_method="forkserver") as batches:
+        reading = {next(batches)["pid"]}
     wait_until(lambda: not alive(list(reading)), 20, "the end of the reading processes")
 
 
@@ -105,6 +107,7 @@ def test_leaving_by_break_or_by_an_error_ends_the_processes(before):
         next(batches)
 
 
+@pytest.mark.slow
 def test_a_loader_that_is_forgotten_ends(before):
     batches = open_loader(Stream(), 0, 100, workers=2, prefetch=2)
     next(batches)
@@ -126,6 +129,7 @@ print(next(batches)["step"], flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["sys.exit(3)", "raise RuntimeError"])
 def test_an_interpreter_that_ends_in_mid_stream_ends(end, tmp_path):
     script = tmp_path / "script.py"
@@ -161,6 +165,7 @@ def test_an_error_comes_at_its_step_and_keeps_whether_it_may_pass(workers, what,
     ends(before)
 
 
+@pytest.mark.slow
 def test_a_defect_keeps_its_traceback():
     with (
         pytest.raises(RuntimeError, match=r"(?s)a defect in a reading process.*what\(\).*ZeroDivisionError"),
@@ -169,6 +174,7 @@ def test_a_defect_keeps_its_traceback():
         list(batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -190,6 +196,7 @@ def test_a_want_of_files_or_memory_in_a_process_is_named(error, words):
         next(batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "how"),
     [
@@ -207,6 +214,7 @@ def test_a_process_that_dies_is_named_and_may_be_tried_again(end, how, before):
     ends(before)
 
 
+@pytest.mark.slow
 def test_a_slow_store_is_waited_for_and_said(monkeypatch, caplog):
     monkeypatch.setattr(module, "TELL_S", 0.1)
     with open_loader(Stream(3, lambda: time.sleep(1)), 0, 6, workers=2, prefetch=2) as batches:
@@ -215,6 +223,7 @@ def test_a_slow_store_is_waited_for_and_said(monkeypatch, caplog):
     assert any("reading process" in record.message for record in caplog.records)
 
 
+@pytest.mark.slow
 def test_after_a_signal_a_batch_that_does_not_come_is_not_waited_for(monkeypatch, before):
     monkeypatch.setattr(module, "GRACE_S", 0.2)
     with open_loader(Stream(3, lambda: time.sleep(600)), 0, 6, workers=2, prefetch=2) as batches:
@@ -225,6 +234,7 @@ def test_after_a_signal_a_batch_that_does_not_come_is_not_waited_for(monkeypatch
     ends(before)
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_for_good_is_given_up(monkeypatch, before):
     monkeypatch.setattr(module, "HANGS_S", 0.2)
     monkeypatch.setattr(module, "_longest_request_s", lambda: 0.1)
@@ -238,6 +248,7 @@ def test_a_process_that_hangs_for_good_is_given_up(monkeypatch, before):
     ends(before)
 
 
+@pytest.mark.slow
 def test_a_forked_child_does_not_end_the_processes_of_its_parent(before):
     with open_loader(Stream(), 0, 20, workers=2, prefetch=2) as batches:
         next(batches)
@@ -250,6 +261,7 @@ def test_a_forked_child_does_not_end_the_processes_of_its_parent(before):
         assert [batch["step"] for batch in batches] == list(range(1, 20))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/shm").is_dir(), reason="mounting needs root")
 def test_neither_a_small_dev_shm_nor_few_open_files_lose_a_batch():
     code = (
@@ -264,7 +276,7 @@ def test_neither_a_small_dev_shm_nor_few_open_files_lose_a_batch():
         env=environment() | {"PYTHONPATH": os.pathsep.join(map(str, (REPO, REPO / "tests/helpers")))},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     if "unshare" in process.stderr or "mount:" in process.stderr:
         pytest.skip(process.stderr.strip())

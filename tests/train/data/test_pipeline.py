@@ -52,39 +52,46 @@ def reference(corpus):
     return [digest([batch]) for batch in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_change_nothing(corpus, reference, workers):
     found = fetch(make_stream(corpus, corpus.wav), 0, 15, workers)
     assert [digest([batch]) for batch in found] == reference
 
 
+@pytest.mark.slow
 def test_how_they_are_started_changes_nothing(corpus, reference):
     found = fetch(make_stream(corpus, corpus.wav), 0, 15, workers=2, start_method="forkserver")
     assert [digest([batch]) for batch in found] == reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("world", "workers"), [(2, 0), (4, 0), (8, 0), (2, 2)])
 def test_ranks_change_nothing(corpus, reference, world, workers):
     parts = [fetch(make_stream(corpus, corpus.wav, rank, world), 0, 15, workers) for rank in range(world)]
     assert [digest(step) for step in zip(*parts, strict=True)] == reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [1, 6, 11])
 def test_starting_in_the_middle_changes_nothing(corpus, reference, first):
     found = fetch(make_stream(corpus, corpus.wav), first, 15, workers=2)
     assert [digest([batch]) for batch in found] == reference[first:]
 
 
+@pytest.mark.slow
 def test_flac_gives_the_same_audio(corpus, reference):
     found = fetch(make_stream(corpus, corpus.flac), 0, 15)
     assert [digest([batch]) for batch in found] == reference
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_batches(corpus, reference):
     found = fetch(make_stream(corpus, corpus.wav, 0, 1, "--run.seed", "1"), 0, 3)
     assert not set(reference) & {digest([batch]) for batch in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_shard_that_vanished_is_one_clear_error(corpus, workers, tmp_path):
     import shutil
@@ -97,6 +104,7 @@ def test_a_shard_that_vanished_is_one_clear_error(corpus, workers, tmp_path):
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("ahead", [0, 3])
 def test_an_outage_while_a_batch_is_planned_may_pass(corpus, workers, ahead, monkeypatch):
@@ -117,6 +125,7 @@ def test_an_outage_while_a_batch_is_planned_may_pass(corpus, workers, ahead, mon
     assert kind_of(caught.value) == "crash"
 
 
+@pytest.mark.slow
 def test_what_a_device_needs_to_augment_comes_from_workers_too(corpus):
     more = ["--augment.device", "model", "--augment.chained.weight", "1", "--augment.none.weight", "0"]
     stream = make_stream(corpus, corpus.wav, 0, 1, *more, "--augment.telephone.probability", "1")
@@ -141,6 +150,7 @@ VARYING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [[], ["--data.order", "windows", "--data.windows.lanes", "2"]])
 def test_crops_of_varying_length_are_the_same_for_any_ranks_workers_and_start(corpus, order):
     def digests(first=0, world=1, workers=0):
@@ -157,6 +167,7 @@ def test_crops_of_varying_length_are_the_same_for_any_ranks_workers_and_start(co
     assert digests(first=4, workers=2) == reference[4:]
 
 
+@pytest.mark.slow
 def test_a_device_is_given_noise_as_long_as_the_crops(corpus):
     more = ["--data.crop_frames", "[30, 60]", "--augment.device", "model", "--augment.none.weight", "0"]
     stream = make_stream(corpus, corpus.wav, 0, 1, *more)

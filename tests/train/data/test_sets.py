@@ -78,6 +78,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_ranks_workers_and_a_later_start_change_nothing(corpus, urls, case):
     names, more = CASES[case]
@@ -108,6 +109,7 @@ def test_ranks_workers_and_a_later_start_change_nothing(corpus, urls, case):
     assert_same(fetch(stream_of(config, anchor=anchor), 17), whole[17:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["epoch", "windows"])
 def test_one_cache_serves_the_shards_of_all(urls, tmp_path, order):
     more = ("--data.order", order, *JOINED)
@@ -125,6 +127,7 @@ def test_one_dataset_in_a_list_is_that_dataset(urls):
     assert listed == alone
 
 
+@pytest.mark.slow
 def test_the_first_datasets_batches_are_those_of_its_share_alone(urls):
     """So that what a dataset brings besides does not change the first one's order."""
     joint = build_plan(*opened(configure(urls, ("wav", "other"))))
@@ -138,6 +141,7 @@ def opened(config):
     return open_training_data(config), config
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_substituted_from_its_own_dataset(urls, tmp_path):
     lost = tmp_path / "lost"
     shutil.copytree(urls["same"], lost)
@@ -159,6 +163,7 @@ def test_what_cannot_be_read_is_substituted_from_its_own_dataset(urls, tmp_path)
             assert np.all(after[gone] >= table.first[1])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_same_datasets_order_and_weights(urls):
     config = configure(urls, ("wav", "other"))
     data = open_training_data(config)
@@ -177,6 +182,7 @@ def test_a_run_goes_on_with_the_same_datasets_order_and_weights(urls):
     check_resumable(kept, "here", alone, "1")
 
 
+@pytest.mark.slow
 def test_rollover_goes_on_in_each_dataset(urls, tmp_path, corpus):
     config = configure(urls, ("wav", "other"), "--batch.leftover", "rollover", "--batch.speakers", "13")
     plan = build_plan(*opened(config))

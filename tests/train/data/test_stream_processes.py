@@ -141,7 +141,8 @@ def test_a_corrupted_shard_is_substituted_alike_on_one_rank_and_two_and_counted(
 
 def test_a_killed_reader_ends_all_ranks_with_a_word_about_it(corpus, shards, tmp_path):
     more = {"train__steps": 100000, "run__folder": tmp_path / "run"}
-    process = start(torchrun(2, "-m", "train", *options(corpus, shards, **more)), tmp_path / "out")
+    command = torchrun(2, "-m", "train", *options(corpus, shards, **more))
+    process = start(command, tmp_path / "out", forked=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
     try:
         wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3, 120, "the third step")

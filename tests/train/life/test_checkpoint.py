@@ -209,6 +209,7 @@ def test_another_manifest_is_refused_with_both_digests():
         check_resumable(checkpoint_of(), "c.pt", parse(BASE), "bbbb")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
@@ -227,6 +228,7 @@ def test_options_that_would_change_the_stream_or_the_network_are_refused(argumen
         check_resumable(checkpoint_of(), "c.pt", parse([*BASE, *arguments]), "aaaa")
 
 
+@pytest.mark.slow
 def test_an_option_younger_than_the_checkpoint_counts_as_its_default():
     before = checkpoint_of()
     del before["config"]["batch"]["leftover"]
@@ -237,6 +239,7 @@ def test_an_option_younger_than_the_checkpoint_counts_as_its_default():
         check_resumable(before, "c.pt", parse([*BASE, "--batch.leftover", "rollover"]), "aaaa")
 
 
+@pytest.mark.slow
 def test_options_are_compared_by_their_values_not_by_their_spelling():
     before = checkpoint_of("--model.name", "tdnn")
     before["config"]["model"]["options"] = {}
@@ -250,6 +253,7 @@ def test_options_are_compared_by_their_values_not_by_their_spelling():
         )
 
 
+@pytest.mark.slow
 def test_other_options_may_change_and_are_named():
     config = parse([*BASE, "--optim.lr", "0.1", "--data.workers", "9", "--augment.noise.url", "n"])
     before = checkpoint_of()
@@ -265,6 +269,7 @@ def test_metrics_after_the_resumed_step_and_a_torn_line_are_dropped(tmp_path):
     assert path.read_text() == "".join(lines[:2])
 
 
+@pytest.mark.slow
 def test_varying_lengths_go_on_and_one_length_does_not_become_two():
     varying = ("--data.crop_frames", "[200, 400]")
     check_resumable(checkpoint_of(*varying), "c.pt", parse([*BASE, *varying]), "aaaa")

@@ -78,6 +78,7 @@ def test_network_and_head_are_those_of_the_checkpoint(tmp_path, loss):
     assert same(objective.loss.state_dict(), state["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("had", "has", "numbers"),
     [("[0.9, 1.1]", "[]", [0]), ("[0.9, 1.1]", "[1.1]", [0, 2]), ("[1.1, 0.9]", "[0.9, 1.1]", [0, 2, 1])],
@@ -126,6 +127,7 @@ def test_a_head_of_other_shards_can_be_kept(tmp_path):
     assert same(begun(tmp_path / "c.pt", "--init.head", "keep").loss.state_dict(), state["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "rank"), [("softmax", None), ("softmax", 1), ("aamsoftmax_subcentre", 0), ("sphereface2", None)]
 )
@@ -257,6 +259,7 @@ def quiet():
     logging.getLogger("train").handlers[:] = before
 
 
+@pytest.mark.slow
 def test_a_second_stage_begins_with_the_mean_and_resumes_without_it(corpus: Corpus, tmp_path, quiet):
     torch.set_num_threads(1)
     words = ["--data.url", corpus.wav, "--data.workers", "0", "--batch.speakers", "4", *SMALL]

@@ -52,6 +52,7 @@ def holder_of(folder: Path) -> str:
     return json.loads((folder / LOCK).read_text())["token"]
 
 
+@pytest.mark.slow
 def test_held_while_inside_and_gone_after(tmp_path: Path) -> None:
     with hold(str(tmp_path), **QUICK):
         first = json.loads((tmp_path / LOCK).read_text())
@@ -111,12 +112,14 @@ def test_the_same_job_name_alone_ends_no_run_that_lives(
     assert holder_of(tmp_path) == "other"
 
 
+@pytest.mark.slow
 def test_an_owner_elsewhere_that_gives_no_sign_of_life_is_succeeded(tmp_path: Path) -> None:
     write(tmp_path, owner(host="elsewhere"))
     with hold(str(tmp_path), **QUICK):
         assert holder_of(tmp_path) != "other"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [
@@ -166,6 +169,7 @@ NONSENSE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", NONSENSE)
 def test_a_lock_that_makes_no_sense_and_stands_still_is_replaced(tmp_path: Path, content: bytes) -> None:
     (tmp_path / LOCK).write_bytes(content)
@@ -198,6 +202,7 @@ def test_no_hard_links_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="a namespace of process numbers needs root")
 def test_process_1_of_a_container_is_respected_and_can_end_itself(tmp_path: Path) -> None:
     inside = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", HOLDS]
@@ -215,6 +220,7 @@ def test_process_1_of_a_container_is_respected_and_can_end_itself(tmp_path: Path
     assert first.returncode != 0
 
 
+@pytest.mark.slow
 def test_whoever_finds_anothers_name_ends_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDS, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -226,6 +232,7 @@ def test_whoever_finds_anothers_name_ends_at_once(tmp_path: Path) -> None:
     assert holder_of(tmp_path) == "other"
 
 
+@pytest.mark.slow
 def test_of_many_that_come_at_once_to_a_stale_lock_one_gets_it(tmp_path: Path) -> None:
     write(tmp_path, owner(process_start="1"))
     got, refused = [], []
@@ -255,6 +262,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_file_system_that_is_away_for_a_while_stops_no_beats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

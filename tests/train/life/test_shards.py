@@ -130,6 +130,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_ranks_learn_what_one_process_learns(learnt: Path, name: str) -> None:
     made = new(name)
@@ -144,6 +145,7 @@ def test_ranks_learn_what_one_process_learns(learnt: Path, name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_checkpoint_is_whole_and_each_rank_has_its_own_back(learnt: Path, name: str) -> None:
     whole = torch.load(learnt / f"{name} 0")["whole"]

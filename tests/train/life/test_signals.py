@@ -7,6 +7,10 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 STUBBORN = """
 import os, signal, time
 from train.life import signals

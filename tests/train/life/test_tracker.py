@@ -15,6 +15,7 @@ from train.run import run
 REQUIRED = ["--data.url", "shards", "--train.steps", "10"]
 
 
+@pytest.mark.slow
 def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("train.config.refusals.find_spec", lambda name: None)
     parse(REQUIRED)
@@ -74,6 +75,7 @@ def history(path):
     return found
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_the_same_run_there(corpus, tmp_path, monkeypatch):
     pytest.importorskip("wandb", exc_type=ImportError)
     monkeypatch.setenv("WANDB_MODE", "disabled")  # the option counts

@@ -17,6 +17,8 @@ from train.losses import build_loss
 from train.losses.classes import Classes
 from train.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 _SPEAKERS, _INPUTS, _SIZE = 8, 10, 6
 _UTTERANCES = {
     "aamsoftmax": 3,

@@ -205,6 +205,7 @@ def triplet_by_hand(embeddings: torch.Tensor, negatives: list[int], margin: floa
     return torch.stack(losses).mean()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10**6), rank=st.integers(-1, 5), probability=st.sampled_from([0.0, 0.5, 1.0]))
 def test_triplets_are_mined_as_was_said(seed: int, rank: int, probability: float) -> None:
@@ -230,6 +231,7 @@ def test_triplets_are_mined_as_was_said(seed: int, rank: int, probability: float
     torch.testing.assert_close(found.loss, triplet_by_hand(embeddings, negatives, margin))
 
 
+@pytest.mark.slow
 def test_any_negative_is_drawn_evenly_and_another_at_another_step() -> None:
     loss = build("triplet", utterances=2, hard_prob=0.0)
     distances, own = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8)

@@ -35,8 +35,9 @@ def plans(draw):
     return EpochPlan(labels[order], frames, len(counts), spec), labels[order], frames, np.array(counts)
 
 
+@pytest.mark.slow
 @given(plans(), st.integers(0, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_an_epoch_keeps_every_promise(planned, epoch):
     plan, labels, frames, counts = planned
     spec = plan.spec
@@ -67,8 +68,9 @@ def test_an_epoch_keeps_every_promise(planned, epoch):
     assert account.unusable == counts[counts < spec.utterances_per_speaker].sum()
 
 
+@pytest.mark.slow
 @given(plans(), st.integers(0, 200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_step_is_the_same_whatever_came_before(planned, step):
     plan, labels, frames, counts = planned
     fresh = EpochPlan(labels, frames, len(counts), plan.spec)
@@ -79,8 +81,9 @@ def test_a_step_is_the_same_whatever_came_before(planned, step):
     assert np.array_equal(walked.start, direct.start)
 
 
+@pytest.mark.slow
 @given(plans(), st.integers(0, 50))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_every_world_size_shares_out_the_same_global_batch(planned, step):
     plan = planned[0]
     whole = plan.batch(step)
@@ -97,8 +100,9 @@ def test_every_world_size_shares_out_the_same_global_batch(planned, step):
             assert len({len(getattr(part, name)) for part in parts}) == 1
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=20), st.integers(1, 8))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_no_more_batches_could_be_filled(groups, wanted):
     """batches_that_fit against the definition, tried one by one."""
     groups = np.array(groups, dtype=np.int64)
@@ -182,6 +186,7 @@ def test_a_world_that_does_not_divide_names_batches_near_by():
         make_plan([9] * 20).check_world(3)
 
 
+@pytest.mark.slow
 def test_lengths_come_equally_often_and_reach_as_far_as_an_utterance_goes():
     """A batch has one length, drawn by (seed, step); its crops start anywhere that leaves room for it."""
     spec = BatchSpec(10, 1, 32_240, None, 3, varying=4)

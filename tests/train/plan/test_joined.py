@@ -118,8 +118,9 @@ def check_batch(sets, batch, frames):
     assert np.all(batch.start <= np.maximum(frames[batch.utterance] - spec.crop, 0))
 
 
+@pytest.mark.slow
 @given(several())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_every_dataset_goes_through_its_own_epochs(sets):
     plan = sets.by_epochs()
     lengths = [own.steps_per_epoch for own in plan.plans]
@@ -140,8 +141,9 @@ def test_every_dataset_goes_through_its_own_epochs(sets):
             assert len(np.unique(used)) == len(used), "an utterance came twice in an epoch of its dataset"
 
 
+@pytest.mark.slow
 @given(several(), st.integers(0, 300))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_step_is_the_same_whatever_came_before(sets, step):
     walked, direct = sets.by_epochs(), sets.by_epochs()
     for other in (0, step // 3, step + 200, step):
@@ -150,8 +152,9 @@ def test_a_step_is_the_same_whatever_came_before(sets, step):
     assert walked.origin(step) is None
 
 
+@pytest.mark.slow
 @given(several(lanes=2, smallest=16), st.integers(0, 40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_windows_of_several_datasets(sets, step):
     lanes = 2
     try:
@@ -176,6 +179,7 @@ def test_windows_of_several_datasets(sets, step):
     assert same(fresh.batch(step + 7), plan.batch(step + 7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("common", [0, 20, 40])
 def test_going_on_reads_nothing_before_the_windows_it_needs(common):
     """Of an epoch each shard is in one window: none of those before the origin's is asked for."""
@@ -195,6 +199,7 @@ def test_going_on_reads_nothing_before_the_windows_it_needs(common):
         assert not each.asked & set(np.concatenate(before).tolist())
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 3),
     st.integers(8, 20),
@@ -203,7 +208,7 @@ def test_going_on_reads_nothing_before_the_windows_it_needs(common):
     st.integers(0, 10**6),
     st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_spreading_heeds_whom_the_batches_have(lanes, speakers, crowd, share, seed, again):
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, 8, (lanes, speakers))

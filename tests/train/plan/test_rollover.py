@@ -49,8 +49,9 @@ def used_by(plan, epoch):
     return np.concatenate([batch.utterance for batch in batches_of(plan, epoch)])
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from([0, 1, 2, 7, 10**6, 2**32 - 2]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_epoch_keeps_the_promises_of_a_plan(case, epoch):
     counts, spec = case
     plan, labels = make(counts, spec)
@@ -68,8 +69,9 @@ def test_every_epoch_keeps_the_promises_of_a_plan(case, epoch):
         assert np.bincount(labels[used]).max() <= spec.max_utterances_per_speaker
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(1, 9))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_over_the_epochs_a_speakers_utterances_are_used_equally_often(case, epochs):
     counts, spec = case
     plan, labels = make(counts, spec)
@@ -116,8 +118,9 @@ def slow_order(turns, seed):
     return [speaker[leaf] for leaf in walk(0, len(leaves))]
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(1, 12))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_the_closed_form_is_what_going_from_epoch_to_epoch_gives(case, epochs):
     counts, spec = case
     plan, labels = make(counts, spec)
@@ -146,11 +149,12 @@ def test_the_closed_form_is_what_going_from_epoch_to_epoch_gives(case, epochs):
         assert np.array_equal(np.sort(used_by(plan, epoch)), np.sort(np.array(expected)))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(0, 60), min_size=1, max_size=25).filter(any),
     st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_even_order_gives_every_speaker_its_turns_evenly(turns, seed):
     turns = np.array(turns, dtype=np.int64)
     order, total = EvenOrder(turns, seed), int(turns.sum())
@@ -171,8 +175,9 @@ def test_speakers_groups_stay_proportional_over_thousands_of_epochs():
         assert np.abs(rollover.groups_before(epoch) - epoch * share * rollover._able).max() <= 1
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(0, 50))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_all_groups_that_an_epoch_is_offered_are_placed(case, epoch):
     counts, spec = case
     plan, _ = make(counts, spec)
@@ -182,8 +187,9 @@ def test_all_groups_that_an_epoch_is_offered_are_placed(case, epoch):
     assert np.array_equal(np.bincount(rows.reshape(-1), minlength=len(counts)), groups)
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(0, 300))
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_step_is_the_same_whatever_came_before_and_however_it_is_shared_out(case, step):
     counts, spec = case
     plan, _ = make(counts, spec)
@@ -218,6 +224,7 @@ def test_seeds_leave_out_others():
     assert len(left_out) > 40
 
 
+@pytest.mark.slow
 def test_speakers_made_by_speed_roll_over_each_by_itself(corpus, tmp_path):
     """The plan that a configuration asks for, over real shards."""
     pack(str(corpus.folder / "wav"), str(tmp_path), options=PackOptions(utterances_per_shard=30))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from train.plan import PlanError, shares
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 300),
     st.lists(st.floats(0.001, 1000), min_size=1, max_size=5),

@@ -47,6 +47,7 @@ def steps_of(plan, epoch):
         step += 1
 
 
+@pytest.mark.slow
 @given(plans(), st.integers(0, 2))
 @settings(max_examples=120, deadline=None)
 def test_an_epoch_keeps_every_promise(planned, epoch):
@@ -72,8 +73,9 @@ def test_an_epoch_keeps_every_promise(planned, epoch):
         assert np.bincount(shards.label[used]).max() <= spec.max_utterances_per_speaker
 
 
+@pytest.mark.slow
 @given(plans(), st.integers(0, 60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_ranks_read_their_own_lanes_shards_alone(planned, step):
     plan, shards, _ = planned
     if plan is None:
@@ -93,8 +95,9 @@ def test_ranks_read_their_own_lanes_shards_alone(planned, step):
         assert sum(map(len, needed)) == len(set.union(*needed)), "two ranks read the same shard"
 
 
+@pytest.mark.slow
 @given(plans(), st.integers(0, 80))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_going_on_from_a_windows_anchor_is_the_same_and_reads_nothing_before_it(planned, step):
     plan, shards, speakers = planned
     if plan is None:
@@ -117,7 +120,7 @@ def test_going_on_from_a_windows_anchor_is_the_same_and_reads_nothing_before_it(
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 5), st.integers(0, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_an_epoch_walks_over_every_shard_once(shards, lanes, width, epoch):
     windows = Windows(shards, lanes, width, 7)
     walked = [

@@ -70,6 +70,7 @@ def test_ranged_reading_by_hand():
     assert reading.left_out == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["wav", "flac"])
 @pytest.mark.parametrize("verify", ["none", "crops"])
 def test_ranged_reading_is_what_a_reader_counts(corpus, form, verify):
@@ -153,6 +154,7 @@ def test_other_meetings_by_hand():
     assert other_meetings(np.array([[5], [6]])) is None
 
 
+@pytest.mark.slow
 def test_other_meetings_of_many_speakers_are_those_of_a_sample():
     """Batches of 50 out of 2,500 at random: a pair is in (50/2,500)**2 of them, 1.6 of 4,000."""
     rng = np.random.default_rng(0)
@@ -160,6 +162,7 @@ def test_other_meetings_of_many_speakers_are_those_of_a_sample():
     assert other_meetings(batches) == pytest.approx(4000 * 50 * 49 / 2500 / 2499, rel=0.02)
 
 
+@pytest.mark.slow
 def test_small_windows_of_coarse_groups_mix_less():
     dataset = synthetic(16_000, 200, seconds=3, utterances_per_shard=400, group=40, seed=1)
     small, large = (cached(dataset, job(speakers=20), lanes=1, width=width) for width in (4, 20))

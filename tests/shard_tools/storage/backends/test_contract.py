@@ -10,7 +10,9 @@ from shard_tools.storage.backends import Place, place_at
 from shard_tools.storage.errors import ShortError, StorageError
 
 
-@pytest.fixture(params=["path", "file", "memory", pytest.param("s3", marks=pytest.mark.s3)])
+@pytest.fixture(
+    params=["path", "file", "memory", pytest.param("s3", marks=[pytest.mark.s3, pytest.mark.slow])]
+)
 def folder(request, tmp_path):
     """The URL of a folder that does not exist yet, on each kind of storage."""
     if request.param == "s3":

@@ -69,6 +69,7 @@ def test_parts_become_one_object_when_all_are_there(url):
     assert under_way(url) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, PART - 1])
 def test_what_is_smaller_than_a_part_is_put_at_once(url, size, monkeypatch):
     seen = requests(monkeypatch, lambda method, number, parameters, send: send())
@@ -78,6 +79,7 @@ def test_what_is_smaller_than_a_part_is_put_at_once(url, size, monkeypatch):
     assert (seen, storage.read_bytes(url)) == (["put_object"], DATA[:size])
 
 
+@pytest.mark.slow
 def test_what_is_abandoned_leaves_nothing(url):
     storage.publish_bytes(url, b"old")
     upload = place_at(url).upload()
@@ -88,6 +90,7 @@ def test_what_is_abandoned_leaves_nothing(url):
     assert under_way(url) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["upload_part", "put_object"])
 def test_what_arrives_as_other_bytes_is_sent_again(url, monkeypatch, method):
     def harm(name, number, parameters, send):
@@ -105,6 +108,7 @@ def test_what_arrives_as_other_bytes_is_sent_again(url, monkeypatch, method):
     assert seen.count(method) == (5 if method == "upload_part" else 2)
 
 
+@pytest.mark.slow
 def test_a_part_that_never_arrives_stops_the_upload(url, monkeypatch):
     def harm(name, number, parameters, send):
         if name == "upload_part" and parameters["PartNumber"] == 2:
@@ -121,6 +125,7 @@ def test_a_part_that_never_arrives_stops_the_upload(url, monkeypatch):
     assert under_way(url) == []
 
 
+@pytest.mark.slow
 def test_a_lost_answer_to_the_last_request_does_not_matter(url, monkeypatch):
     def harm(name, number, parameters, send):
         answer = send()
@@ -136,6 +141,7 @@ def test_a_lost_answer_to_the_last_request_does_not_matter(url, monkeypatch):
     assert seen.count("complete_multipart_upload") == 2
 
 
+@pytest.mark.slow
 def test_an_object_of_another_size_is_an_error(url, monkeypatch):
     def harm(name, number, parameters, send):
         answer = send()
@@ -154,6 +160,7 @@ class Gone(FileNotFoundError):
     response = {"Error": {"Code": "NoSuchUpload"}}  # noqa: RUF012
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["upload_part", "complete_multipart_upload"])
 def test_an_upload_that_another_aborted_is_lost(url, monkeypatch, method):
     def harm(name, number, parameters, send):
@@ -170,6 +177,7 @@ def test_an_upload_that_another_aborted_is_lost(url, monkeypatch, method):
     assert not storage.exists(url)
 
 
+@pytest.mark.slow
 def test_only_uploads_of_ours_are_aborted(s3_bucket):
     folder = f"{s3_bucket}/some"
     urls = [f"{folder}/{name}" for name in ("x", "y", "deep/x")] + [f"{s3_bucket}/somewhere/x"]
@@ -182,6 +190,7 @@ def test_only_uploads_of_ours_are_aborted(s3_bucket):
         upload.abandon()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "tries"), [(PermissionError("Access Denied"), 1), (TimeoutError("slow"), 3)]
 )
@@ -211,6 +220,7 @@ def test_pages_that_do_not_go_on_are_the_last():
     assert list(s3_leftovers._uploads(Pages(), "b", "")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["parts", "one request"])
 def test_an_older_object_of_the_same_size_is_not_taken_for_the_new_one(url, monkeypatch, by):
     old = bytes(len(DATA))
@@ -234,6 +244,7 @@ def test_an_older_object_of_the_same_size_is_not_taken_for_the_new_one(url, monk
     upload.abandon()
 
 
+@pytest.mark.slow
 def test_an_upload_that_an_earlier_try_completed_is_there(url, monkeypatch):
     def harm(name, number, parameters, send):
         if name == "complete_multipart_upload" and number == 2:
@@ -250,6 +261,7 @@ def test_an_upload_that_an_earlier_try_completed_is_there(url, monkeypatch):
     assert storage.read_bytes(url) == DATA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("etag", "told"), [("0" * 32 + "-4", True), ("0" * 32 + "-7", False), ("x", False)])
 def test_another_etag_of_the_whole_is_no_error(url, monkeypatch, caplog, etag, told):
     def harm(name, number, parameters, send):
@@ -263,6 +275,7 @@ def test_another_etag_of_the_whole_is_no_error(url, monkeypatch, caplog, etag, t
     assert caplog.text.count("are not made as S3 makes them") == told
 
 
+@pytest.mark.slow
 def test_etags_under_a_key_of_the_customers_are_no_md5s(url, monkeypatch, caplog):
     real = {}
 
@@ -289,6 +302,7 @@ class Refused(OSError):
     response = {"Error": {"Code": "BadDigest"}}  # noqa: RUF012
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_store", [True, False])
 def test_what_never_arrives_whole_is_no_matter_of_reading(url, monkeypatch, by_store):
     def harm(name, number, parameters, send):
@@ -321,6 +335,7 @@ class Silent:
         return {"UploadId": "1"}
 
 
+@pytest.mark.slow
 def test_who_stops_does_not_wait_for_a_store_that_is_silent(monkeypatch):
     monkeypatch.setattr(s3_upload, "_ABORT_TIMEOUT_S", 0.1)
     storage.configure(StoragePolicy())

@@ -14,7 +14,8 @@ def choose_algorithms(train: TrainConfig) -> None:
 
     deterministic: what torch has only in another form raises RuntimeError, naming it, where it is met.
     """
-    torch.use_deterministic_algorithms(train.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != train.deterministic:  # loads torch's compiler
+        torch.use_deterministic_algorithms(train.deterministic)
     torch.backends.cudnn.deterministic = train.deterministic
     torch.backends.cudnn.benchmark = train.cudnn_benchmark
     if train.deterministic:

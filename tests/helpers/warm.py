@@ -27,8 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# The last is loaded by the first optimiser of a process, whether anything is compiled or not.
-PRELOADED = ("torch.distributed.run", "train.run", "torch._dynamo")
+PRELOADED = ("torch.distributed.run", "train.run")
 
 
 class Warm:

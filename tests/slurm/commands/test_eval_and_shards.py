@@ -38,6 +38,7 @@ def configured(monkeypatch):
     values = {
         "run": {"folder": "runs/first"},
         "data": {"workers": 1},
+        "train": {"device": "auto"},
         "validation": {"trials": "t.txt", "data": "shards"},
     }
     monkeypatch.setattr(train_config, "complete", lambda *_: (yaml.safe_dump(values), values))

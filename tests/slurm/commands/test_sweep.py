@@ -31,7 +31,7 @@ def fake(tmp_path, monkeypatch) -> FakeSlurm:
     (tmp_path / "c.yaml").touch()
 
     def complete(config, overrides, ranks):
-        values = {"data": {"workers": 1}, "checkpoint": {"url": None}}
+        values = {"data": {"workers": 1}, "train": {"device": "auto"}, "checkpoint": {"url": None}}
         for key, value in zip(overrides[::2], overrides[1::2], strict=True):
             section, name = key.removeprefix("--").split(".")
             if value == "wrong":

@@ -162,6 +162,7 @@ def test_packing_has_its_figures(measure):
     assert "| to FLAC, 2 workers ÷ to FLAC, 1 worker |" in page
 
 
+@pytest.mark.slow
 def test_scoring_is_compared_with_the_trainers_loop(bench, measure):
     table = bench("tables.scoring")
     document, page = measure("scoring")
@@ -178,6 +179,7 @@ def test_scoring_is_compared_with_the_trainers_loop(bench, measure):
     assert "| 6 speakers, top 6 |" in page
 
 
+@pytest.mark.slow
 def test_drawing_speakers_has_its_figures(measure):
     document, page = measure("bootstrap")
     assert [result["name"] for result in document["contestants"]] == [

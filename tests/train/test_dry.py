@@ -69,6 +69,7 @@ def test_what_a_step_takes_is_said_and_nothing_is_left(
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_is_there_is_left_alone(corpus, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()

@@ -15,6 +15,8 @@ from models.registry import build_network, least_samples, network_options
 
 transformers = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.slow  # loading it takes longer than most of them
+
 CONVOLUTIONS = {"conv_dim": [8] * 7, "num_feat_extract_layers": 7}
 SMALL = {
     "hidden_size": 16,
@@ -73,7 +75,6 @@ def layers_of(kind: str, folder: Path, values: torch.Tensor) -> list[torch.Tenso
     return [*found.hidden_states[:-1], found.last_hidden_state]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers_are_those_of_transformers(kind: str, folders: dict[str, Path]) -> None:
     network = build(folders[kind]).eval()
@@ -86,7 +87,6 @@ def test_layers_are_those_of_transformers(kind: str, folders: dict[str, Path]) -
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_trained_is_what_was_asked_for(kind: str, folders: dict[str, Path]) -> None:
     for trained, some, all_of_it in (("frozen", False, False), ("lora", True, False), ("all", True, True)):
@@ -100,7 +100,6 @@ def test_what_is_trained_is_what_was_asked_for(kind: str, folders: dict[str, Pat
         assert network.fc.weight.grad is not None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_adapter_is_heard(kind: str, folders: dict[str, Path]) -> None:
     """Each changes the embedding: none lies around weights that the encoder hands to a function."""
@@ -116,7 +115,6 @@ def test_every_adapter_is_heard(kind: str, folders: dict[str, Path]) -> None:
         assert torch.equal(network(audio()), before)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_hangs_on_no_random_numbers(kind: str, folders: dict[str, Path]) -> None:
     network = build(folders[kind], trained="all").train()
@@ -220,7 +218,6 @@ def test_features_of_w2v_bert(folders: dict[str, Path]) -> None:
     np.testing.assert_allclose(found, given["input_features"], rtol=0, atol=2e-3)
 
 
-@pytest.mark.slow
 def test_it_can_be_compiled_around_the_encoder(folders: dict[str, Path]) -> None:
     plain, compiled = build(folders["wavlm"]).eval(), build(folders["wavlm"]).eval()
     compiled.load_state_dict(plain.state_dict())

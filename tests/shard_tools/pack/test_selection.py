@@ -252,6 +252,7 @@ def test_parts_take_what_the_list_alone_tells_and_refuse_the_rest(corpus, tmp_pa
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_list_of_keys_is_left_out_of_whole_packs_and_of_parts(corpus, tmp_path, capsys):
     root, out = str(corpus.root), tmp_path / "out"
     pack(root, str(tmp_path / "all"), options=SMALL)

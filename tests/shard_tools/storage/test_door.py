@@ -151,6 +151,7 @@ def test_a_folder_marker_is_not_its_own_child(s3_bucket):
     assert storage.list_names(f"{s3_bucket}/full") == ["full"]
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_a_version_of_an_object_is_refused(s3_bucket):
     with pytest.raises(StorageError, match="names one version of an object"):

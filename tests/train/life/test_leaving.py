@@ -23,6 +23,7 @@ sys.exit(main.main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", ["raise main.UserError('lower it')", "raise RuntimeError('a defect')"])
 @pytest.mark.parametrize("backend", ["cpu:gloo,cuda:nccl", "gloo"])
 def test_nothing_is_torn_down_under_nccl(backend, failure):

@@ -191,6 +191,7 @@ def test_what_does_not_fit_is_refused_by_every_rank(damage: Any, message: str) -
         restore(whole, "url", share_of_four(0))
 
 
+@pytest.mark.slow
 def test_every_rank_skips_a_step_that_overflowed_in_the_shard_of_one(learnt: Path) -> None:
     for rank in range(WORLD):
         assert torch.load(learnt / f"overflow {rank}") == {"moved": [], "loss_scale": 65536.0 / 2}

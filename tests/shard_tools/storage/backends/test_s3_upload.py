@@ -354,6 +354,7 @@ def test_who_stops_does_not_wait_for_a_store_that_is_silent(monkeypatch):
     assert (fs.asked.count("upload_part"), fs.asked.count("abort_multipart_upload")) == (4, 2)
 
 
+@pytest.mark.slow
 def test_who_stops_does_not_wait_for_the_next_try(monkeypatch, url):
     def harm(name, number, parameters, send):
         if name == "upload_part":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from eval.commands import COMMANDS
 from eval.commands.backend_options import add_backend, add_figures
 from eval.commands.options import add_checkpoint, add_machine, add_protocol
 from shard_tools.options import place
@@ -34,12 +35,17 @@ without labels (lines "path path") has no error rates, and no det.png.
 """
 
 
+def _subcommands() -> str:
+    lines = "".join(f"  {name:<10} {what}\n" for name, what in COMMANDS.items())
+    return f"In the place of CHECKPOINT (a folder of such a name is written ./NAME):\n{lines}"
+
+
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
         prog="python -m eval",
         description="Embed the utterances of trial lists, score the trials, and report EER and minDCF.",
-        epilog=_EXAMPLES,
+        epilog=f"{_EXAMPLES}\n{_subcommands()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_checkpoint(made, optional=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from eval.calibration import Calibration, CohortStatistics, measure
 from eval.calibration.quality import kinds_of
@@ -16,34 +18,49 @@ from shard_tools.arrays import Float64Array
 
 
 @dataclass(frozen=True)
-class Norm:
-    """kind: z, t, s or as; cohort: whom every utterance is compared with; name: of that, for people; top: of
-    AS-norm."""
+class Cohort:
+    """members: whom every utterance is compared with; text: who that is, whatever the file is called;
+    top: how many of the highest scores AS-norm and the quality measure cohort take."""
 
-    kind: Kind
-    cohort: Embeddings
-    name: str
+    members: Embeddings
+    text: str
     top: int = 300
 
+    def statistics(self, scorer: Scorer, embeddings: Embeddings, trials: Trials) -> CohortStatistics:
+        """The quality measure cohort: of each side's `top` highest scores. Raises UserError as normalise."""
+        found = normalise("as", scorer, np.zeros(len(trials)), embeddings, trials, self.members, self.top)
+        return CohortStatistics(found.mean, found.std)
+
     @property
-    def text(self) -> str:
-        """In words, which a calibration of such scores remembers."""
-        best = f", top {self.top}" if self.kind == "as" else ""
-        return f"{self.kind}-norm{best}, cohort of {len(self.cohort)}: {self.name}"
+    def measured(self) -> str:
+        """What a calibration remembers of that."""
+        return f"top {self.top} of {self.text}"
 
 
 @dataclass(frozen=True)
 class Backend:
-    """name: of the `scorer`, which has learnt what it must; norm, calibration: None for none."""
+    """name, options: of the `scorer`, which has learnt what it must; training: from whom, in words.
+
+    norm: against the cohort, None for none; calibration: None for none.
+    """
 
     name: str
     scorer: Scorer
-    norm: Norm | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: str | None = None
+    norm: Kind | None = None
+    cohort: Cohort | None = None
     calibration: Calibration | None = None
 
     def facts(self) -> dict[str, Any]:
         """How scores come about, for metrics.json."""
-        return {"scoring": self.name, "normalisation": None if self.norm is None else self.norm.text}
+        return {
+            "scoring": self.name,
+            "scoring_options": dict(self.options) or None,
+            "training_set": self.training,
+            "normalisation": self._normalisation,
+            "quality_cohort": self.cohort.measured if self.cohort and "cohort" in self._kinds else None,
+        }
 
     def score(
         self, embeddings: Embeddings, trials: Trials, how: Mapping[str, Any], *, progress: bool = False
@@ -55,16 +72,31 @@ class Backend:
         """
         if self.calibration is not None:
             self.calibration.check(embeddings.made_by, how)
-        scores = self.scorer.score(embeddings, trials, progress=progress)
+        plain = scores = self.scorer.score(embeddings, trials, progress=progress)
         statistics = None
         if self.norm is not None:
-            norm = self.norm
+            assert self.cohort is not None
+            members, top = self.cohort.members, self.cohort.top
             found = normalise(
-                norm.kind, self.scorer, scores, embeddings, trials, norm.cohort, norm.top, progress=progress
+                self.norm, self.scorer, plain, embeddings, trials, members, top, progress=progress
             )
-            scores, statistics = found.scores, CohortStatistics(found.mean, found.std)
+            scores = found.scores
+            if self.norm == "as":
+                statistics = CohortStatistics(found.mean, found.std)
         if self.calibration is None:
             return scores
-        kinds = kinds_of(self.calibration.quality)
-        quality = measure(kinds, trials, embeddings, statistics) if kinds else None
+        if "cohort" in self._kinds and statistics is None and self.cohort is not None:
+            statistics = self.cohort.statistics(self.scorer, embeddings, trials)
+        quality = measure(self._kinds, trials, embeddings, statistics) if self._kinds else None
         return self.calibration.apply(scores, quality)
+
+    @property
+    def _kinds(self) -> list[str]:
+        return [] if self.calibration is None else kinds_of(self.calibration.quality)
+
+    @property
+    def _normalisation(self) -> str | None:
+        if self.norm is None or self.cohort is None:
+            return None
+        best = f", top {self.cohort.top}" if self.norm == "as" else ""
+        return f"{self.norm}-norm{best}, cohort of {self.cohort.text}"

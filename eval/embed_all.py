@@ -16,6 +16,7 @@ from eval.embeddings import Embeddings
 from eval.kept import PART_UTTERANCES, Kept, Known
 from eval.protocol import SHORTEST, Protocol
 from eval.ranks import from_first, gather_rows, rank_and_world, together
+from eval.speakers import labelled_speakers
 from eval.utterances import Utterances, stamps_of
 from shard_tools.arrays import Float32Array, Int64Array
 from shard_tools.audio import SAMPLE_RATE
@@ -114,6 +115,7 @@ def embed_utterances(
         made_by,
         seconds,
         protocol.text,
+        labelled_speakers(names, source),
     )
     if rank == 0:
         _tell(names, silent, "are nothing but silence: no speaker can be known by them", say)

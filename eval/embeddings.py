@@ -28,6 +28,7 @@ _FIELDS: dict[str, tuple[str, int]] = {  # kind of its type, dimensions
     "seconds": ("f", 1),
     "protocol": ("u", 1),
 }
+_SPEAKERS: dict[str, tuple[str, int]] = {"speakers": ("u", 1), "speaker_ends": ("i", 1)}  # where known
 _SHOWN = 10  # of the names that are not there
 
 
@@ -39,7 +40,8 @@ class Embeddings:
     each, 0 for whole utterances; made_by: what made them, such as a checkpoint's SHA-256, or ""; seconds:
     of audio in each utterance, float32 (utterances,), NaN where that is not known (the default); protocol:
     how utterances were cut and what was made of the pieces, in words (Protocol.text); without it, as crops
-    and crop_feature_frames say.
+    and crop_feature_frames say; speakers: of each utterance, by the labels of the shards that it came from,
+    None where there were none.
     """
 
     names: tuple[str, ...]
@@ -49,6 +51,7 @@ class Embeddings:
     made_by: str = ""
     seconds: Float32Array = field(default_factory=lambda: np.empty(0, np.float32))
     protocol: str = ""
+    speakers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.protocol:
@@ -62,6 +65,8 @@ class Embeddings:
             raise ValueError(f"{len(self.names)} names for the embeddings of {len(self.vectors)} utterances")
         if self.seconds.shape != (len(self.names),) or self.seconds.dtype != np.float32:
             raise ValueError(f"seconds are float32 ({len(self.names)},), not {self.seconds.shape}")
+        if self.speakers is not None and len(self.speakers) != len(self.names):
+            raise ValueError(f"{len(self.speakers)} speakers of {len(self.names)} utterances")
         if self.vectors.shape[1] != max(self.crops, 1):
             raise ValueError(f"{self.vectors.shape[1]} embeddings of each utterance, of {self.crops} crops")
 
@@ -101,8 +106,14 @@ class Embeddings:
 
     def take(self, names: Sequence[str]) -> Embeddings:
         """Those of `names`, under these names and in their order. Raises UserError as `rows` does."""
-        rows = self.rows(names)
-        return replace(self, names=tuple(names), vectors=self.vectors[rows], seconds=self.seconds[rows])
+        rows, speakers = self.rows(names), self.speakers
+        return replace(
+            self,
+            names=tuple(names),
+            vectors=self.vectors[rows],
+            seconds=self.seconds[rows],
+            speakers=None if speakers is None else tuple(speakers[row] for row in rows.tolist()),
+        )
 
     def save(self, url: str) -> None:
         """Write them as .npz, which numpy.load reads without pickle. Raises StorageError."""
@@ -112,17 +123,19 @@ class Embeddings:
 
     def arrays(self) -> dict[str, Any]:
         """What `save` writes, by field; text as its UTF-8 bytes."""
-        encoded = [name.encode() for name in self.names]
+        names, name_ends = _joined(self.names)
+        known = {} if self.speakers is None else dict(zip(_SPEAKERS, _joined(self.speakers), strict=True))
         return {
             "version": np.int64(VERSION),
             "vectors": self.vectors,
-            "names": np.frombuffer(b"".join(encoded), np.uint8),
-            "name_ends": np.cumsum([len(name) for name in encoded], dtype=np.int64),
+            "names": names,
+            "name_ends": name_ends,
             "crops": np.int64(self.crops),
             "crop_feature_frames": np.int64(self.crop_feature_frames),
             "made_by": np.frombuffer(self.made_by.encode(), np.uint8),
             "seconds": self.seconds,
             "protocol": np.frombuffer(self.protocol.encode(), np.uint8),
+            **known,
         }
 
 
@@ -142,11 +155,9 @@ def decode_embeddings(
     version = int(fields["version"])
     if version != VERSION:
         raise UserError(f"{url}: field version is {version}, this release reads {VERSION}: embed again")
-    text, ends = fields["names"].tobytes(), fields["name_ends"].tolist()
-    if ends != sorted(ends) or (ends[-1] if ends else 0) != len(text):
-        raise UserError(f"{url}: field name_ends does not fit the names; embed again")
     try:
-        names = tuple(text[start:end].decode() for start, end in zip([0, *ends], ends, strict=False))
+        names = _parted(fields, "names", "name_ends")
+        speakers = _parted(fields, *_SPEAKERS) if "speakers" in fields else None
         made_by = fields["made_by"].tobytes().decode()
         made = Embeddings(
             names,
@@ -156,15 +167,32 @@ def decode_embeddings(
             made_by,
             fields["seconds"].astype(np.float32, copy=False),
             fields["protocol"].tobytes().decode(),
+            speakers,
         )
     except ValueError as error:  # of UTF-8 too
         raise UserError(f"{url}: {error}; embed again") from None
     return made, fields
 
 
+def _joined(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Int64Array]:
+    """The UTF-8 of all, one after the other, and where each ends."""
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+    return np.frombuffer(b"".join(encoded), np.uint8), ends
+
+
+def _parted(fields: dict[str, npt.NDArray[Any]], name: str, ends_name: str) -> tuple[str, ...]:
+    """What _joined joined. Raises ValueError."""
+    text, ends = fields[name].tobytes(), fields[ends_name].tolist()
+    if ends != sorted(ends) or (ends[-1] if ends else 0) != len(text):
+        raise ValueError(f"field {ends_name} does not fit the {name}")
+    return tuple(text[start:end].decode() for start, end in zip([0, *ends], ends, strict=False))
+
+
 def _fields(data: bytes, url: str, wanted: dict[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            wanted = wanted | (_SPEAKERS if "speakers" in file.files else {})
             fields = {name: file[name] for name in wanted if name in file.files}
     except Exception as error:  # numpy's, zipfile's, zlib's, struct's: whatever damage leads to
         found = " ".join(str(error).split())[:200] or type(error).__name__

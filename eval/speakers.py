@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from eval.embeddings import Embeddings
 from eval.utterances import SeveralUtterances, ShardUtterances, Utterances
 from shard_tools.arrays import Int64Array
 
@@ -25,6 +26,21 @@ def speakers_of(names: Sequence[str], source: Utterances | None = None) -> tuple
     if all("/" in name for name in names):
         return tuple(name.split("/", 1)[0] for name in names)
     return None
+
+
+def labelled_speakers(names: Sequence[str], source: Utterances) -> tuple[str, ...] | None:
+    """What Embeddings keep of who speaks: what shards say, which the names may not."""
+    return speakers_of(names, source) if isinstance(source, ShardUtterances | SeveralUtterances) else None
+
+
+def speakers_in(
+    embeddings: Embeddings, names: Sequence[str], source: Utterances | None = None
+) -> tuple[str, ...] | None:
+    """As `speakers_of`; without a source as the embeddings say, if they do."""
+    if source is None and embeddings.speakers is not None:
+        known = embeddings.speakers
+        return tuple(known[row] for row in embeddings.rows(names).tolist())
+    return speakers_of(names, source)
 
 
 def numbered(speakers: Sequence[str]) -> Int64Array:

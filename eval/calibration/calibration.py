@@ -23,7 +23,16 @@ from shard_tools.records import at_least, convert, decode, within
 FORMAT, VERSION = "voxshard-calibration", 1
 _AGAIN = "make it again with `python -m eval calibrate`"
 
-SCORED_BY = ("scoring", "normalisation", "protocol", "crops", "crop_feature_frames")
+SCORED_BY = (
+    "scoring",
+    "scoring_options",
+    "training_set",
+    "normalisation",
+    "quality_cohort",
+    "protocol",
+    "crops",
+    "crop_feature_frames",
+)
 """The fields of an evaluation's metrics.json that say how its scores came about; absent is null."""
 
 _Number = Annotated[float, within(-1e300, 1e300)]
@@ -106,11 +115,7 @@ class Calibration:
         made_by: SHA-256 of the checkpoint that they come from; metrics: how they came about, by the names of
         metrics.json, of which absent ones are null.
         """
-        if self.made_by != made_by:
-            raise UserError(
-                f"the calibration is of {_checkpoint(self.made_by)}, the scores of {_checkpoint(made_by)}; "
-                "calibrate this model's own scores with `python -m eval calibrate`"
-            )
+        self.check_checkpoint(made_by)
         here = scored_as(metrics)
         for name in SCORED_BY:
             if self.scored.get(name) != here[name]:
@@ -118,6 +123,14 @@ class Calibration:
                     f"the calibration is of scores with {name} {_shown(self.scored.get(name))}, these have "
                     f"{_shown(here[name])}; score alike, or calibrate these with `python -m eval calibrate`"
                 )
+
+    def check_checkpoint(self, made_by: str) -> None:
+        """The part of `check` that can be made before there are scores."""
+        if self.made_by != made_by:
+            raise UserError(
+                f"the calibration is of {_checkpoint(self.made_by)}, the scores of {_checkpoint(made_by)}; "
+                "calibrate this model's own scores with `python -m eval calibrate`"
+            )
 
     def save(self, url: str) -> None:
         """Write it as JSON to `url`. Raises StorageError."""
@@ -198,7 +211,10 @@ def fit_calibration(
 
 def scored_as(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """How scores came about, of an evaluation's metrics: the fields of SCORED_BY, absent ones None."""
-    return {name: metrics.get(name) for name in SCORED_BY}
+    found = {name: metrics.get(name) for name in SCORED_BY}
+    if isinstance(options := found["scoring_options"], Mapping):
+        found["scoring_options"] = " ".join(f"{name}={options[name]}" for name in sorted(options)) or None
+    return found
 
 
 def _checkpoint(made_by: str) -> str:

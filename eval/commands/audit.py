@@ -17,7 +17,7 @@ from eval.checkpoint.find import find_checkpoint
 from eval.embeddings import Embeddings, load_embeddings
 from eval.evaluate import embed_utterances
 from eval.report.outputs import prepare_folder
-from eval.speakers import numbered, speakers_of
+from eval.speakers import numbered, speakers_in
 from eval.utterances import ShardUtterances, open_utterances, require_all
 from shard_tools import storage
 from shard_tools.dataset.catalogue import open_catalogue
@@ -192,7 +192,7 @@ def _speakers(data: str | None, embeddings: Embeddings) -> tuple[str, ...]:
     if data is not None:
         source = open_utterances(data)
         require_all(source, embeddings.names, "the embeddings")
-    speakers = speakers_of(embeddings.names, source)
+    speakers = speakers_in(embeddings, embeddings.names, source)
     if speakers is None:
         raise UserError(
             f"{embeddings.names[0] if embeddings.names else 'the embeddings'}: no folder in its name tells "

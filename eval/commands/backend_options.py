@@ -8,24 +8,17 @@ from typing import Any, get_args
 
 import yaml
 
-from eval.audio_files import everything
-from eval.backend import Backend, Norm
+from eval.backend import Backend
 from eval.calibration import load_calibration
-from eval.embedding_files import read_embeddings
-from eval.embeddings import Embeddings
+from eval.calibration.quality import kinds_of
+from eval.commands.sets import EmbedAll, add_cohort, cohort_of, read_set
 from eval.metrics import OperatingPoint
-from eval.scoring import SCORERS, build_scorer, learns
-from eval.scoring.norm import Kind, speaker_means
-from eval.speakers import numbered, speakers_of
-from eval.utterances import Utterances, require_all
+from eval.metrics.bootstrap import LEAST_DRAWS
+from eval.scoring import SCORERS, build_scorer, complete, learns
+from eval.scoring.norm import Kind
 from models.options import ModelError
-from shard_tools.arrays import Int64Array
 from shard_tools.errors import UserError
 from shard_tools.options import place, whole_number
-from shard_tools.text import redacted
-
-# The embeddings of a source's utterances, by the network and protocol of the evaluation; None without one.
-EmbedAll = Callable[[Utterances, list[str]], Embeddings] | None
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -43,34 +36,13 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="options of the scoring, as dimensions=150",
-    )
-    parser.add_argument(
-        "--training-set",
-        type=place,
-        metavar="URL_OR_FILE",
-        help="what the scoring learns from: embeddings (.npz, .ark), or shards, a folder or a list, which "
-        "are embedded first",
+        help="options of the scoring: dimension=150 of lda and plda, shrinkage=0.01 of those and whitening, "
+        "iterations=10 and length_norm=true of plda",
     )
     parser.add_argument(
         "--norm", choices=get_args(Kind), help="score normalisation against a --cohort: Z, T, S or AS-norm"
     )
-    parser.add_argument(
-        "--cohort", type=place, metavar="URL_OR_FILE", help="of --norm: given as a --training-set is"
-    )
-    parser.add_argument(
-        "--cohort-of",
-        choices=("speakers", "utterances"),
-        default="speakers",
-        help="whether the cohort is each speaker's mean embedding (default) or every utterance's",
-    )
-    parser.add_argument(
-        "--top",
-        type=whole_number(2, 1_000_000),
-        default=300,
-        metavar="K",
-        help="highest scores of the cohort that AS-norm takes (default 300)",
-    )
+    add_cohort(parser, "of --norm, or of a calibration by the quality measure cohort")
     parser.add_argument(
         "--calibration",
         type=place,
@@ -120,11 +92,24 @@ def check_backend(options: argparse.Namespace) -> None:
         raise UserError(f"--scoring {options.scoring} learns from {learning}: give --training-set too")
     if learning == "nothing" and options.training_set is not None:
         raise UserError(f"--scoring {options.scoring} learns nothing: leave --training-set out")
-    if (options.norm is None) != (options.cohort is None):
-        given, lacking = ("--norm", "--cohort") if options.norm else ("--cohort", "--norm")
-        raise UserError(f"{given} needs {lacking} too")
-    if options.calibration is not None:
-        load_calibration(options.calibration)
+    calibration = None if options.calibration is None else load_calibration(options.calibration)
+    by_cohort = calibration is not None and "cohort" in kinds_of(calibration.quality)
+    if options.norm is not None and options.cohort is None:
+        raise UserError("--norm needs --cohort too")
+    if by_cohort and options.cohort is None:
+        raise UserError(
+            f"--calibration {options.calibration} needs the quality measure cohort: give --cohort"
+        )
+    if options.cohort is not None and options.norm is None and not by_cohort:
+        raise UserError("--cohort needs --norm too, or a --calibration by the quality measure cohort")
+    if options.cohort_of is not None and options.cohort is None:
+        raise UserError(f"--cohort-of {options.cohort_of} needs --cohort too")
+    if options.top is not None and not (options.norm == "as" or by_cohort):
+        raise UserError(f"--top {options.top} is of --norm as, or of the quality measure cohort")
+    if 0 < options.bootstrap < LEAST_DRAWS:
+        raise UserError(
+            f"--bootstrap {options.bootstrap}: {LEAST_DRAWS} draws or more make an interval; 0 makes none"
+        )
 
 
 def backend_of(
@@ -134,45 +119,18 @@ def backend_of(
 
     made_by: of the trials' embeddings; embed: for a training set or cohort of audio. Raises UserError.
     """
-    scorer = build_scorer(options.scoring, _scoring_options(options))
-    if options.training_set is not None:
-        training, labels = _set(options.training_set, "--training-set", made_by, embed, say)
-        scorer = scorer.fit(training, labels)
-    norm = None
-    if options.norm is not None:
-        cohort, labels = _set(options.cohort, "--cohort", made_by, embed, say)
-        if options.cohort_of == "speakers":
-            if labels is None:
-                raise UserError(
-                    f"--cohort {options.cohort}: nothing says who speaks in it (shards, or paths that begin "
-                    "with the speaker's folder, do): give --cohort-of utterances"
-                )
-            cohort = speaker_means(cohort, labels)
-        name = f"{options.cohort_of} of {redacted(options.cohort).rstrip('/').rsplit('/', 1)[-1]}"
-        norm = Norm(options.norm, cohort, name, options.top)
+    given = _scoring_options(options)
     calibration = None if options.calibration is None else load_calibration(options.calibration)
-    return Backend(options.scoring, scorer, norm, calibration)
-
-
-def _set(
-    url: str, option: str, made_by: str, embed: EmbedAll, say: Callable[[str], None]
-) -> tuple[Embeddings, Int64Array | None]:
-    """The embeddings of a training set or cohort, and the numbers of their speakers where they are known."""
-    if url.lower().endswith((".npz", ".ark", ".scp")):
-        found, source = read_embeddings(url), None
-        if found.made_by and made_by and found.made_by != made_by:
-            raise UserError(
-                f"{option} {url}: embeddings of the checkpoint {found.made_by[:12]}…, and the trials' are of "
-                f"{made_by[:12]}…: embed it with that one"
-            )
-    elif embed is None:
-        raise UserError(f"{option} {url}: without a CHECKPOINT it must be embeddings, .npz or .ark")
-    else:
-        source, names = everything(url, say)
-        require_all(source, names, url)
-        found = embed(source, names)
-    speakers = speakers_of(found.names, source)
-    return found, None if speakers is None else numbered(speakers)
+    if calibration is not None:
+        calibration.check_checkpoint(made_by)
+    scorer, training, cohort = build_scorer(options.scoring, given), None, None
+    if options.training_set is not None:
+        found = read_set(options.training_set, "--training-set", made_by, embed, say)
+        scorer, training = scorer.fit(found.embeddings, found.labels), found.text
+    if options.cohort is not None:
+        cohort = cohort_of(options, made_by, embed, say, of_top=options.norm in (None, "as"))
+    every = complete(options.scoring, given)
+    return Backend(options.scoring, scorer, every, training, options.norm, cohort, calibration)
 
 
 def _scoring_options(options: argparse.Namespace) -> dict[str, Any]:

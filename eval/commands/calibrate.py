@@ -7,11 +7,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.calibration import Calibration, fit_calibration, measure
+from eval.calibration import Calibration, Quality, fit_calibration, measure
+from eval.calibration.quality import KINDS
 from eval.calibration.scores_file import scored_trials
-from eval.embeddings import load_embeddings
+from eval.commands.sets import add_cohort, cohort_of, read_set
+from eval.embedding_files import read_embeddings
 from eval.metrics import OperatingPoint, cllr, error_rates, min_cllr
+from eval.scoring import Scorer, build_scorer, needs_training
 from eval.trials import Trials
+from models.options import ModelError
 from shard_tools import storage
 from shard_tools.arrays import Float64Array
 from shard_tools.errors import UserError, exit_status
@@ -25,12 +29,15 @@ Examples:
   # of an evaluation on a list that no other number will be of
   python -m eval calibrate runs/first/eval/held-out --trials held_out.txt --out calibration.json
 
-  # with the durations and the lengths of the embeddings
+  # with the durations and the lengths of the embeddings (of eval embed, or eval --save-embeddings)
   python -m eval calibrate runs/first/eval/held-out --trials held_out.txt --out calibration.json \\
-      --embeddings runs/first/eval/held-out/embeddings.npz --quality duration magnitude
+      --embeddings held_out.npz --quality duration magnitude
+
+  # with what the utterances score with the speakers of another set, too
+  python -m eval calibrate runs/first/eval/held-out --trials held_out.txt --out calibration.json \\
+      --embeddings held_out.npz --quality duration cohort --cohort vox2.npz
 """
 
-MEASURES = ("duration", "magnitude")
 _SMALL, _LARGE = 1e-6, 1e6
 
 
@@ -70,12 +77,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--quality",
         nargs="+",
-        choices=MEASURES,
+        choices=KINDS,
         default=[],
         metavar="MEASURE",
         help="what scores are corrected by, of both utterances: duration (logarithm of seconds), magnitude "
-        "(length of embeddings)",
+        "(length of embeddings), cohort (mean and deviation of the highest scores with a --cohort)",
     )
+    add_cohort(made, "of --quality cohort, embeddings")
     made.add_argument(
         "--prior",
         type=number(_SMALL, 1 - _SMALL),
@@ -104,27 +112,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
+    _check(options)
     scores_url, metrics_url = _files(options.scores)
     metrics = _metrics(metrics_url)
     scores, trials = scored_trials(scores_url, options.trials)
     if options.trials is None:
         _say("without --trials, paths whose first folder is the same are taken as of one speaker")
+    if metrics.get("calibrated"):
+        raise UserError(
+            f"{scores_url}: these scores are calibrated; evaluate without --calibration, and calibrate those"
+        )
     made_by = str(metrics.get("checkpoint_sha256") or "")
     if not made_by:
-        _say(f"{metrics_url} does not say which checkpoint was evaluated: the calibration fits none")
-    quality = None
+        _say(f"{metrics_url} does not say which checkpoint was evaluated: the calibration cannot check it")
+    quality, measured = None, None
     if options.quality:
-        if options.embeddings is None:
-            raise UserError(
-                f"--quality {' '.join(options.quality)}: give --embeddings FILE, where it is measured"
-            )
-        embeddings = load_embeddings(options.embeddings)
-        if made_by and embeddings.made_by != made_by:
-            raise UserError(
-                f"{options.embeddings}: these embeddings ({embeddings.made_by[:12]}…) are of another "
-                f"checkpoint than the scores ({made_by[:12]}…); give those that were scored"
-            )
-        quality = measure(list(dict.fromkeys(options.quality)), trials, embeddings)
+        quality, measured = _quality(options, made_by, metrics, trials)
     found = fit_calibration(
         scores,
         trials.label,
@@ -132,12 +135,67 @@ def _calibrate(options: argparse.Namespace) -> None:
         prior=options.prior,
         point=OperatingPoint(options.p_target, options.c_miss, options.c_fa),
         made_by=made_by,
-        metrics=metrics,
+        metrics={**metrics, "quality_cohort": measured},
         trial_list=trials.name,
         trial_list_sha256=trials.digest if options.trials else "",
     )
     found.save(options.out)
     print(summary(found, found.apply(scores, quality), trials, options.out))
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that do not fit together. Raises UserError, naming one."""
+    if options.quality and options.embeddings is None:
+        raise UserError(
+            f"--quality {' '.join(options.quality)}: give --embeddings FILE, where it is measured"
+        )
+    of_cohort = "cohort" in options.quality
+    if of_cohort and options.cohort is None:
+        raise UserError("--quality cohort: give --cohort FILE, whose members are compared with")
+    for name in ("cohort", "cohort_of", "top", "training_set"):
+        if getattr(options, name) is not None and not of_cohort:
+            raise UserError(f"--{name.replace('_', '-')} is of --quality cohort: give both, or neither")
+
+
+def _quality(
+    options: argparse.Namespace, made_by: str, metrics: Mapping[str, Any], trials: Trials
+) -> tuple[Quality, str | None]:
+    """The measures of --quality, and what the calibration remembers of the cohort."""
+    embeddings = read_embeddings(options.embeddings)
+    if made_by and embeddings.made_by != made_by:
+        raise UserError(
+            f"{options.embeddings}: these embeddings ({embeddings.made_by[:12]}…) are of another "
+            f"checkpoint than the scores ({made_by[:12]}…); give those that were scored"
+        )
+    kinds = list(dict.fromkeys(options.quality))
+    if "cohort" not in kinds:
+        return measure(kinds, trials, embeddings), None
+    scorer = _scorer(options, made_by, metrics)
+    cohort = cohort_of(options, made_by, None, _say, of_top=True)
+    statistics = cohort.statistics(scorer, embeddings, trials)
+    return measure(kinds, trials, embeddings, statistics), cohort.measured
+
+
+def _scorer(options: argparse.Namespace, made_by: str, metrics: Mapping[str, Any]) -> Scorer:
+    """That which made the scores, for the cohort's."""
+    name = str(metrics.get("scoring") or "cosine")
+    try:
+        scorer = build_scorer(name, metrics.get("scoring_options") or {})
+    except ModelError as error:
+        raise UserError(f"{options.scores}: {error}; evaluate again") from None
+    if not needs_training(name):
+        if options.training_set is not None:
+            raise UserError(f"the scores are {name} scores, which learn nothing: leave --training-set out")
+        return scorer
+    if options.training_set is None:
+        raise UserError(f"the scores are {name} scores: give their --training-set too")
+    found = read_set(options.training_set, "--training-set", made_by, None, _say)
+    if found.text != metrics.get("training_set"):
+        raise UserError(
+            f"--training-set {options.training_set}: {found.text}; the scores' was "
+            f"{metrics.get('training_set') or 'another'}: give that one"
+        )
+    return scorer.fit(found.embeddings, found.labels)
 
 
 def summary(found: Calibration, llr: Float64Array, trials: Trials, out: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +16,7 @@ import numpy as np
 import torch
 
 from eval.backend import Backend
-from eval.commands.backend_options import (
-    EmbedAll,
-    backend_of,
-    check_backend,
-    points_of,
-)
+from eval.commands.backend_options import backend_of, check_backend, points_of
 from eval.commands.evaluate_options import parser
 from eval.commands.options import protocol_of
 from eval.commands.summary import summary
@@ -36,7 +32,7 @@ from eval.report.audio_links import with_audio
 from eval.report.evaluation import Evaluation, Person
 from eval.report.meta import read_meta
 from eval.report.outputs import prepare_folder, write_outputs
-from eval.speakers import speakers_of
+from eval.speakers import speakers_in
 from eval.subject import Subject, check_fit, open_subject
 from eval.trained_on import training_speakers
 from eval.trials import Trials, read_trials, repeated
@@ -79,7 +75,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         write_embeddings(ready.embeddings, options.save_embeddings)
     seconds = time.perf_counter() - start
     for trials, folder in zip(ready.lists, ready.folders, strict=True):
-        speakers = speakers_of(trials.names, ready.source)
+        speakers = speakers_in(ready.embeddings, trials.names, ready.source)
         result = evaluate_embeddings(
             ready.embeddings,
             trials,
@@ -114,10 +110,10 @@ def _ready(options: argparse.Namespace, process: Process) -> _Ready:
         if again := repeated(trials):
             process.say(f"{trials.name}: {again:,} of {len(trials):,} trials stand there again; all count")
     facts: dict[str, Any] = {"versions": _versions()}
-    embed: EmbedAll = None
     source = None
     if options.embeddings is not None:
         embeddings = _from_file(options.embeddings, subject)
+        backend = backend_of(options, embeddings.made_by, None, process.say)
         facts["data"] = redacted(options.embeddings)
     else:
         named = _needed(subject, options)
@@ -126,13 +122,17 @@ def _ready(options: argparse.Namespace, process: Process) -> _Ready:
             lambda: training_speakers(named, names, source, process.say) if process.leads else None
         )
         embed = _embedder(options, named, out, process)
+        backend = backend_of(options, named.digest, embed, process.say)  # what does not fit is said first
         embeddings = embed(source, names)
         on = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else "cpu"
         facts |= {"data": redacted(source.url), "device": on, "ranks": process.world}
         facts |= {} if known is None else {"speakers_in_training": known}
-    backend = backend_of(options, embeddings.made_by, embed, process.say)
+    for key in ("training_set", "cohort"):
+        if getattr(options, key) is not None:
+            facts[f"{key}_data"] = redacted(getattr(options, key))
     if options.calibration is not None:
         facts["calibration"] = redacted(options.calibration)
+        facts["calibration_sha256"] = hashlib.sha256(storage.read_bytes(options.calibration)).hexdigest()
     if embeddings.made_by:
         facts["checkpoint_sha256"] = embeddings.made_by
     if subject is not None:

@@ -12,7 +12,16 @@ from eval.scoring.plda import PLDA
 from eval.scoring.projected import LDA, Centred, Whitening
 from models.options import check_name, complete_options, describe_options
 
-__all__ = ["SCORERS", "Learns", "Scorer", "build_scorer", "learns", "needs_training", "options_of"]
+__all__ = [
+    "SCORERS",
+    "Learns",
+    "Scorer",
+    "build_scorer",
+    "complete",
+    "learns",
+    "needs_training",
+    "options_of",
+]
 
 SCORERS: dict[str, Callable[..., Scorer]] = {
     "cosine": Cosine,
@@ -27,7 +36,12 @@ SCORERS: dict[str, Callable[..., Scorer]] = {
 def build_scorer(name: str, options: Mapping[str, Any] | None = None) -> Scorer:
     """A scorer that has learnt nothing yet. Raises ModelError for an unknown name or option."""
     check_name("scoring", name, SCORERS)
-    return SCORERS[name](**complete_options(f"scoring {name!r}", SCORERS[name], options or {}))
+    return SCORERS[name](**complete(name, options or {}))
+
+
+def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` with the defaults of those that are not given. Raises ModelError."""
+    return complete_options(f"scoring {name!r}", SCORERS[name], options)
 
 
 def learns(name: str) -> Learns:

@@ -57,11 +57,8 @@ def normalise(
     if kind not in KINDS:
         raise ValueError(f"unknown score normalisation {kind!r}; one of {', '.join(KINDS)}")
     count = len(cohort)
-    if kind == "as" and not 2 <= top <= count:
-        raise UserError(
-            f"AS-norm takes the {top} highest scores of each side, and the cohort has {count}; "
-            + (f"give a larger cohort, or a top of 2 to {count}" if count >= 2 else "give a larger cohort")
-        )
+    if kind == "as":
+        check_top(top, count)
     if count < 2:
         raise UserError(f"the cohort has {count} member(s); score normalisation takes 2 or more")
     rows = embeddings.rows(trials.names)
@@ -89,6 +86,15 @@ def normalise(
     each = (scores[:, None] - means) / stds
     made = {"z": each[:, 0], "t": each[:, 1]}.get(kind)
     return Normalised(each.mean(axis=1) if made is None else made.copy(), means, stds)
+
+
+def check_top(top: int, count: int) -> None:
+    """UserError where a cohort of so many has no `top` highest scores."""
+    if not 2 <= top <= count:
+        raise UserError(
+            f"the {top} highest scores of each side are to be taken, and the cohort has {count}; "
+            + (f"give a larger cohort, or a top of 2 to {count}" if count >= 2 else "give a larger cohort")
+        )
 
 
 def speaker_means(embeddings: Embeddings, labels: Int64Array) -> Embeddings:

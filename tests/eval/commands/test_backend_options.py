@@ -68,8 +68,8 @@ def test_a_cohort_normalises(made_up, tmp_path):
     plain = scorer.score(embeddings, trials)
     expected = normalise("as", scorer, plain, embeddings, trials, means, 7).scores
     np.testing.assert_allclose(scores_in(tmp_path / "out"), expected, rtol=1e-6)
-    said = "as-norm, top 7, cohort of 15: speakers of made.npz"
-    assert metrics_in(tmp_path / "out")["normalisation"] == said
+    said = metrics_in(tmp_path / "out")["normalisation"]
+    assert said.startswith("as-norm, top 7, cohort of 15: speakers of 60 utterances, whole utterances, ")
     assert main([*made_up, *cohort, "--cohort-of", "utterances"]) == 0
     assert "cohort of 60" in metrics_in(tmp_path / "out")["normalisation"]
 
@@ -97,6 +97,71 @@ def test_intervals_and_operating_points(made_up, tmp_path, capsys):
     assert f"[{interval['low']:.3f}, {interval['high']:.3f}]" in capsys.readouterr().out
     assert main([*made_up, "--bootstrap", "0"]) == 0
     assert "intervals" not in metrics_in(tmp_path / "out")
+
+
+def test_a_calibration_by_cohort(made_up, tmp_path, capsys):
+    """What was fitted is what is applied; of another cohort, training set or normalisation it is refused."""
+    file = str(tmp_path / "made.npz")
+    scoring = ["--scoring", "lda", "--training-set", file, "--scoring-options", "dimension=5"]
+    assert main([*made_up, *scoring]) == 0
+    plain = scores_in(tmp_path / "out")
+    out, cohort = str(tmp_path / "c.json"), ["--cohort", file, "--top", "4", "--cohort-of", "utterances"]
+    words = ["calibrate", str(tmp_path / "out"), "--trials", str(tmp_path / "made.txt"), "--out", out]
+    words += ["--embeddings", file, "--quality", "magnitude", "cohort", *cohort]
+    assert main(words) == 1
+    assert "the scores are lda scores: give their --training-set too" in capsys.readouterr().err
+    assert main([*words, "--training-set", file]) == 0
+    fitted = float(capsys.readouterr().out.split("Cllr")[1].split()[0])
+    calibration = load_calibration(out)
+    assert list(calibration.quality)[2:] == [
+        f"cohort_{a}_{b}" for a in ("mean", "std") for b in ("min", "max")
+    ]
+
+    assert main([*made_up, *scoring, "--calibration", out, *cohort]) == 0
+    assert metrics_in(tmp_path / "out")["cllr"] == pytest.approx(fitted, abs=1e-4)
+    scorer = build_scorer("lda", {"dimension": 5})
+    embeddings, trials = load_embeddings(file), read_trials(str(tmp_path / "made.txt"))
+    scorer = scorer.fit(embeddings, numbered(speakers_of(embeddings.names)))
+    unit = embeddings.vectors[:, 0] - scorer.mean
+    unit = unit @ scorer.matrix
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    best = np.sort(unit @ unit.T, axis=1)[:, -4:]
+    rows = embeddings.rows(trials.names)
+    sides = np.stack([rows[trials.left], rows[trials.right]])
+    mean, std = np.sort(best.mean(axis=1)[sides], axis=0), np.sort(best.std(axis=1)[sides], axis=0)
+    long = np.sort(np.linalg.norm(embeddings.vectors[:, 0], axis=1)[sides], axis=0)
+    weights = np.array(list(calibration.quality.values()))
+    expected = calibration.weight * plain + weights @ np.concatenate([long, mean, std]) + calibration.offset
+    np.testing.assert_allclose(scores_in(tmp_path / "out"), expected, atol=1e-5)
+    assert main(words + ["--training-set", file]) == 1
+    assert "these scores are calibrated" in capsys.readouterr().err
+
+    for more, said in (
+        ([*scoring], "needs the quality measure cohort: give --cohort"),
+        ([*scoring, *cohort[:3], "5", *cohort[4:]], "with quality_cohort 'top 4 of 60: utterances"),
+        ([*scoring[:4], *cohort], "with scoring_options 'dimension=5 shrinkage=0.0'"),
+        ([*scoring, *cohort, "--norm", "s"], "with normalisation none"),
+    ):
+        assert main([*made_up, *more, "--calibration", out]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_speakers_of_shards_stay_known_without_them(made_up, tmp_path):
+    """Of embeddings whose names all begin with one folder."""
+    embeddings = load_embeddings(str(tmp_path / "made.npz"))
+    who = speakers_of(embeddings.names)
+    moved = tuple(f"train/{name}" for name in embeddings.names)
+    renamed = Embeddings(moved, embeddings.vectors, 0, 0, "someone", speakers=who)
+    renamed.save(str(tmp_path / "moved.npz"))
+    lines = [line.split() for line in (tmp_path / "made.txt").read_text().splitlines()]
+    (tmp_path / "moved.txt").write_text("".join(f"{y} train/{a} train/{b}\n" for y, a, b in lines))
+    words = [word.replace("made.", "moved.") for word in made_up]
+    assert main([*words, "--scoring", "lda", "--training-set", str(tmp_path / "moved.npz")]) == 0
+    metrics = metrics_in(tmp_path / "out")
+    assert metrics["bootstrap"]["speakers"] == 15
+    assert main([*made_up, "--scoring", "lda", "--training-set", str(tmp_path / "made.npz")]) == 0
+    assert metrics_in(tmp_path / "out")["eer"] == metrics["eer"]
+    assert load_embeddings(str(tmp_path / "moved.npz")).take(moved[3:5]).speakers == who[3:5]
 
 
 @pytest.mark.slow
@@ -139,8 +204,12 @@ def test_from_an_evaluation_to_calibrated_scores_and_a_decision(evaluate, folder
         (["--scoring", "plda"], "--scoring plda learns from speakers: give --training-set too"),
         (["--training-set", "x.npz"], "--scoring cosine learns nothing: leave --training-set out"),
         (["--norm", "z"], "--norm needs --cohort too"),
-        (["--cohort", "x.npz"], "--cohort needs --norm too"),
-        (["--norm", "as", "--cohort", "E"], "AS-norm takes the 300 highest scores"),
+        (["--cohort", "x.npz"], "--cohort needs --norm too, or a --calibration"),
+        (["--norm", "as", "--cohort", "E"], "the 300 highest scores"),
+        (["--top", "5"], "--top 5 is of --norm as"),
+        (["--norm", "z", "--cohort", "E", "--top", "5"], "--top 5 is of --norm as"),
+        (["--cohort-of", "speakers"], "--cohort-of speakers needs --cohort too"),
+        (["--bootstrap", "3"], "--bootstrap 3: 20 draws or more"),
         (["--norm", "z", "--cohort", "nowhere"], "without a CHECKPOINT it must be embeddings"),
         (["--scoring-options", "a"], "expected NAME=VALUE"),
         (["--scoring-options", "a=1"], "--scoring-options: "),

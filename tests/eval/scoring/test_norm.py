@@ -66,7 +66,7 @@ def test_cohorts_that_cannot_serve_are_refused(given):
     scorer, raw, embeddings, listed, _ = given
     with pytest.raises(UserError, match=r"the 41 highest .*, and the cohort has 40; .* a top of 2 to 40"):
         normalise("as", *given, 41)
-    with pytest.raises(UserError, match="AS-norm takes the 300 highest"):
+    with pytest.raises(UserError, match="the 300 highest"):
         normalise("as", *given)
     with pytest.raises(UserError, match="the cohort has 1 member"):
         normalise("s", scorer, raw, embeddings, listed, embeddings_of(cohort()[:1]))

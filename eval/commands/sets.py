@@ -1,0 +1,105 @@
+"""Training sets and cohorts as the command line names them: embeddings, or audio that is embedded first."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eval.audio_files import everything
+from eval.backend import Cohort
+from eval.embedding_files import read_embeddings
+from eval.embeddings import Embeddings
+from eval.scoring.norm import check_top, speaker_means
+from eval.speakers import numbered, speakers_in
+from eval.utterances import Utterances, require_all
+from shard_tools.arrays import Int64Array
+from shard_tools.errors import UserError
+from shard_tools.options import place, whole_number
+from shard_tools.text import counted
+
+# The embeddings of a source's utterances, by the network and protocol of the evaluation; None without one.
+EmbedAll = Callable[[Utterances, list[str]], Embeddings] | None
+TOP = 300
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """labels: int64 (utterances,), the numbers of the speakers, None where they are not known; text: what a
+    calibration remembers of it: how many there are, and a digest of who they are."""
+
+    embeddings: Embeddings
+    labels: Int64Array | None
+    text: str
+
+
+def add_cohort(parser: argparse.ArgumentParser, what: str) -> None:
+    """--training-set, --cohort, --cohort-of and --top. what: the cohort is for, in words."""
+    parser.add_argument(
+        "--training-set",
+        type=place,
+        metavar="URL_OR_FILE",
+        help="what the scoring learns from: embeddings (.npz, .ark), or shards, a folder or a list, which "
+        "are embedded first",
+    )
+    parser.add_argument(
+        "--cohort", type=place, metavar="URL_OR_FILE", help=f"{what}: given as a --training-set is"
+    )
+    parser.add_argument(
+        "--cohort-of",
+        choices=("speakers", "utterances"),
+        help="whether the cohort is each speaker's mean embedding (default) or every utterance's",
+    )
+    parser.add_argument(
+        "--top",
+        type=whole_number(2, 1_000_000),
+        metavar="K",
+        help=f"highest scores of the cohort that are taken by AS-norm, and by the quality measure cohort "
+        f"(default {TOP})",
+    )
+
+
+def cohort_of(
+    options: argparse.Namespace, made_by: str, embed: EmbedAll, say: Callable[[str], None], *, of_top: bool
+) -> Cohort:
+    """The --cohort. of_top: whether --top counts, which must then be there. Raises UserError."""
+    found = read_set(options.cohort, "--cohort", made_by, embed, say)
+    members, kind = found.embeddings, options.cohort_of or "speakers"
+    if kind == "speakers":
+        if found.labels is None:
+            raise UserError(
+                f"--cohort {options.cohort}: nothing says who speaks in it (shards, or paths that begin "
+                "with the speaker's folder, do): give --cohort-of utterances"
+            )
+        members = speaker_means(members, found.labels)
+    top = options.top or TOP
+    if of_top:
+        check_top(top, len(members))
+    return Cohort(members, f"{len(members)}: {kind} of {found.text}", top)
+
+
+def read_set(url: str, option: str, made_by: str, embed: EmbedAll, say: Callable[[str], None]) -> KnownSet:
+    """What `option` names; made_by: of the trials' embeddings. Raises UserError."""
+    if url.lower().endswith((".npz", ".ark", ".scp")):
+        found, source = read_embeddings(url), None
+        if found.made_by and made_by and found.made_by != made_by:
+            raise UserError(
+                f"{option} {url}: embeddings of the checkpoint {found.made_by[:12]}…, and the trials' are of "
+                f"{made_by[:12]}…: embed it with that one"
+            )
+    elif embed is None:
+        raise UserError(f"{option} {url}: without a CHECKPOINT it must be embeddings, .npz or .ark")
+    else:
+        source, names = everything(url, say)
+        require_all(source, names, url)
+        found = embed(source, names)
+    speakers = speakers_in(found, found.names, source)
+    labels = None if speakers is None else numbered(speakers)
+    return KnownSet(found, labels, _text(found, labels))
+
+
+def _text(embeddings: Embeddings, labels: Int64Array | None) -> str:
+    who = hashlib.sha256("\0".join(embeddings.names).encode())
+    who.update(b"" if labels is None else labels.astype("<i8").tobytes())
+    return f"{counted(len(embeddings), 'utterance', ',')}, {embeddings.protocol}, {who.hexdigest()[:12]}"

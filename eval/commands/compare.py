@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from eval.compare.page import build_comparison, compared, p_targets_of
+from eval.compare.page import build_comparison, compared, points_of
 from eval.compare.paired import paired
 from eval.compare.systems import read_comparison
 from eval.report.outputs import prepare_folder
@@ -67,7 +67,7 @@ def _compare(options: argparse.Namespace) -> None:
     trials = None if options.trials is None else read_trials(options.trials)
     comparison = read_comparison(options.folders, trials)
     prepare_folder(options.out, "compare.json")
-    tests = paired(comparison, [float(p_target) for p_target in p_targets_of(comparison)])
+    tests = paired(comparison, list(points_of(comparison).values()))
     found = compared(comparison, tests)
     page = storage.join(options.out, "compare.html")
     storage.publish_bytes(page, build_comparison(comparison, found).encode())

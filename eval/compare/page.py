@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.compare.disagreements import MOST, disagreements
 from eval.compare.systems import Comparison, System
-from eval.metrics import equal_error_rate, error_rates
+from eval.metrics import OperatingPoint, equal_error_rate, error_rates
 from eval.report import plots
 from eval.report.cards import ends_text, how_cut
 from eval.report.render import Column, Name, Table, picture, render
@@ -23,10 +23,10 @@ _WORDS = {
 }
 
 
-def p_targets_of(comparison: Comparison) -> list[str]:
-    """The p_targets for which all systems have a minDCF, as metrics.json writes them."""
-    first, *others = (system.metrics.get("min_dcf") or {} for system in comparison.systems)
-    return [p_target for p_target in first if all(p_target in found for found in others)]
+def points_of(comparison: Comparison) -> dict[str, OperatingPoint]:
+    """The operating points at which all systems have a minDCF, by their names in metrics.json."""
+    first, *others = (system.points for system in comparison.systems)
+    return {name: point for name, point in first.items() if all(name in found for found in others)}
 
 
 def compared(comparison: Comparison, tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -103,18 +103,18 @@ def build_comparison(comparison: Comparison, found: Mapping[str, Any]) -> str:
 
 
 def _metrics(comparison: Comparison) -> Table:
-    p_targets = p_targets_of(comparison)
+    names = list(points_of(comparison))
     columns = [Column("system"), Column("EER", True), Column("interval")]
-    for p_target in p_targets:
-        columns += [Column(f"minDCF({p_target})", True), Column("interval")]
+    for name in names:
+        columns += [Column(f"minDCF({name})", True), Column("interval")]
     rows: list[list[str | Name]] = []
     for system in comparison.systems:
         metrics = system.metrics
         row: list[str | Name] = [Name(system.name), f"{metrics['eer']:.3f} %"]
         row.append(ends_text(metrics, ("eer",), "{:.2f}", " %") or "–")
-        for p_target in p_targets:
-            row.append(f"{metrics['min_dcf'][p_target]:.4f}")
-            row.append(ends_text(metrics, ("min_dcf", p_target), "{:.4f}") or "–")
+        for name in names:
+            row.append(f"{metrics['min_dcf'][name]:.4f}")
+            row.append(ends_text(metrics, ("min_dcf", name), "{:.4f}") or "–")
         rows.append(row)
     return Table("Metrics", "as each evaluation's metrics.json has them", columns, rows)
 

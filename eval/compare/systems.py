@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eval.metrics import OperatingPoint
 from eval.report.outputs import COLUMNS
 from eval.trials import Trials
 from shard_tools import storage
@@ -34,6 +35,19 @@ class System:
     @property
     def digest(self) -> str:
         return str(self.metrics["trial_list_sha256"])
+
+    @property
+    def points(self) -> dict[str, OperatingPoint]:
+        """Where it has a minDCF, by name. Raises UserError for what is no operating point."""
+        given = self.metrics.get("operating_points") or {}
+        try:
+            return {
+                name: OperatingPoint(**given[name]) if name in given else OperatingPoint(float(name))
+                for name in self.metrics.get("min_dcf") or {}
+            }
+        except (TypeError, ValueError) as error:
+            place = storage.join(self.url, "metrics.json")
+            raise UserError(f"{place}: operating_points: {error}; {_AGAIN} {self.url}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,12 +153,20 @@ def _scores(text: str, url: str, metrics: dict[str, Any]) -> Float64Array:
 def _columns(
     urls: Sequence[str], metrics: dict[str, Any]
 ) -> tuple[npt.NDArray[np.int8], Int64Array, Int64Array, Int64Array | None]:
-    url = next((url for url in urls if storage.exists(storage.join(url, COLUMNS))), None)
-    if url is None:
+    kept = [url for url in urls if storage.exists(storage.join(url, COLUMNS))]
+    if not kept:
         raise UserError(
             f"{storage.join(urls[0], COLUMNS)}: does not exist (an earlier release wrote none): give the "
             f"list too, --trials {metrics['trial_list']}"
         )
+    each = [_columns_of(url, metrics) for url in kept]
+    # One may have been made of shards, and know the speakers, and another of embeddings that do not.
+    return next((found for found in each if found[3] is not None), each[0])
+
+
+def _columns_of(
+    url: str, metrics: dict[str, Any]
+) -> tuple[npt.NDArray[np.int8], Int64Array, Int64Array, Int64Array | None]:
     place = storage.join(url, COLUMNS)
     try:
         with np.load(io.BytesIO(_read(url, COLUMNS)), allow_pickle=False) as file:

@@ -133,7 +133,7 @@ def test_a_calibration_by_cohort(made_up, tmp_path, capsys):
     weights = np.array(list(calibration.quality.values()))
     expected = calibration.weight * plain + weights @ np.concatenate([long, mean, std]) + calibration.offset
     np.testing.assert_allclose(scores_in(tmp_path / "out"), expected, atol=1e-5)
-    assert main(words + ["--training-set", file]) == 1
+    assert main([*words, "--training-set", file]) == 1
     assert "these scores are calibrated" in capsys.readouterr().err
 
     for more, said in (

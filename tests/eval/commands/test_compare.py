@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from eval.commands.compare import main
 from eval.compare.disagreements import disagreements
 from eval.compare.systems import short_names
 from eval.evaluate import detection_metrics
+from eval.metrics import OperatingPoint
 from eval.report.evaluation import Evaluation
 from eval.report.outputs import columns_of, scores_text
 from eval.trials import read_trials
@@ -79,27 +78,34 @@ def test_systems_are_compared_with_the_first(folders, tmp_path, capsys):
         assert line == f"{one['first']!r}\t{one['left']}\t{one['right']}"
 
 
-def test_the_paired_test_is_asked_about_the_same_trials(folders, tmp_path, monkeypatch, capsys):
-    asked = []
-
-    def test(first, second, label, sides, points):
-        asked.append((first, second, label, sides, points))
-        value = {"difference": 1.5, "low": 0.5, "high": 2.5, "p": 0.01}
-        return {"differences": {"eer": value, "min_dcf": {"0.05": value}}, "bootstrap": {"draws": 10}}
-
-    room = types.ModuleType("eval.metrics.bootstrap")
-    room.paired_test = test
-    room.sides_of = lambda left, right, own: np.stack([own[left], own[right]], 1)
-    monkeypatch.setitem(sys.modules, "eval.metrics.bootstrap", room)
+def test_a_paired_test_with_costs_and_speakers_that_one_of_them_knows(folders, tmp_path, capsys):
+    points = [OperatingPoint(0.01, 10.0), OperatingPoint(0.05)]
+    for folder in folders[:2]:
+        scores = np.array(
+            [float(line.split()[0]) for line in (folder / "scores.txt").read_text().splitlines()]
+        )
+        columns = dict(np.load(folder / "trials.npz"))
+        kept = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(
+            json.dumps(kept | detection_metrics(scores, columns["label"], points))
+        )
+    unknown = columns | {"speaker": np.empty(0, np.int32)}
+    np.savez(folders[0] / "trials.npz", **unknown)
     assert run(folders[:2], tmp_path / "out") == 0
-    [(first, second, label, sides, points)] = asked
-    assert np.array_equal((sides[:, 0] == sides[:, 1]), label == 1)
-    assert points == [0.05, 0.01]
-    assert len(first) == len(second) == 1770
-    assert "system1 against system0: EER +1.500 % (p = 0.010)" in capsys.readouterr().out
+    [pair] = json.loads((tmp_path / "out" / "compare.json").read_text())["pairs"]
+    value = pair["differences"]["min_dcf"]["0.01 c_miss=10"]
+    assert value["low"] < value["difference"] < value["high"]
+    eer = pair["differences"]["eer"]
+    said = f"system1 against system0: EER {eer['difference']:+.3f} % (p = {eer['p']:.3f})"
+    assert said in capsys.readouterr().out
     page = (tmp_path / "out" / "compare.html").read_text()
+    assert "minDCF(0.01 c_miss=10)" in page
     assert "minDCF 0.05" in page
-    assert "+1.5000" in page
+    assert f"{eer['difference']:+.4f}" in page
+
+    kept["operating_points"]["0.05"] = {"p_target": 2}
+    (folders[1] / "metrics.json").write_text(json.dumps(kept))
+    assert run(folders[:2], tmp_path / "out") == 1
 
 
 def test_disagreements_are_counted_from_each_ones_threshold():

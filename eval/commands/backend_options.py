@@ -139,6 +139,8 @@ def _scoring_options(options: argparse.Namespace) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise UserError(f"--scoring-options {text}: expected NAME=VALUE")
+        if name in found:
+            raise UserError(f"--scoring-options {text}: {name} is given twice")
         try:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError:

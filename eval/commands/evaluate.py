@@ -19,6 +19,7 @@ from eval.backend import Backend
 from eval.commands.backend_options import backend_of, check_backend, points_of
 from eval.commands.evaluate_options import parser
 from eval.commands.options import protocol_of
+from eval.commands.sets import EmbedAll, KnownSet, identification, read_set
 from eval.commands.summary import summary
 from eval.embed_all import embed_utterances
 from eval.embedding_files import read_embeddings, write_embeddings
@@ -59,6 +60,7 @@ class _Ready:
     embeddings: Embeddings
     source: Utterances | None
     backend: Backend
+    enrolled: KnownSet | None
     facts: dict[str, Any]
     config: Mapping[str, Any]
     meta: Mapping[str, Person] | None
@@ -85,6 +87,15 @@ def _evaluate(options: argparse.Namespace) -> None:
             draws=options.bootstrap,
             progress=True,
         )
+        if ready.enrolled is not None:
+            result.metrics["identification"] = identification(
+                ready.enrolled,
+                redacted(options.enrolment),
+                ready.embeddings,
+                trials.names,
+                speakers,
+                options.bootstrap,
+            )
         result.metrics.update(ready.facts, seconds=round(seconds + result.metrics["seconds"], 3))
         evaluation = Evaluation(
             result.scores, trials, result.metrics, ready.config, ready.embeddings, speakers, ready.meta
@@ -114,6 +125,7 @@ def _ready(options: argparse.Namespace, process: Process) -> _Ready:
     if options.embeddings is not None:
         embeddings = _from_file(options.embeddings, subject)
         backend = backend_of(options, embeddings.made_by, None, process.say)
+        enrolled = _enrolled(options, embeddings.made_by, None, process)
         facts["data"] = redacted(options.embeddings)
     else:
         named = _needed(subject, options)
@@ -123,6 +135,7 @@ def _ready(options: argparse.Namespace, process: Process) -> _Ready:
         )
         embed = _embedder(options, named, out, process)
         backend = backend_of(options, named.digest, embed, process.say)  # what does not fit is said first
+        enrolled = _enrolled(options, named.digest, embed, process)
         embeddings = embed(source, names)
         on = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else "cpu"
         facts |= {"data": redacted(source.url), "device": on, "ranks": process.world}
@@ -140,7 +153,15 @@ def _ready(options: argparse.Namespace, process: Process) -> _Ready:
         if subject.step is not None:
             facts["step"] = subject.step
     config = {} if subject is None else subject.config
-    return _Ready(lists, folders, embeddings, source, backend, facts, config, meta)
+    return _Ready(lists, folders, embeddings, source, backend, enrolled, facts, config, meta)
+
+
+def _enrolled(
+    options: argparse.Namespace, made_by: str, embed: EmbedAll, process: Process
+) -> KnownSet | None:
+    if options.enrolment is None:
+        return None
+    return read_set(options.enrolment, "--enrolment", made_by, embed, process.say)
 
 
 def _prepare(folder: str, process: Process) -> None:

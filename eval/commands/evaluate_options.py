@@ -99,6 +99,13 @@ def parser() -> argparse.ArgumentParser:
     add_backend(made)
     add_figures(made)
     made.add_argument(
+        "--enrolment",
+        type=place,
+        metavar="URL_OR_FILE",
+        help="identify the lists' utterances among the speakers of these (top 1, 5 and 10), by cosine with "
+        "each one's mean: embeddings, or shards, a folder or a list, which are embedded first",
+    )
+    made.add_argument(
         "--meta",
         type=place,
         metavar="FILE",

@@ -1,16 +1,18 @@
-"""Training sets and cohorts as the command line names them: embeddings, or audio that is embedded first."""
+"""Training sets, cohorts and enrolments as the command line names them: embeddings, or audio to embed."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from eval.audio_files import everything
 from eval.backend import Cohort
 from eval.embedding_files import read_embeddings
 from eval.embeddings import Embeddings
+from eval.metrics.identification import identification_metrics
 from eval.scoring.norm import check_top, speaker_means
 from eval.speakers import numbered, speakers_in
 from eval.utterances import Utterances, require_all
@@ -26,10 +28,11 @@ TOP = 300
 
 @dataclass(frozen=True)
 class KnownSet:
-    """labels: int64 (utterances,), the numbers of the speakers, None where they are not known; text: what a
-    calibration remembers of it: how many there are, and a digest of who they are."""
+    """speakers, labels: of each utterance its speaker, and their numbers, int64 (utterances,); None where
+    they are not known; text: what a calibration remembers of it: how many there are, and a digest of who."""
 
     embeddings: Embeddings
+    speakers: tuple[str, ...] | None
     labels: Int64Array | None
     text: str
 
@@ -96,7 +99,37 @@ def read_set(url: str, option: str, made_by: str, embed: EmbedAll, say: Callable
         found = embed(source, names)
     speakers = speakers_in(found, found.names, source)
     labels = None if speakers is None else numbered(speakers)
-    return KnownSet(found, labels, _text(found, labels))
+    return KnownSet(found, speakers, labels, _text(found, labels))
+
+
+def identification(
+    enrolled: KnownSet,
+    option: str,
+    embeddings: Embeddings,
+    names: Sequence[str],
+    speakers: Sequence[str] | None,
+    draws: int,
+) -> dict[str, Any]:
+    """What identification_metrics says of the utterances `names`, by `speakers`, among those enrolled.
+
+    An utterance that is enrolled is not looked for, as it would be found by itself. Raises UserError where
+    speakers are not known, or nothing is left to look for.
+    """
+    if enrolled.speakers is None or speakers is None:
+        where = f"{option}: nothing says who speaks in it" if enrolled.speakers is None else "the trials"
+        raise UserError(f"--enrolment {where}: shards, or paths that begin with the speaker's folder, do")
+    there = set(enrolled.embeddings.names)
+    tests = [(name, who) for name, who in zip(names, speakers, strict=True) if name not in there]
+    if not tests:
+        raise UserError(f"--enrolment {option}: it has all of the trials' utterances: enrol others")
+    found = identification_metrics(
+        enrolled.embeddings,
+        enrolled.speakers,
+        embeddings.take([name for name, _ in tests]),
+        [who for _, who in tests],
+        draws=draws,
+    )
+    return {**found, "enrolment": enrolled.text}
 
 
 def _text(embeddings: Embeddings, labels: Int64Array | None) -> str:

@@ -21,6 +21,13 @@ def summary(metrics: dict[str, Any], report: str) -> str:
             lines.append(f"  {name:<22} {cost:7.4f}{_between(intervals.get(what, {}).get(point), 4)}")
     if "cllr" in metrics:
         lines.append(f"  Cllr                   {metrics['cllr']:7.4f} (min {metrics['min_cllr']:.4f})")
+    if "identification" in metrics:
+        found = metrics["identification"]
+        tops = ", ".join(f"top {k} {rate:.2f} %" for k, rate in found["top_k"].items())
+        lines.append(
+            f"  identification of {found['test_utterances']:,} utterances among "
+            f"{found['enrolled_speakers']:,} speakers: {tops}"
+        )
     return "\n".join([*lines, f"  report: {shown(report)}"])
 
 

@@ -38,6 +38,8 @@ def identification_metrics(
     mean of all crops' embeddings brought to length 1, an utterance likewise; they are compared by cosine. A
     speaker who is just as like as the right one comes before it.
 
+    draws: 0 for no intervals.
+
     Returns top_k (percent, by k as text), mean_reciprocal_rank, enrolled_speakers, test_utterances, and
     intervals and bootstrap as eval.metrics.bootstrap (over the tests' speakers, of whom there must be
     2). Raises UserError for speakers who are not enrolled (ten of them and a count), and for a k below 1.
@@ -61,6 +63,8 @@ def identification_metrics(
         "enrolled_speakers": len(speakers),
         "test_utterances": len(ranks),
     }
+    if not draws:
+        return found
     return found | _intervals(ranks, numbered(spoken), top, draws, seed, confidence)
 
 

@@ -22,7 +22,7 @@ class Card:
 
 
 def cards_of(metrics: Mapping[str, Any], points: Sequence[OperatingPoint], digits: int) -> list[Card]:
-    """EER, minDCF and, where they are there, calibration's figures and identification's, and the counts.
+    """EER, minDCF and, where they are there, calibration's figures, and the counts; figures_table has all.
 
     points: the EER's and minDCF's operating points, none of a list without labels.
     """
@@ -42,11 +42,14 @@ def cards_of(metrics: Mapping[str, Any], points: Sequence[OperatingPoint], digit
                 if np.isfinite(point.threshold)
                 else "rejecting every trial"
             )
+            actual = (metrics.get("actual_dcf") or {}).get(p_target)
+            beside = "" if actual is None else f"; actual DCF {actual:.4f}"
             cards.append(
                 Card(
                     f"minDCF, p_target = {p_target}",
                     f"{cost:.4f}",
-                    f"FA {100 * point.false_accept:.2f} %, FR {100 * point.false_reject:.2f} % {where}",
+                    f"FA {100 * point.false_accept:.2f} %, FR {100 * point.false_reject:.2f} % {where}"
+                    + beside,
                     interval_text(metrics, ("min_dcf", p_target), "{:.4f}"),
                 )
             )

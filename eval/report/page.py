@@ -12,6 +12,7 @@ from eval.metrics import ErrorRates, error_rates
 from eval.report import breakdown, plots
 from eval.report.cards import cards_of, how_cut
 from eval.report.evaluation import Evaluation
+from eval.report.figures import figures_table
 from eval.report.plots import OperatingPoint
 from eval.report.projection import MOST_POINTS, project
 from eval.report.render import Column, Name, Table, picture, render
@@ -68,6 +69,7 @@ def build_report(evaluation: Evaluation) -> str:
             f"{checkpoint_of(metrics)} · {trials.name} · {metrics['scoring']} scores of {how_cut(metrics)}"
         ),
         cards=cards_of(metrics, points, plots.score_digits(scores)),
+        figures=figures_table(metrics) if labelled else None,
         intervals_absent=_intervals_absent(metrics) if labelled else None,
         det=picture(plots.det_curve(rates, points, "", "svg", digits=4)) if rates is not None else None,
         histogram=picture(histogram),

@@ -164,6 +164,28 @@ def test_speakers_of_shards_stay_known_without_them(made_up, tmp_path):
     assert load_embeddings(str(tmp_path / "moved.npz")).take(moved[3:5]).speakers == who[3:5]
 
 
+def test_identification_among_enrolled_speakers(made_up, tmp_path, capsys):
+    """Two utterances of each speaker are enrolled, and not looked for."""
+    everyone = load_embeddings(str(tmp_path / "made.npz"))
+    everyone.take(everyone.names[:30]).save(str(tmp_path / "enrolled.npz"))
+    assert main([*made_up, "--enrolment", str(tmp_path / "enrolled.npz")]) == 0
+    found = metrics_in(tmp_path / "out")["identification"]
+    units = everyone.vectors[:, 0] / np.linalg.norm(everyone.vectors[:, 0], axis=1, keepdims=True)
+    means = units[:15] + units[15:30]
+    likeness = units[30:] @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+    first = 100 * np.mean(likeness.argmax(axis=1) == np.arange(30) % 15)
+    assert found["top_k"]["1"] == pytest.approx(first)
+    assert (found["test_utterances"], found["enrolled_speakers"]) == (30, 15)
+    ends = found["intervals"]["top_k"]["1"]
+    assert ends["low"] <= first <= ends["high"]
+    said = f"identification of 30 utterances among 15 speakers: top 1 {first:.2f} %"
+    assert said in capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"{ends['low']:.2f} to {ends['high']:.2f} %" in page
+    assert main([*made_up, "--enrolment", str(tmp_path / "made.npz")]) == 1
+    assert "it has all of the trials' utterances: enrol others" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["whitening", "lda", "plda"])
 def test_what_learns_is_fitted(made_up, tmp_path, scoring):
@@ -213,6 +235,7 @@ def test_from_an_evaluation_to_calibrated_scores_and_a_decision(evaluate, folder
         (["--norm", "z", "--cohort", "nowhere"], "without a CHECKPOINT it must be embeddings"),
         (["--scoring-options", "a"], "expected NAME=VALUE"),
         (["--scoring-options", "a=1"], "--scoring-options: "),
+        (["--scoring-options", "a=1", "a=2"], "a is given twice"),
         (["--calibration", "nowhere.json"], "nowhere.json"),
     ],
 )

@@ -14,6 +14,7 @@ from eval.metrics import equal_error_rate, error_rates
 from eval.report import outputs
 from eval.report.breakdown import by_gender, by_length, by_nationality, group_of, worst_speakers
 from eval.report.evaluation import Evaluation, Person
+from eval.report.figures import figures_table
 from eval.report.outputs import prepare_folder, scores_text, write_outputs
 from eval.report.page import _intervals_absent, build_report, operating_points
 from eval.report.plots import _point_text, calibration_plot, det_curve, score_digits, score_histogram
@@ -355,3 +356,15 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
         prepare_folder(str(tmp_path / "file"))
+
+
+def test_the_figures_table_has_what_metrics_json_has():
+    scores, trials, _ = evaluation()
+    metrics = detection_metrics(scores, trials.label, [0.05], calibrated=True)
+    metrics["intervals"] = {"frr_at_far": {"1": {"low": 10.0, "high": 20.0}}}
+    rows = {row[0]: row[1:] for row in figures_table(metrics).rows}
+    assert rows["actual DCF, p_target = 0.05"][0] == f"{metrics['actual_dcf']['0.05']:.4f}"
+    rate, at = metrics["frr_at_far"]["1"], metrics["frr_at_far_threshold"]["1"]
+    assert rows["FRR at FAR 1 %"] == [f"{rate:.2f} %", "10.00 to 20.00 %", f"{at:.4f}"]
+    assert rows["EER, convex hull"][0] == f"{metrics['eer_convex_hull']:.3f} %"
+    assert rows["Cllr, bits"][0] == f"{metrics['cllr']:.4f}"

@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         type=place,
         help="folder of a manifest.json: a path, s3://…, any fsspec URL",
     )
+    add("--exclude", metavar="FILE", type=place, help="keys of utterances that are left out: data.exclude")
     add("--nodes", metavar="N", type=whole_number(1, 65_536), default=1, help="machines (default 1)")
     add(
         "--ranks-per-node",
@@ -207,7 +208,7 @@ def simulate(dataset: Dataset, job: Job, lanes: int, window: int) -> list[Readin
 
 def _dataset(args: argparse.Namespace) -> Dataset:
     if args.synthetic is None:
-        return open_dataset(args.url)
+        return open_dataset(args.url, args.exclude)
     utterances, speakers = args.synthetic
     return synthetic(
         utterances,
@@ -227,6 +228,8 @@ def _check(args: argparse.Namespace) -> None:
         )
     if (args.url is None) == (args.synthetic is None):
         raise UserError("give either the URL of a dataset or --synthetic UTTERANCES SPEAKERS")
+    if args.exclude is not None and args.url is None:
+        raise UserError("--exclude names utterances of a dataset: give its URL, and no --synthetic")
     if args.scale and args.synthetic is None:
         raise UserError("--scale makes its utterances up: give --synthetic UTTERANCES SPEAKERS, and no URL")
     if args.scale and args.utterances_per_shard % 4:

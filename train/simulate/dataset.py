@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy.special import ndtri
@@ -16,6 +17,7 @@ from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.index import WAV
 from shard_tools.dataset.layout import occurrence, shard_rows
 from shard_tools.errors import UserError
+from train.data.excluded import find_excluded
 from train.plan import WindowUtterances
 
 _HEADER, _BLOCK, _RECORD = 44, 512, 10240  # bytes of a WAV's header, of a tar's block and record
@@ -30,7 +32,8 @@ class Dataset:
     label: int32 (N,); frames: int64 (N,), audio frames; shard: int32 (N,);
     begin: int64 (N,), byte of the shard where the audio begins that a crop is cut from; for
     FLAC the whole member; length: int64 (N,), bytes of a FLAC member, 0 for PCM;
-    shard_bytes: int64 (shards,); flac: where the frames of FLAC members lie.
+    shard_bytes: int64 (shards,); flac: where the frames of FLAC members lie; excluded: int64, ascending, of
+    the utterances that no plan has.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Dataset:
     length: Int64Array
     shard_bytes: Int64Array
     flac: FrameTables | None = None
+    excluded: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
     _turns: dict[str, Int64Array] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -50,8 +54,10 @@ class Dataset:
     def window(self, lanes: Sequence[Int64Array]) -> WindowUtterances:
         """As a WindowTable."""
         if not self._turns:
-            self._turns["turn"] = occurrence(self.label, self.speakers)
-            self._turns["total"] = np.bincount(self.label, minlength=self.speakers)
+            own = self.label[self.left]
+            self._turns["turn"] = np.full(len(self), -1)
+            self._turns["turn"][self.left] = occurrence(own, self.speakers)
+            self._turns["total"] = np.bincount(own, minlength=self.speakers)
         each = [self._rows(shards) for shards in lanes]
         rows = np.concatenate(each)
         label = self.label[rows]
@@ -64,14 +70,23 @@ class Dataset:
             total=self._turns["total"][label],
         )
 
+    @cached_property
+    def left(self) -> Int64Array:
+        """The utterances that plans have, ascending."""
+        return np.delete(np.arange(len(self), dtype=np.int64), self.excluded)
+
     def _rows(self, shards: Int64Array) -> Int64Array:
         first, last = (np.searchsorted(self.shard, shards, side=side) for side in ("left", "right"))
         ranges = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
-        return np.concatenate([np.empty(0, np.int64), *ranges])
+        rows = np.concatenate([np.empty(0, np.int64), *ranges])
+        return rows[self._turns["turn"][rows] >= 0]
 
 
-def open_dataset(url: str) -> Dataset:
-    """The dataset at `url`, from its manifest and indexes alone. Raises what open_catalogue does."""
+def open_dataset(url: str, exclude: str | None = None) -> Dataset:
+    """The dataset at `url`, from its manifest and indexes alone. Raises what open_catalogue does.
+
+    exclude: a file of keys that are left out, as data.exclude; UserError for one that is not there.
+    """
     catalogue = open_catalogue(url)
     if not len(catalogue):
         raise UserError(f"{url}: there are no utterances in it; pack some")
@@ -86,6 +101,7 @@ def open_dataset(url: str) -> Dataset:
         length=np.where(pcm, 0, catalogue.size),
         shard_bytes=np.array(catalogue.shard_sizes, np.int64),
         flac=catalogue.flac,
+        excluded=find_excluded([catalogue], exclude)[0],
     )
 
 

@@ -67,7 +67,8 @@ class _Epoch:
 
 def ranged(dataset: Dataset, job: Job) -> Reading:
     """A full shuffle, whose crops are fetched by ranged requests. Raises PlanError."""
-    plan = EpochPlan(dataset.label, dataset.frames, dataset.speakers, job.spec)
+    left = dataset.left
+    plan = EpochPlan(dataset.label[left], dataset.frames[left], dataset.speakers, job.spec, numbers=left)
     plan.check_world(job.world)
     epoch = _walk(plan)
     begin, end = crop_ranges(dataset, epoch.utterance, epoch.start, epoch.crop, job.verify_crops)
@@ -145,7 +146,7 @@ def brought(dataset: Dataset, windows: Windows, nodes: int) -> tuple[Int64Array,
 def over_cap(dataset: Dataset, spec: BatchSpec) -> int:
     """Utterances beyond max_utterances_per_speaker, which no plan uses in an epoch."""
     cap = spec.max_utterances_per_speaker
-    counts = np.bincount(dataset.label)
+    counts = np.bincount(dataset.label[dataset.left])
     return 0 if cap is None else int(np.maximum(counts - cap, 0).sum())
 
 
@@ -173,7 +174,7 @@ def _reading(
     requests: int,
     cache_bytes: int,
 ) -> Reading:
-    offered = len(dataset) - over_cap(dataset, job.spec)
+    offered = len(dataset.left) - over_cap(dataset, job.spec)
     return Reading(
         way=way,
         window=window,

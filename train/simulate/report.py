@@ -45,7 +45,7 @@ def as_table(
     size = dataset.shard_bytes.sum() / 1e9
     steps = f"{shuffled.steps:,} steps of {step_seconds:g} s ({shuffled.steps * step_seconds / 3600:.1f} h)"
     heading = [
-        f"{dataset.name}: {counted(len(dataset), 'utterance', ',')} of "
+        f"{dataset.name}: {counted(len(dataset.left), 'utterance', ',')} of "
         f"{counted(dataset.speakers, 'speaker', ',')}, "
         f"{counted(len(dataset.shard_bytes), 'shard', ',')}, {size:,.1f} GB",
         f"batches of {counted(spec.speakers, 'speaker')} x {spec.utterances_per_speaker}, "
@@ -87,7 +87,7 @@ def as_document(
     return {
         "data": {
             "name": dataset.name,
-            "utterances": len(dataset),
+            "utterances": len(dataset.left),
             "speakers": dataset.speakers,
             "shards": len(dataset.shard_bytes),
             "bytes": int(dataset.shard_bytes.sum()),

@@ -21,6 +21,7 @@ from train.data.windowed import WindowedBatches
 from train.describe import _excluded
 from train.life.resume import check_resumable
 from train.plan import EpochPlan, WindowUtterances
+from train.simulate.dataset import open_dataset
 
 STEPS = 60
 
@@ -109,6 +110,8 @@ def test_windows_are_planned_of_what_is_left(urls, tmp_path, cap):
     assert plan.account() == expected.account()
     assert (plan.account().over_cap > 0) == bool(cap)
     same_batches(plan, expected)
+    simulated = open_dataset(urls["six"], exclude)
+    same_batches(plan, WindowedBatches(simulated, 16, plan.spec, plan.windows))
     assert data.table.held < len(data.table.shard_urls) + 20
     assert len(data.table._parts) <= data.table.held
 

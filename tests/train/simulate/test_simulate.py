@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,6 +120,21 @@ def test_left_out_does_not_count_the_cap():
     assert ranged(dataset, capped).left_out == 0
     threes = ranged(dataset, job(utterances_per_speaker=3))  # 8 = 2 groups of three and 2 over
     assert threes.left_out == pytest.approx(2 / 8)
+
+
+def test_what_is_excluded_is_neither_read_nor_counted(capsys):
+    whole = tiny([30000] * 4)
+    dataset = replace(whole, excluded=np.array([0, 4, 9, 30]))  # two of speaker 0, one of 1, one of 2
+    for reading in (ranged(dataset, job()), cached(dataset, job(), lanes=1, width=4)):
+        assert reading.steps == 6  # of which each has all four speakers
+        assert reading.left_out == pytest.approx(4 / 28)
+    assert over_cap(dataset, job(max_utterances_per_speaker=6).spec) == 0 + 1 + 1 + 2
+    found = dataset.window([np.arange(4)])
+    assert found.number.tolist() == dataset.left.tolist()
+    assert found.total[found.label == 0].tolist() == [6] * 6
+    assert found.turn[found.label == 0].tolist() == list(range(6))
+    assert main(["--synthetic", "100", "10", "--exclude", "drop.txt"]) == 1
+    assert "--exclude names utterances of a dataset" in capsys.readouterr().err
 
 
 def test_windows_that_fill_no_batch_are_said_and_wrong_lanes_are_refused():

@@ -134,11 +134,11 @@ def evaluate_embeddings(
 
 def facts(embeddings: Embeddings, trials: Trials) -> dict[str, Any]:
     """What was compared, and how it was cut: plain values for metrics.json."""
-    targets = int(np.count_nonzero(trials.label > 0))
+    targets = int(np.count_nonzero(trials.label > 0)) if trials.labelled else None
     return {
         "trials": len(trials),
         "targets": targets,
-        "nontargets": len(trials) - targets,
+        "nontargets": None if targets is None else len(trials) - targets,
         "utterances": len(trials.names),
         "trial_list": trials.name,
         "trial_list_sha256": trials.digest,

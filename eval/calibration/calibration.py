@@ -222,4 +222,4 @@ def _checkpoint(made_by: str) -> str:
 
 
 def _shown(value: object) -> str:
-    return "none" if value is None else repr(value)[:60]
+    return "none" if value is None else repr(value)[:160]

@@ -149,6 +149,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(
             f"--quality {' '.join(options.quality)}: give --embeddings FILE, where it is measured"
         )
+    if options.embeddings is not None and not options.quality:
+        raise UserError("--embeddings is where --quality is measured: give both, or neither")
     of_cohort = "cohort" in options.quality
     if of_cohort and options.cohort is None:
         raise UserError("--quality cohort: give --cohort FILE, whose members are compared with")

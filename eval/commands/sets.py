@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eval.audio_files import everything
@@ -75,7 +75,9 @@ def cohort_of(
                 f"--cohort {options.cohort}: nothing says who speaks in it (shards, or paths that begin "
                 "with the speaker's folder, do): give --cohort-of utterances"
             )
-        members = speaker_means(members, found.labels)
+        assert found.speakers is not None
+        # By name, for messages: labels count speakers by order of appearance, and means are in their order.
+        members = replace(speaker_means(members, found.labels), names=tuple(dict.fromkeys(found.speakers)))
     top = options.top or TOP
     if of_top:
         check_top(top, len(members))

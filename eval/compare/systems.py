@@ -66,7 +66,8 @@ def read_comparison(urls: Sequence[str], trials: Trials | None = None) -> Compar
     for evaluations of different lists, scores that are not finite or not as many as the list has trials,
     and a list without labels.
     """
-    twice = next((url for url in urls if list(urls).count(url) > 1), None)
+    plain = [url.rstrip("/") for url in urls]
+    twice = next((url for url in plain if plain.count(url) > 1), None)
     if twice is not None:
         raise UserError(f"{twice} is given twice; compare different evaluations")
     names = short_names(urls)

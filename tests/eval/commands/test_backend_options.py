@@ -164,6 +164,14 @@ def test_speakers_of_shards_stay_known_without_them(made_up, tmp_path):
     assert load_embeddings(str(tmp_path / "moved.npz")).take(moved[3:5]).speakers == who[3:5]
 
 
+def test_a_broken_cohort_member_is_named(made_up, tmp_path, capsys):
+    everyone = load_embeddings(str(tmp_path / "made.npz"))
+    everyone.vectors[3] = np.nan
+    everyone.save(str(tmp_path / "broken.npz"))
+    assert main([*made_up, "--norm", "s", "--cohort", str(tmp_path / "broken.npz")]) == 1
+    assert "the embedding of 's3' holds numbers that are not finite" in capsys.readouterr().err
+
+
 def test_identification_among_enrolled_speakers(made_up, tmp_path, capsys):
     """Two utterances of each speaker are enrolled, and not looked for."""
     everyone = load_embeddings(str(tmp_path / "made.npz"))

@@ -89,6 +89,9 @@ def test_a_bare_file_of_scores(evaluation, tmp_path, capsys):
     ("more", "message"),
     [
         (["--quality", "duration"], "--quality duration: give --embeddings FILE"),
+        (["--embeddings", "OTHER"], "--embeddings is where --quality is measured"),
+        (["--top", "5"], "--top is of --quality cohort"),
+        (["--quality", "cohort", "--embeddings", "OTHER"], "give --cohort FILE"),
         (["--quality", "duration", "--embeddings", "OTHER"], "(abcabcabcabc…) are of another checkpoint"),
         (["--trials", "SHORT"], "199 of its trials are not in"),
         (["--trials", "ABSENT"], "absent.txt"),

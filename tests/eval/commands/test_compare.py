@@ -133,6 +133,7 @@ def test_other_lists_and_what_is_not_whole_are_refused(folders, tmp_path, capsys
 
     refused("alone is given", which=(first,))
     refused("given twice", which=(first, first))
+    refused("given twice", which=(first, f"{first}/"))
     edit(third, trial_list_sha256="f" * 64, trial_list="other.txt")
     refused(digest, "f" * 64, "other.txt", which=(first, third))
     refused("scores.txt, line 3: the score is nan", which=(first, damaged(second, "nan")))

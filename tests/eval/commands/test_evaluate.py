@@ -97,7 +97,9 @@ def test_several_lists_in_one_run(arguments, voices, tmp_path, capsys):
     assert json.loads((out / "hard" / "metrics.json").read_text())["trials"] == 40
     assert json.loads((out / "trials" / "metrics.json").read_text())["trials"] == 66
     assert not (out / "blind" / "det.png").exists()
-    assert "eer" not in json.loads((out / "blind" / "metrics.json").read_text())
+    blind = json.loads((out / "blind" / "metrics.json").read_text())
+    assert "eer" not in blind
+    assert (blind["targets"], blind["nontargets"]) == (None, None)
     assert "blind.txt: 36 trials without labels" in shown.out
     whole = (out / "trials" / "scores.txt").read_text().splitlines()
     assert (out / "hard" / "scores.txt").read_text().splitlines() == whole[:40]

@@ -15,7 +15,7 @@ from eval.metrics.resampling import Resampled, multiplicities
 from shard_tools.arrays import Float64Array, Int64Array
 
 DRAWS, CONFIDENCE = 1000, 0.95
-LEAST_DRAWS = 20  # of which one lies beyond either end of an interval, or nearly
+LEAST_DRAWS = 20  # fewer say nothing of where an interval ends
 MOST_UNDEFINED = 0.05  # of the draws may lack a class of trials; with more, too few speakers were there
 _DRAWN = (
     "over speakers drawn with replacement: a speaker's target trials count as often as it came up, a trial "

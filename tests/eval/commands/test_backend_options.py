@@ -99,6 +99,7 @@ def test_intervals_and_operating_points(made_up, tmp_path, capsys):
     assert "intervals" not in metrics_in(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_calibration_by_cohort(made_up, tmp_path, capsys):
     """What was fitted is what is applied; of another cohort, training set or normalisation it is refused."""
     file = str(tmp_path / "made.npz")
@@ -146,6 +147,7 @@ def test_a_calibration_by_cohort(made_up, tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_speakers_of_shards_stay_known_without_them(made_up, tmp_path):
     """Of embeddings whose names all begin with one folder."""
     embeddings = load_embeddings(str(tmp_path / "made.npz"))
@@ -172,6 +174,7 @@ def test_a_broken_cohort_member_is_named(made_up, tmp_path, capsys):
     assert "the embedding of 's3' holds numbers that are not finite" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_identification_among_enrolled_speakers(made_up, tmp_path, capsys):
     """Two utterances of each speaker are enrolled, and not looked for."""
     everyone = load_embeddings(str(tmp_path / "made.npz"))

@@ -15,7 +15,7 @@ from eval.embed import Heard, embed, shares
 from eval.embeddings import Embeddings
 from eval.kept import PART_UTTERANCES, Kept, Known
 from eval.protocol import SHORTEST, Protocol
-from eval.ranks import from_first, gather_rows, rank_and_world, together
+from eval.ranks import from_first, gather_rows, rank_and_world, require_same, together
 from eval.utterances import Utterances, stamps_of
 from shard_tools.arrays import Float32Array, Int64Array
 from shard_tools.audio import SAMPLE_RATE
@@ -54,7 +54,8 @@ def embed_utterances(
     """
     protocol = protocol or Protocol.of_crops(crops, crop_feature_frames)
     rank, world = rank_and_world()
-    stamps = stamps_of(source, names) if kept is not None and rank == 0 else []
+    require_same(names)
+    stamps = together(lambda: stamps_of(source, names) if kept is not None and rank == 0 else [])
     known = _known(kept, names, stamps, device, network, protocol)
     if len(known.rows) and rank == 0:
         say(f"{len(known.rows):,} of {counted(len(names), 'embedding', ',')} were made before")

@@ -32,9 +32,9 @@ class EvaluationResult:
     """scores: float64 (T,), one a trial, in the list's order; metrics: plain values, ready for JSON.
 
     `metrics` holds what eval.metrics.detection_metrics gives (and bootstrap, where it was asked for), trials,
-    targets, nontargets, utterances, trial_list, trial_list_sha256, data, protocol (in words), scoring,
-    normalisation (in words, or None), calibrated, crops, crop_feature_frames (None without crops that each
-    have an embedding) and seconds.
+    targets and nontargets (None without labels), utterances, trial_list, trial_list_sha256, data, protocol
+    (in words), scoring, normalisation (in words, or None), calibrated, crops, crop_feature_frames (None
+    without crops that each have an embedding) and seconds.
     embeddings: of the trials' utterances, from which the scores came.
     """
 
@@ -134,11 +134,11 @@ def evaluate_embeddings(
 
 def facts(embeddings: Embeddings, trials: Trials) -> dict[str, Any]:
     """What was compared, and how it was cut: plain values for metrics.json."""
-    targets = int(np.count_nonzero(trials.label > 0))
+    targets = int(np.count_nonzero(trials.label > 0)) if trials.labelled else None
     return {
         "trials": len(trials),
         "targets": targets,
-        "nontargets": len(trials) - targets,
+        "nontargets": None if targets is None else len(trials) - targets,
         "utterances": len(trials.names),
         "trial_list": trials.name,
         "trial_list_sha256": trials.digest,

@@ -39,8 +39,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "eval",
         help="error rates of a run's checkpoint, as a job",
-        description="Submit an evaluation, on one node: one GPU at most, unless --gpus-per-node is typed here, "
-        "which then embed together.",
+        description="Submit an evaluation on one node: one GPU at most, unless --gpus-per-node is typed; "
+        "these then embed together.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -105,9 +105,8 @@ class Evaluation:
             )
         )  # fmt: skip
         what = self.target if "://" in self.target else shown_path(Path(self.target))
-        place = (
-            f"{asked.gpus_per_node or 'no'} GPU{'s' if asked.ranks > 1 else ''}, {asked.cpus_per_task} CPUs"
-        )
+        gpus = f"{asked.gpus_per_node or 'no'} GPU{'s' if asked.ranks > 1 else ''}"
+        place = f"{gpus}, {asked.cpus_per_task} CPUs"
         waiting = f", when job {self.after} is done" if self.after else ""
         print(f"job {job}: evaluation of {what}, {place}{waiting}")
         print(f"logs: {logs}")

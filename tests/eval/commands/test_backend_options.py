@@ -141,7 +141,7 @@ def test_from_an_evaluation_to_calibrated_scores_and_a_decision(evaluate, folder
         (["--norm", "z"], "--norm needs --cohort too"),
         (["--cohort", "x.npz"], "--cohort needs --norm too"),
         (["--norm", "as", "--cohort", "E"], "AS-norm takes the 300 highest scores"),
-        (["--norm", "z", "--cohort", "nowhere"], "without a CHECKPOINT it must be embeddings"),
+        (["--norm", "z", "--cohort", "nowhere"], "with --embeddings it must be embeddings too"),
         (["--scoring-options", "a"], "expected NAME=VALUE"),
         (["--scoring-options", "a=1"], "--scoring-options: "),
         (["--calibration", "nowhere.json"], "nowhere.json"),

@@ -70,10 +70,12 @@ def embed_utterances(
         vectors[rows], seconds[rows], silent[rows] = heard.vectors, heard.seconds, heard.silent
 
     put(known.rows, known.heard)
-    todo = np.setdiff1d(np.arange(len(names)), known.rows)
+    done = known.rows
+    del known  # which holds all of them a second time
+    todo = np.setdiff1d(np.arange(len(names)), done)
     bar = tqdm(
         total=len(names),
-        initial=len(known.rows),
+        initial=len(done),
         desc="embedding",
         unit=" utterances",
         disable=not (progress and rank == 0),

@@ -82,7 +82,13 @@ def _identify(options: argparse.Namespace) -> None:
     for recording, unit in zip(asked, heard, strict=True):
         scores = means @ unit
         among = own.get(os.path.realpath(recording))
-        print(shown(recording if among is None else f"{recording} (one of {among}'s own, as alike as that)"))
+        print(
+            shown(
+                recording
+                if among is None
+                else f"{recording} (one of {among}'s own recordings: its score is too high)"
+            )
+        )
         for row in np.argsort(-scores, kind="stable")[: options.top]:
             print(f"  {scores[row]:7.4f}  {shown(names[row])}")
 

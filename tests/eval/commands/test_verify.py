@@ -82,7 +82,7 @@ def test_the_most_alike_comes_first(folder, voices, tmp_path, capsys):
 def test_a_recording_that_is_among_the_speakers_own_is_named(folder, voices, capsys):
     checkpoint, asked = str(folder / "step-00000042.pt"), str(voices.folder / "s2/01.flac")
     assert main(["identify", checkpoint, str(voices.folder), asked, "--device", "cpu"]) == 0
-    assert f"{asked} (one of s2's own" in capsys.readouterr().out
+    assert f"{asked} (one of s2's own recordings" in capsys.readouterr().out
 
 
 def test_a_folder_without_speakers(folder, tmp_path, voices, capsys):

@@ -14,6 +14,7 @@ from eval.calibration import load_calibration
 from eval.embedding_files import read_embeddings
 from eval.embeddings import Embeddings
 from eval.metrics import OperatingPoint
+from eval.protocol import Protocol
 from eval.scoring import SCORERS, build_scorer, learns
 from eval.scoring.norm import Kind, speaker_means
 from eval.speakers import numbered, speakers_of
@@ -125,6 +126,22 @@ def check_backend(options: argparse.Namespace) -> None:
         raise UserError(f"{given} needs {lacking} too")
     if options.calibration is not None:
         load_calibration(options.calibration)
+
+
+def check_calibration(options: argparse.Namespace, made_by: str, protocol: Protocol) -> None:
+    """Refuse a --calibration of other scores by what is known before the embedding. Raises UserError."""
+    if options.calibration is None:
+        return
+    found = load_calibration(options.calibration)
+    crops = protocol.crops if protocol.kind == "crops" else 0
+    how = {
+        "scoring": options.scoring,
+        "normalisation": found.scored.get("normalisation"),  # of which the cohort's size is not yet known
+        "protocol": protocol.text,
+        "crops": crops,
+        "crop_feature_frames": protocol.crop_frames if crops else None,
+    }
+    found.check(made_by, how)
 
 
 def backend_of(

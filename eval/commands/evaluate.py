@@ -19,6 +19,7 @@ from eval.commands.backend_options import (
     EmbedAll,
     backend_of,
     check_backend,
+    check_calibration,
     points_of,
 )
 from eval.commands.evaluate_options import check_options, parser
@@ -227,6 +228,7 @@ def _embedder(
     """What embeds utterances by all ranks, with the network on its device."""
     # The run's own trials are taken as the run took them.
     protocol = protocol_of(options, Protocol() if options.trials else subject.own_protocol())
+    check_calibration(options, subject.digest, protocol)
     network = subject.network(process.device)
     check_fit(network, protocol)
     cache = options.cache or storage.join(out, "embeddings")

@@ -122,6 +122,12 @@ def test_from_an_evaluation_to_calibrated_scores_and_a_decision(evaluate, folder
     assert metrics["cllr"] < 1
     assert evaluate("--calibration", out, "--scoring", "euclidean", out="other") == 1
     assert "the calibration is of scores with scoring 'cosine'" in capsys.readouterr().err
+    words = [str(folder / "c.pt"), "--trials", str(voices.trials), "--data", str(voices.folder)]
+    words += ["--device", "cpu", "--out", str(tmp_path / "cut"), "--calibration", out]
+    assert main([*words, "--crops", "2", "--crop-frames", "30"]) == 1
+    error = capsys.readouterr().err
+    assert "the calibration is of scores with protocol 'whole utterances'" in error
+    assert "embedding:" not in error  # before the long work
     recordings = [str(voices.folder / name) for name in ("s0/00.wav", "s0/01.flac")]
     assert main(["verify", str(folder / "c.pt"), *recordings, "--calibration", out, "--device", "cpu"]) == 0
     shown = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines() if line)

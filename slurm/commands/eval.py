@@ -120,7 +120,7 @@ class Evaluation:
 
     def _task(self) -> CommandJob:
         python = python_of(self.resources)
-        words = ("eval", self.target, *self.more)
+        words = ("eval", self.target, *self.more, *self._device())
         command = program(python, *words)
         if (ranks := self._asked().ranks) > 1:
             launcher = (python, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
@@ -128,6 +128,11 @@ class Evaluation:
         if self._local and self.after:
             command = program(python, "slurm.submit.wait_local", self.after, str(self.folder.path), *command)
         return CommandJob(command)
+
+    def _device(self) -> tuple[str, ...]:
+        """A job that has a GPU must not embed on CPUs without a word, where a node's driver is not found."""
+        said = _value(self.more, "--device") is not None
+        return ("--device", "cuda") if self._asked().gpus_per_node and not said else ()
 
     def _asked(self) -> Resources:
         ranks = max(1, min(self.gpus, self.resources.gpus_per_node or 1))

@@ -69,7 +69,8 @@ def test_an_evaluation_of_a_run(fake, tmp_path, capsys):
     assert (job.job, job.kind, job.after) == ("17", "eval", None)
     run = str(tmp_path / "runs/first")
     [command] = commands(tmp_path / "runs/first/jobs")
-    assert command[1:] == ("-m", "eval", run, "--which", "newest", "--crops", "10")
+    # A node whose driver is not found fails.
+    assert command[1:] == ("-m", "eval", run, "--which", "newest", "--crops", "10", "--device", "cuda")
     assert "job 17: evaluation of runs/first, 1 GPU, 4 CPUs" in capsys.readouterr().out
 
 
@@ -87,7 +88,8 @@ def test_an_evaluation_on_several_gpus_has_a_rank_each(fake, tmp_path, monkeypat
     )
     [command] = commands(tmp_path / "runs/first/jobs")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4")
-    assert command[1:] == (*launcher, "-m", "eval", str(tmp_path / "runs/first"), "--crops", "10")
+    words = ("-m", "eval", str(tmp_path / "runs/first"), "--crops", "10", "--device", "cuda")
+    assert command[1:] == (*launcher, *words)
     assert "4 GPUs, 16 CPUs" in capsys.readouterr().out
     assert main(["eval", "runs/first"]) == 0
     assert fake.options(18)["gpus-per-node"] == "1"  # the site's 8 are a training's

@@ -88,6 +88,8 @@ def _listed(url: str, say: Callable[[str], None]) -> tuple[AnyFiles, list[str]]:
             wrong.append(f"line {number}: {name[:200]!r} stands there twice")
         else:
             places[name] = file.strip()
+    if len(wrong) == 1:
+        raise UserError(f"{url}, {wrong[0]}")
     if wrong:
         more = "; …" if len(wrong) > _SHOWN else ""
         raise UserError(f"{url}: {len(wrong):,} lines are wrong: {'; '.join(wrong[:_SHOWN])}{more}")

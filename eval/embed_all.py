@@ -15,7 +15,7 @@ from eval.embed import Heard, embed, shares
 from eval.embeddings import Embeddings
 from eval.kept import PART_UTTERANCES, Kept, Known
 from eval.protocol import SHORTEST, Protocol
-from eval.ranks import from_first, gather_rows, rank_and_world, together
+from eval.ranks import from_first, gather_rows, rank_and_world, require_same, together
 from eval.speakers import labelled_speakers
 from eval.utterances import Utterances, stamps_of
 from shard_tools.arrays import Float32Array, Int64Array
@@ -55,7 +55,8 @@ def embed_utterances(
     """
     protocol = protocol or Protocol.of_crops(crops, crop_feature_frames)
     rank, world = rank_and_world()
-    stamps = stamps_of(source, names) if kept is not None and rank == 0 else []
+    require_same(names)
+    stamps = together(lambda: stamps_of(source, names) if kept is not None and rank == 0 else [])
     known = _known(kept, names, stamps, device, network, protocol)
     if len(known.rows) and rank == 0:
         say(f"{len(known.rows):,} of {counted(len(names), 'embedding', ',')} were made before")
@@ -70,10 +71,12 @@ def embed_utterances(
         vectors[rows], seconds[rows], silent[rows] = heard.vectors, heard.seconds, heard.silent
 
     put(known.rows, known.heard)
-    todo = np.setdiff1d(np.arange(len(names)), known.rows)
+    done = known.rows
+    del known  # which holds all of them a second time
+    todo = np.setdiff1d(np.arange(len(names)), done)
     bar = tqdm(
         total=len(names),
-        initial=len(known.rows),
+        initial=len(done),
         desc="embedding",
         unit=" utterances",
         disable=not (progress and rank == 0),

@@ -14,6 +14,21 @@ from shard_tools.arrays import Float32Array
 from shard_tools.errors import UserError
 
 
+def check_file(url: str, option: str) -> None:
+    """Raise UserError for a name by which write_embeddings and read_embeddings would not agree."""
+    if not url.lower().endswith((".npz", ".ark")):
+        raise UserError(f"{option} {url}: must end in .npz or .ark")
+
+
+def check_names(names: Sequence[str], url: str, option: str) -> None:
+    """Raise UserError where the file cannot hold one of the utterances' names."""
+    blank = next((name for name in names if name.split() != [name]), None)
+    if url.lower().endswith(".ark") and blank is not None:
+        raise UserError(
+            f"{option} {url}: the name {blank[:200]!r} holds blanks, which Kaldi's archives cannot: give .npz"
+        )
+
+
 def write_embeddings(embeddings: Embeddings, url: str) -> None:
     """As .npz; where `url` ends in .ark, as a Kaldi archive, with its .scp beside it. Raises UserError."""
     if not url.lower().endswith(".ark"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from shard_tools import audio, storage
 from shard_tools.arrays import Float32Array, Int16Array
 from shard_tools.audio import SAMPLE_RATE
 from shard_tools.audio.convert import convert, fit
-from shard_tools.audio.info import require_rate
+from shard_tools.audio.info import HIGHEST_RATE, LOWEST_RATE
 from shard_tools.audio.regular_file import is_regular
 from shard_tools.errors import UserError
 from shard_tools.places import expand
@@ -61,6 +61,8 @@ class SpeakerEncoder:
         checkpoint: a path or URL; device: auto (a GPU if there is one), cpu or cuda; protocol: how recordings
         are cut, whole without it. Raises UserError for what cannot be read.
         """
+        if which is not None and which not in get_args(Which):
+            raise UserError(f"which {which!r}: give {' or '.join(get_args(Which))}")
         subject = open_subject(expand(os.fspath(checkpoint)), which, logger.warning)
         chosen = device_of(device)
         return cls(subject.network(chosen), subject, chosen, protocol)
@@ -96,9 +98,12 @@ class SpeakerEncoder:
     def similarity(a: Float32Array, b: Float32Array) -> float:
         """The cosine of two embeddings (D,), from -1 to 1, higher for more alike.
 
-        Of several vectors each, (vectors, D), it is the mean of the cosines of all pairs.
+        Of several vectors each, (vectors, D), it is the mean of the cosines of all pairs. Raises UserError
+        for embeddings of two sizes.
         """
         left, right = (_mean_unit(np.asarray(each, np.float64)) for each in (a, b))
+        if left.shape != right.shape:
+            raise UserError(f"embeddings of {len(left)} and of {len(right)} numbers cannot be compared")
         return float(left @ right)
 
     def _resampled(self, text: str) -> None:
@@ -147,27 +152,40 @@ class _Given:
             return samples
 
     def _array(self, sound: Any, name: str) -> Int16Array:
-        array = np.asarray(sound.detach().cpu() if isinstance(sound, torch.Tensor) else sound)
+        if isinstance(sound, torch.Tensor):
+            sound = sound.detach().cpu()
+            sound = sound.float() if sound.dtype == torch.bfloat16 else sound  # which numpy does not know
+        array = np.asarray(sound)
         if array.ndim == 2 and len(array) == 1:  # torchaudio's way for mono
             array = array[0]
         if array.ndim != 1 or not (array.dtype.kind == "f" or array.dtype == np.int16):
             raise UserError(
-                f"{name}: audio as an array is mono, (frames,), of floats with full scale 1 or of int16; "
-                f"found {array.dtype} {array.shape}"
+                f"{name}: audio as an array is mono, (frames,), of floats with full scale 1 or of int16 "
+                f"(several recordings are a list of them); found {array.dtype} {array.shape}"
             )
         if self._rate is None:
             raise UserError(f"{name}: audio as an array needs its sample_rate, in Hz")
-        require_rate(self._rate, name)
-        if self._rate != SAMPLE_RATE:
-            self._resampled(f"{name}: {self._rate} Hz; needed is {SAMPLE_RATE} Hz: resampled")
+        rate = _whole(self._rate)
+        if rate != SAMPLE_RATE:
+            self._resampled(f"{name}: {rate} Hz; needed is {SAMPLE_RATE} Hz: resampled")
         elif array.dtype == np.int16:
             return np.ascontiguousarray(array)
         mono = array.astype(np.float64)  # copied
-        return fit(mono / 32768 if array.dtype == np.int16 else mono, self._rate, name).samples
+        return fit(mono / 32768 if array.dtype == np.int16 else mono, rate, name).samples
 
 
 def _name(sound: Audio, place: int) -> str:
     return f"{os.fspath(sound)}" if isinstance(sound, (str, os.PathLike)) else f"recording {place}"
+
+
+def _whole(rate: Any) -> int:
+    """A rate that can be resampled. Raises UserError."""
+    try:
+        if LOWEST_RATE <= rate <= HIGHEST_RATE and int(rate) == rate:
+            return int(rate)
+    except (TypeError, ValueError):
+        pass
+    raise UserError(f"sample_rate {rate!r}: give a whole number of Hz, from {LOWEST_RATE} to {HIGHEST_RATE}")
 
 
 def _mean_unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -32,9 +32,9 @@ class EvaluationResult:
     """scores: float64 (T,), one a trial, in the list's order; metrics: plain values, ready for JSON.
 
     `metrics` holds what eval.metrics.detection_metrics gives (and bootstrap, where it was asked for), trials,
-    targets, nontargets, utterances, trial_list, trial_list_sha256, data, protocol (in words), scoring,
-    normalisation (in words, or None), calibrated, crops, crop_feature_frames (None without crops that each
-    have an embedding) and seconds.
+    targets and nontargets (None without labels), utterances, trial_list, trial_list_sha256, data, protocol
+    (in words), scoring, normalisation (in words, or None), calibrated, crops, crop_feature_frames (None
+    without crops that each have an embedding) and seconds.
     embeddings: of the trials' utterances, from which the scores came.
     """
 

@@ -48,7 +48,8 @@ class Kept:
     def load(self, names: Sequence[str], stamps: Sequence[str]) -> Known | None:
         """What is kept of these utterances, whose audio is known by `stamps`; None where nothing is.
 
-        A damaged file is told of, and what it held embedded again.
+        A damaged file is told of, and what it held embedded again. Raises StorageError where some are still
+        to be made, and could not be kept.
         """
         wanted = {
             (name, _number(stamp)): row for row, (name, stamp) in enumerate(zip(names, stamps, strict=True))
@@ -68,6 +69,8 @@ class Kept:
                 some = np.array([place for place, _ in places])
                 found.append(Heard(embeddings.vectors[some], embeddings.seconds[some], silent[some]))
                 rows += [row for _, row in places]
+        if len(rows) < len(names):
+            self._check()
         if not found:
             return None
         heard = Heard(
@@ -76,6 +79,12 @@ class Kept:
             np.concatenate([each.silent for each in found]),
         )
         return Known(np.array(rows, np.int64), heard)
+
+    def _check(self) -> None:
+        """Raise StorageError, before the work, where nothing can be kept."""
+        trace = storage.join(self.url, "part")
+        storage.publish_bytes(trace, b"")
+        storage.remove(trace)
 
     def add(self, names: Sequence[str], stamps: Sequence[str], heard: Heard) -> None:
         """Keep these, in a file of their own. Raises StorageError."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,6 +22,8 @@ from shard_tools.text import shown
 _TIMEOUT = timedelta(minutes=30)
 # What strikes all ranks is said by rank 0; torchrun ends the others meanwhile.
 _SILENCE_S = 5.0
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,20 @@ def joined(device: str) -> Iterator[Process]:
     dist.destroy_process_group()
 
 
+def parsed(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> argparse.Namespace:
+    """The options; what is wrong with them, and --help, is told by rank 0 alone."""
+    place = launched()
+    if place is None or place.rank == 0:
+        return parser.parse_args(words)
+    unheard = io.StringIO()
+    try:
+        with redirect_stderr(unheard), redirect_stdout(unheard):
+            return parser.parse_args(words)
+    except SystemExit:
+        time.sleep(_SILENCE_S)
+        raise
+
+
 def quietly(command: Callable[[], int | None]) -> Callable[[], int | None]:
     """`command`, whose mistakes rank 0 tells first: torchrun ends the others before they say them again."""
     place = launched()
@@ -79,6 +97,8 @@ def quietly(command: Callable[[], int | None]) -> Callable[[], int | None]:
 
 def device_of(name: str, local_rank: int = 0) -> torch.device:
     """What auto, cpu or cuda mean for process `local_rank` of its node. Raises UserError."""
+    if name not in DEVICES:
+        raise UserError(f"device {name!r}: give {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

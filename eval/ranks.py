@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -44,6 +45,22 @@ def together(work: Callable[[], Result]) -> Result:
     if own is not None and first == rank:
         raise own
     raise UserError(str(texts[first])) from None
+
+
+def require_same(names: Sequence[str]) -> None:
+    """Raise UserError, on every rank, where `names` differ: of a folder that grows."""
+    _, world = rank_and_world()
+    if world == 1:
+        return
+    own = (len(names), hashlib.sha256("\0".join(names).encode()).digest())
+    every: list[tuple[int, bytes] | None] = [None] * world
+    dist.all_gather_object(every, own)
+    if any(each != every[0] for each in every):
+        found = ", ".join(f"{each[0]:,}" for each in every if each is not None)
+        raise UserError(
+            f"the ranks do not see the same utterances ({found} of them): let all nodes read one "
+            "list or folder, which must not change meanwhile"
+        )
 
 
 def gather_rows(

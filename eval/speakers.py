@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.embeddings import Embeddings
+from eval.trials import Trials
 from eval.utterances import SeveralUtterances, ShardUtterances, Utterances
 from shard_tools.arrays import Int64Array
 
@@ -47,3 +48,13 @@ def numbered(speakers: Sequence[str]) -> Int64Array:
     """The number of each one's speaker, int64, by order of appearance."""
     places: dict[str, int] = {}
     return np.array([places.setdefault(speaker, len(places)) for speaker in speakers], np.int64)
+
+
+def contradictions(speakers: Sequence[str], trials: Trials) -> Int64Array:
+    """The trials, int64, whose label contradicts `speakers`, of each of trials.names; none without labels.
+
+    Where there are some, `speakers` are not who speaks: of folders that are no speakers' perhaps.
+    """
+    number = numbered(speakers)
+    same = number[trials.left] == number[trials.right]
+    return np.flatnonzero((same != (trials.label == 1)) & (trials.label >= 0))

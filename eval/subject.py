@@ -22,14 +22,13 @@ from shard_tools.errors import UserError
 @dataclass(frozen=True)
 class Subject:
     """url: of the file; digest: SHA-256 of it, in hex; step: of the training; config: of its run, {} where
-    there is none; manifest_digest: of what it was trained on, "" where that is not known.
+    there is none.
     """
 
     found: Found
     digest: str
     config: Mapping[str, Any]
     step: int | None = None
-    manifest_digest: str = ""
     checkpoint: Mapping[str, Any] = field(default_factory=dict, repr=False)
     model: bytes = field(default=b"", repr=False)
 
@@ -74,7 +73,6 @@ def open_subject(url: str, which: Which | None, say: Callable[[str], None]) -> S
         hashlib.sha256(data).hexdigest(),
         checkpoint["config"],
         checkpoint["step"],
-        str(checkpoint.get("manifest_digest", "")),
         checkpoint,
     )
 

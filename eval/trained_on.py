@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from eval.speakers import speakers_of
+from eval.speakers import contradictions, speakers_of
 from eval.subject import Subject
+from eval.trials import Trials
 from eval.utterances import Utterances
 from shard_tools import storage
 from shard_tools.dataset import manifest
@@ -15,24 +16,31 @@ _SHOWN = 10
 
 
 def training_speakers(
-    subject: Subject, names: Sequence[str], source: Utterances, say: Callable[[str], None]
-) -> list[str] | None:
-    """Those of the utterances' speakers that are in the shards which the checkpoint was trained on, sorted.
+    subject: Subject, lists: Sequence[Trials], source: Utterances | None, say: Callable[[str], None]
+) -> list[list[str] | None]:
+    """For each list, its speakers who are in the shards that the checkpoint was trained on, sorted.
 
     None where that cannot be known: a checkpoint does not hold its speakers' names, so that the manifests at
-    its run's data.url are asked, quickly; or it is no checkpoint of a run, or nothing names the speakers.
+    its run's data.url are asked, quickly; or it is no checkpoint of a run, or nothing names the list's
+    speakers, or its labels contradict the names. source: where the utterances are, None for paths alone.
     say: is told of those who are found.
     """
-    speakers = speakers_of(names, source)
     trained = _trained_on(subject)
-    if speakers is None or trained is None:
+    return [None if trained is None else _of_list(trials, source, trained, say) for trials in lists]
+
+
+def _of_list(
+    trials: Trials, source: Utterances | None, trained: set[str], say: Callable[[str], None]
+) -> list[str] | None:
+    speakers = speakers_of(trials.names, source)
+    if speakers is None or len(contradictions(speakers, trials)):
         return None
     found = sorted(set(speakers) & trained)
     if found:
         few = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
         say(
-            f"warning: {len(found):,} of the {len(set(speakers)):,} speakers were in the training, of "
-            f"whom error rates say too little: {few}"
+            f"warning: {trials.name}: {len(found):,} of the {len(set(speakers)):,} speakers were in the "
+            f"training, so that its error rates are too low: {few}"
         )
     return found
 

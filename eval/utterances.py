@@ -189,8 +189,12 @@ def _stamp(url: str) -> str:
     path = storage.local_path(url)
     if path is None:
         return f"{storage.size(url)} {storage.modified(url)}"
-    status = os.stat(path)
-    return f"{status.st_size} {status.st_mtime_ns}"
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise UserError(f"{url}: {error.strerror}") from None
+    # The time of the last change too: a copy or a rename may bring another file's size and time along.
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def _each(ask: Callable[[str], Result], urls: Sequence[str]) -> list[Result]:

@@ -14,6 +14,7 @@ from eval.calibration.quality import kinds_of
 from eval.commands.sets import EmbedAll, add_cohort, cohort_of, read_set
 from eval.metrics import OperatingPoint
 from eval.metrics.bootstrap import LEAST_DRAWS
+from eval.protocol import Protocol
 from eval.scoring import SCORERS, build_scorer, complete, learns
 from eval.scoring.norm import Kind
 from models.options import ModelError
@@ -110,6 +111,23 @@ def check_backend(options: argparse.Namespace) -> None:
         raise UserError(
             f"--bootstrap {options.bootstrap}: {LEAST_DRAWS} draws or more make an interval; 0 makes none"
         )
+
+
+def check_calibration(options: argparse.Namespace, made_by: str, protocol: Protocol) -> None:
+    """Refuse a --calibration of other scores by what is known before the embedding. Raises UserError."""
+    if options.calibration is None:
+        return
+    found = load_calibration(options.calibration)
+    crops = protocol.crops if protocol.kind == "crops" else 0
+    unknown = ("training_set", "normalisation", "quality_cohort")  # until these are read
+    how = {name: found.scored.get(name) for name in unknown} | {
+        "scoring": options.scoring,
+        "scoring_options": complete(options.scoring, _scoring_options(options)),
+        "protocol": protocol.text,
+        "crops": crops,
+        "crop_feature_frames": protocol.crop_frames if crops else None,
+    }
+    found.check(made_by, how)
 
 
 def backend_of(

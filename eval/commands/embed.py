@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from eval.audio_files import everything
 from eval.commands.options import add_checkpoint, add_machine, add_protocol, protocol_of
 from eval.embed_all import embed_utterances
-from eval.embedding_files import write_embeddings
+from eval.embedding_files import check_file, check_names, write_embeddings
 from eval.kept import Kept
-from eval.processes import Process, joined, quietly
+from eval.processes import Process, joined, parsed, quietly
 from eval.protocol import Protocol
 from eval.ranks import together
 from eval.subject import check_fit, open_subject
 from eval.utterances import require_all
-from shard_tools.errors import UserError, exit_status
+from shard_tools.errors import exit_status
 from shard_tools.options import place
 from shard_tools.text import counted, shown
 from shard_tools.version import add_version
@@ -38,7 +38,7 @@ Started again after a kill it goes on: what was done lies in OUT.parts until OUT
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's); returns the exit status."""
-    return exit_status(quietly(lambda: _embed(parser().parse_args(argv))), program="eval embed")
+    return exit_status(quietly(lambda: _embed(parsed(parser(), argv))), program="eval embed")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,14 +72,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _embed(options: argparse.Namespace) -> None:
-    if not options.out.lower().endswith((".npz", ".ark")):
-        raise UserError(f"--out {options.out}: must end in .npz or .ark")
+    check_file(options.out, "--out")
     with joined(options.device) as process:
         subject = open_subject(options.checkpoint, options.which, process.say)
         protocol = protocol_of(options, Protocol())
         source, names = everything(options.data, process.say)
-        if options.out.lower().endswith(".ark"):
-            _check_names(names, options.out)
+        check_names(names, options.out, "--out")
         require_all(source, names, options.data)
         network = subject.network(process.device)
         check_fit(network, protocol)
@@ -110,11 +108,3 @@ def _embed(options: argparse.Namespace) -> None:
             print(
                 f"{shown(options.out)}: {counted(len(names), 'utterance', ',')}, {each} each, {protocol.text}"
             )
-
-
-def _check_names(names: Sequence[str], out: str) -> None:
-    blank = next((name for name in names if name.split() != [name]), None)
-    if blank is not None:
-        raise UserError(
-            f"--out {out}: the name {blank[:200]!r} holds blanks, which Kaldi's archives cannot: give .npz"
-        )

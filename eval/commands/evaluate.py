@@ -16,17 +16,17 @@ import numpy as np
 import torch
 
 from eval.backend import Backend
-from eval.commands.backend_options import backend_of, check_backend, points_of
-from eval.commands.evaluate_options import parser
+from eval.commands.backend_options import backend_of, check_backend, check_calibration, points_of
+from eval.commands.evaluate_options import check_options, parser
 from eval.commands.options import protocol_of
 from eval.commands.sets import EmbedAll, KnownSet, identification, read_set
 from eval.commands.summary import summary
 from eval.embed_all import embed_utterances
-from eval.embedding_files import read_embeddings, write_embeddings
+from eval.embedding_files import check_names, read_embeddings, write_embeddings
 from eval.embeddings import Embeddings
 from eval.evaluate import evaluate_embeddings
 from eval.kept import Kept
-from eval.processes import Process, joined, quietly
+from eval.processes import Process, joined, parsed, quietly
 from eval.protocol import Protocol
 from eval.ranks import together
 from eval.report.audio_links import with_audio
@@ -48,15 +48,17 @@ __all__ = ["main", "parser"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's); returns the exit status."""
-    return exit_status(quietly(lambda: _evaluate(parser().parse_args(argv))), program="eval")
+    return exit_status(quietly(lambda: _evaluate(parsed(parser(), argv))), program="eval")
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """All that scoring takes, of a rank that scores; source: of the utterances, None of a file."""
+    """All that scoring takes, of a rank that scores; in_training: by list, speakers whom the network knows,
+    None where that is not known; source: of the utterances, None of a file."""
 
     lists: Sequence[Trials]
     folders: Sequence[str]
+    in_training: Sequence[list[str] | None]
     embeddings: Embeddings
     source: Utterances | None
     backend: Backend
@@ -68,6 +70,7 @@ class _Ready:
 
 def _evaluate(options: argparse.Namespace) -> None:
     start = time.perf_counter()
+    check_options(options)
     check_backend(options)
     with joined(options.device) as process:
         ready = _ready(options, process)
@@ -76,7 +79,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.save_embeddings is not None:
         write_embeddings(ready.embeddings, options.save_embeddings)
     seconds = time.perf_counter() - start
-    for trials, folder in zip(ready.lists, ready.folders, strict=True):
+    for trials, folder, known in zip(ready.lists, ready.folders, ready.in_training, strict=True):
         speakers = speakers_in(ready.embeddings, trials.names, ready.source)
         result = evaluate_embeddings(
             ready.embeddings,
@@ -97,6 +100,8 @@ def _evaluate(options: argparse.Namespace) -> None:
                 options.bootstrap,
             )
         result.metrics.update(ready.facts, seconds=round(seconds + result.metrics["seconds"], 3))
+        if known is not None:
+            result.metrics["speakers_in_training"] = known
         evaluation = Evaluation(
             result.scores, trials, result.metrics, ready.config, ready.embeddings, speakers, ready.meta
         )
@@ -111,12 +116,13 @@ def _ready(options: argparse.Namespace, process: Process) -> _Ready:
     urls = options.trials or [_of_run(subject, options, "trials")]
     lists = [read_trials(url) for url in urls]
     meta = None if options.meta is None else read_meta(options.meta)
-    if options.audio_links and options.embeddings is not None:
-        raise UserError("--audio-links: the audio is not at hand with --embeddings; leave one of them out")
     out = options.out or _needed(subject, options).out()
     folders = _folders(out, lists)
     for folder in folders:
         together(partial(_prepare, folder, process))
+    if options.save_embeddings is not None:
+        place, _, name = options.save_embeddings.rpartition("/")
+        together(partial(_prepare, place or ".", process, f"{name}.new"))
     for trials in lists:
         if again := repeated(trials):
             process.say(f"{trials.name}: {again:,} of {len(trials):,} trials stand there again; all count")
@@ -127,19 +133,19 @@ def _ready(options: argparse.Namespace, process: Process) -> _Ready:
         backend = backend_of(options, embeddings.made_by, None, process.say)
         enrolled = _enrolled(options, embeddings.made_by, None, process)
         facts["data"] = redacted(options.embeddings)
+        in_training = _in_training(subject, lists, None, process)
     else:
         named = _needed(subject, options)
         source, names = _utterances(options, named, lists)
-        known = together(
-            lambda: training_speakers(named, names, source, process.say) if process.leads else None
-        )
+        if options.save_embeddings is not None:
+            check_names(names, options.save_embeddings, "--save-embeddings")
+        in_training = _in_training(named, lists, source, process)
         embed = _embedder(options, named, out, process)
         backend = backend_of(options, named.digest, embed, process.say)  # what does not fit is said first
         enrolled = _enrolled(options, named.digest, embed, process)
         embeddings = embed(source, names)
         on = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else "cpu"
         facts |= {"data": redacted(source.url), "device": on, "ranks": process.world}
-        facts |= {} if known is None else {"speakers_in_training": known}
     for key in ("training_set", "cohort"):
         if getattr(options, key) is not None:
             facts[f"{key}_data"] = redacted(getattr(options, key))
@@ -153,7 +159,7 @@ def _ready(options: argparse.Namespace, process: Process) -> _Ready:
         if subject.step is not None:
             facts["step"] = subject.step
     config = {} if subject is None else subject.config
-    return _Ready(lists, folders, embeddings, source, backend, enrolled, facts, config, meta)
+    return _Ready(lists, folders, in_training, embeddings, source, backend, enrolled, facts, config, meta)
 
 
 def _enrolled(
@@ -164,15 +170,26 @@ def _enrolled(
     return read_set(options.enrolment, "--enrolment", made_by, embed, process.say)
 
 
-def _prepare(folder: str, process: Process) -> None:
+def _in_training(
+    subject: Subject | None, lists: Sequence[Trials], source: Utterances | None, process: Process
+) -> Sequence[list[str] | None]:
+    """By list; asked and told by rank 0."""
+
+    def ask() -> Sequence[list[str] | None]:
+        if subject is None or not process.leads:
+            return [None] * len(lists)
+        return training_speakers(subject, lists, source, process.say)
+
+    return together(ask)
+
+
+def _prepare(folder: str, process: Process, last: str = "metrics.json") -> None:
     if process.leads:
-        prepare_folder(folder)
+        prepare_folder(folder, last)
 
 
 def _subject(options: argparse.Namespace, process: Process) -> Subject | None:
     if options.checkpoint is None:
-        if options.embeddings is None:
-            raise UserError("give a CHECKPOINT, or --embeddings FILE")
         return None
     return open_subject(options.checkpoint, options.which, process.say)
 
@@ -231,6 +248,7 @@ def _embedder(
     """What embeds utterances by all ranks, with the network on its device."""
     # The run's own trials are taken as the run took them.
     protocol = protocol_of(options, Protocol() if options.trials else subject.own_protocol())
+    check_calibration(options, subject.digest, protocol)
     network = subject.network(process.device)
     check_fit(network, protocol)
     cache = options.cache or storage.join(out, "embeddings")

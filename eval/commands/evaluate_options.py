@@ -7,6 +7,8 @@ import argparse
 from eval.commands import COMMANDS
 from eval.commands.backend_options import add_backend, add_figures
 from eval.commands.options import add_checkpoint, add_machine, add_protocol
+from eval.embedding_files import check_file
+from shard_tools.errors import UserError
 from shard_tools.options import place
 from shard_tools.version import add_version
 
@@ -87,14 +89,15 @@ def parser() -> argparse.ArgumentParser:
         help="write the utterances' embeddings too: as .npz (names, vectors (utterances, crops, D), how they "
         "were cut), or FILE.ark for Kaldi, and FILE.scp beside it",
     )
-    made.add_argument(
+    keep = made.add_mutually_exclusive_group()
+    keep.add_argument(
         "--cache",
         type=place,
         metavar="FOLDER",
         help="where embeddings are kept while they are made, so that a killed evaluation goes on, and the "
         "next one of this checkpoint begins with them (default: OUT/embeddings)",
     )
-    made.add_argument("--no-cache", action="store_true", help="keep none")
+    keep.add_argument("--no-cache", action="store_true", help="keep none")
     add_protocol(made, "default: whole, and as in the run's validation without --trials")
     add_backend(made)
     add_figures(made)
@@ -119,3 +122,22 @@ def parser() -> argparse.ArgumentParser:
     add_machine(made)
     add_version(made)
     return made
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse, before any work, options that would have no effect. Raises UserError, naming one."""
+    if options.save_embeddings is not None:
+        check_file(options.save_embeddings, "--save-embeddings")
+    if options.embeddings is None:
+        if options.checkpoint is None:
+            raise UserError("give a CHECKPOINT, or --embeddings FILE")
+        return
+    if options.audio_links:
+        raise UserError("--audio-links: the audio is not at hand with --embeddings; leave one of them out")
+    if options.checkpoint is None and options.which is not None:
+        raise UserError(f"--which {options.which} chooses among the checkpoints of a CHECKPOINT: give one")
+    for name in ("data", "cache", "no_cache", "protocol", "crops", "crop_frames", "hop"):
+        if getattr(options, name) not in (None, False):
+            raise UserError(
+                f"--{name.replace('_', '-')}: nothing is embedded with --embeddings; leave one of them out"
+            )

@@ -69,17 +69,26 @@ def _identify(options: argparse.Namespace) -> None:
     subject = open_subject(options.checkpoint, options.which, Process(0, 1, device).say)
     protocol = protocol_of(options, Protocol())
     encoder = SpeakerEncoder(subject.network(device), subject, device, protocol)
+    asked = list(dict.fromkeys(options.recordings))
+    heard = _units(encoder.embeddings(asked).vectors)  # first, as a mistake in them is soon found
     speakers = [speaker for speaker, _ in files]
     known = _units(encoder.embeddings([path for _, path in files]).vectors)
     names = list(dict.fromkeys(speakers))
     means = np.zeros((len(names), known.shape[1]))
     np.add.at(means, numbered(speakers), known)
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    asked = list(dict.fromkeys(options.recordings))
+    own = {os.path.realpath(path): speaker for speaker, path in files}
     print(f"{counted(len(names), 'speaker')}, {counted(len(files), 'recording')}; cosine, {protocol.text}")
-    for recording, unit in zip(asked, _units(encoder.embeddings(asked).vectors), strict=True):
+    for recording, unit in zip(asked, heard, strict=True):
         scores = means @ unit
-        print(shown(recording))
+        among = own.get(os.path.realpath(recording))
+        print(
+            shown(
+                recording
+                if among is None
+                else f"{recording} (one of {among}'s own recordings: its score is too high)"
+            )
+        )
         for row in np.argsort(-scores, kind="stable")[: options.top]:
             print(f"  {scores[row]:7.4f}  {shown(names[row])}")
 

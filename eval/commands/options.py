@@ -73,11 +73,12 @@ def protocol_of(options: argparse.Namespace, own: Protocol) -> Protocol:
     crops = own.crops if options.crops is None and own.kind == "crops" else options.crops
     frames = options.crop_frames or own.crop_frames or _CROP_FRAMES
     if kind == "whole":
-        if options.crops or options.hop:
-            name = "--crops" if options.crops else "--hop"
-            raise UserError(
-                f"--protocol whole: takes no {name}; give --protocol crops, mean or windows with it"
-            )
+        for name in ("crops", "hop", "crop_frames"):
+            if getattr(options, name):
+                raise UserError(
+                    f"--protocol whole: takes no --{name.replace('_', '-')}; give --protocol crops, mean or "
+                    "windows with it"
+                )
         return Protocol()
     if kind == "windows":
         if not options.hop or options.crops:

@@ -94,7 +94,7 @@ def read_set(url: str, option: str, made_by: str, embed: EmbedAll, say: Callable
                 f"{made_by[:12]}…: embed it with that one"
             )
     elif embed is None:
-        raise UserError(f"{option} {url}: without a CHECKPOINT it must be embeddings, .npz or .ark")
+        raise UserError(f"{option} {url}: with --embeddings it must be embeddings too, .npz, .ark or .scp")
     else:
         source, names = everything(url, say)
         require_all(source, names, url)

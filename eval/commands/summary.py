@@ -19,6 +19,8 @@ def summary(metrics: dict[str, Any], report: str) -> str:
         for point, cost in metrics.get(what, {}).items():
             name = f"{label}(p_target={point})"
             lines.append(f"  {name:<22} {cost:7.4f}{_between(intervals.get(what, {}).get(point), 4)}")
+    if reason := (metrics.get("bootstrap") or {}).get("reason"):
+        lines.append(f"  no intervals: {reason}")
     if "cllr" in metrics:
         lines.append(f"  Cllr                   {metrics['cllr']:7.4f} (min {metrics['min_cllr']:.4f})")
     if "identification" in metrics:

@@ -67,13 +67,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _verify(options: argparse.Namespace) -> None:
+    if options.left == options.right:
+        raise UserError(f"{options.left} is compared with itself: give two recordings")
     calibration = None if options.calibration is None else load_calibration(options.calibration)
     device = device_of(options.device)
     subject = open_subject(options.checkpoint, options.which, Process(0, 1, device).say)
     protocol = protocol_of(options, subject.own_protocol())
     encoder = SpeakerEncoder(subject.network(device), subject, device, protocol)
-    if options.left == options.right:
-        raise UserError(f"{options.left} is compared with itself: give two recordings")
     embeddings = encoder.embeddings([options.left, options.right])
     trial = Trials(
         np.array([-1], np.int8),

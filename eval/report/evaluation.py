@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from eval.embeddings import Embeddings
-from eval.speakers import numbered
+from eval.speakers import contradictions
 from eval.trials import Trials
 from shard_tools.arrays import Float64Array
 
@@ -44,12 +42,8 @@ class Evaluation:
     @cached_property
     def contradiction(self) -> str | None:
         """Why `speakers` cannot be who speaks, by the list's labels; None where they can or are not known."""
-        if self.speakers is None or not self.trials.labelled:
-            return None
-        number, trials = numbered(self.speakers), self.trials
-        same = number[trials.left] == number[trials.right]
-        wrong = np.flatnonzero(same != (trials.label == 1))
-        if not len(wrong):
+        trials = self.trials
+        if self.speakers is None or not len(wrong := contradictions(self.speakers, trials)):
             return None
         first = int(wrong[0])
         left, right = trials.names[trials.left[first]], trials.names[trials.right[first]]

@@ -1,4 +1,4 @@
-"""`python -m slurm eval`: error rates of a run's checkpoint, as a job of one task."""
+"""`python -m slurm eval`: error rates of a run's checkpoint, as a job of one task on one node's GPUs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from slurm.errors import SlurmError
-from slurm.programs import program
+from slurm.programs import program, under_torchrun
 from slurm.records.run_folder import Job, RunFolder
 from slurm.records.runs import shown_path
 from slurm.submit import resources as options
@@ -24,6 +24,8 @@ from slurm.submit.resources import Resources
 _EXAMPLES = """\
 examples:
   python -m slurm eval runs/first --gpus-per-node 1           # its best checkpoint, on its validation trials
+  python -m slurm eval runs/first --gpus-per-node 8 -- --trials list_test_all2.txt --data s3://bucket/vox1 \\
+      --out runs/first/eval/vox1-e
   python -m slurm eval runs/first --which newest -- --trials veri_test2.txt --data s3://bucket/vox1-test \\
       --out runs/first/eval/vox1-cleaned --crops 10 --scoring euclidean
   python -m slurm eval step-00002000.pt -- --trials veri_test2.txt --data shards/vox1 --out results
@@ -37,7 +39,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "eval",
         help="error rates of a run's checkpoint, as a job",
-        description="Submit an evaluation: one task, with at most one GPU.",
+        description="Submit an evaluation on one node: one GPU at most, unless --gpus-per-node is typed; "
+        "these then embed together.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -59,7 +62,10 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     folder = _records(target, rest)
     more = [*(["--which", arguments.which] if arguments.which else []), *rest]
-    evaluation = Evaluation(folder, target, resources, resources.name, tuple(more))
+    # A site's file says how many GPUs a training has; one is enough for most lists.
+    evaluation = Evaluation(
+        folder, target, resources, resources.name, tuple(more), gpus=arguments.gpus_per_node or 1
+    )
     if arguments.dry_run:
         print_files([("evaluation", evaluation.file())])
         return 0
@@ -73,7 +79,8 @@ class Evaluation:
     """A job that evaluates `target`, a run folder or checkpoint.
 
     folder: for records and logs; name: in the queue (None: the folder's and -eval); more: further
-    arguments of `python -m eval`; after: a training job that must have ended well.
+    arguments of `python -m eval`; after: a training job that must have ended well; gpus: at most so many of
+    those that the resources have, with a rank each.
     """
 
     folder: RunFolder
@@ -82,10 +89,11 @@ class Evaluation:
     name: str | None = None
     more: tuple[str, ...] = ()
     after: str | None = None
+    gpus: int = 1
 
     def submit(self) -> str:
         """Submit it and say so; the job's id. Raises SlurmError."""
-        asked = options.of_one_task(self.resources, gpus=1)
+        asked = self._asked()
         jobs = self.folder.jobs_path
         self.folder.make()
         [job] = submit([self._task()], jobs, asked, name=self._name(), after=self._waits())
@@ -97,7 +105,8 @@ class Evaluation:
             )
         )  # fmt: skip
         what = self.target if "://" in self.target else shown_path(Path(self.target))
-        place = f"{asked.gpus_per_node or 'no'} GPU, {asked.cpus_per_task} CPUs"
+        gpus = f"{asked.gpus_per_node or 'no'} GPU{'s' if asked.ranks > 1 else ''}"
+        place = f"{gpus}, {asked.cpus_per_task} CPUs"
         waiting = f", when job {self.after} is done" if self.after else ""
         print(f"job {job}: evaluation of {what}, {place}{waiting}")
         print(f"logs: {logs}")
@@ -105,16 +114,29 @@ class Evaluation:
 
     def file(self) -> str:
         """The text of the file that `submit` would hand to sbatch."""
-        asked = options.of_one_task(self.resources, gpus=1)
+        asked = self._asked()
         jobs = self.folder.jobs_path
         return sbatch_file([self._task()], jobs, asked, name=self._name(), after=self._waits())
 
     def _task(self) -> CommandJob:
         python = python_of(self.resources)
-        command = program(python, "eval", self.target, *self.more)
+        words = ("eval", self.target, *self.more, *self._device())
+        command = program(python, *words)
+        if (ranks := self._asked().ranks) > 1:
+            launcher = (python, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
+            command = (*launcher, *under_torchrun(python, words))
         if self._local and self.after:
             command = program(python, "slurm.submit.wait_local", self.after, str(self.folder.path), *command)
         return CommandJob(command)
+
+    def _device(self) -> tuple[str, ...]:
+        """A job that has a GPU must not embed on CPUs without a word, where a node's driver is not found."""
+        said = _value(self.more, "--device") is not None
+        return ("--device", "cuda") if self._asked().gpus_per_node and not said else ()
+
+    def _asked(self) -> Resources:
+        ranks = max(1, min(self.gpus, self.resources.gpus_per_node or 1))
+        return options.of_one_task(self.resources, gpus=self.gpus, cpus=4 * ranks)
 
     @property
     def _local(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -90,6 +91,13 @@ def test_audio_that_has_changed_is_embedded_again(voices, ears, tmp_path):
     assert sum(count for count, _ in ears.calls) == 2
     different = [row for row in range(12) if not np.array_equal(before.vectors[row], after.vectors[row])]
     assert different == [3]
+    # One with the size and the time of another, as unpacked archives and rsync make them.
+    path, of_before = folder / names[3], (folder / names[3]).stat()
+    path.write_bytes(audio.encode(-samples, "wav"))
+    os.utime(path, ns=(of_before.st_atime_ns, of_before.st_mtime_ns))
+    ears.calls.clear()
+    embedded()
+    assert sum(count for count, _ in ears.calls) == 2
 
 
 def test_a_damaged_part_is_told_of_and_made_again(voices, ears, tmp_path):
@@ -156,6 +164,8 @@ def _rank(rank, world, folder, trials, out):
         return str(caught.value)
 
     said = mistake()
+    with pytest.raises(UserError, match=r"do not see the same utterances \(3, 4 of them\)"):
+        embed_utterances(network, source, list_.names[: 3 + rank], **one)
     assert together(lambda: rank) == rank  # they are still in step
     np.savez(
         f"{out}/{rank}.npz", scores=result.scores, calls=calls, again=again.vectors, taken=taken, said=said

@@ -78,7 +78,9 @@ def test_several_vectors(checkpoint, voices):
         (np.zeros((16000, 2)), 16000, r"mono, \(frames,\).* found float64 \(16000, 2\)"),
         (np.arange(16000), 16000, "found int64"),
         (np.ones(16000), None, "needs its sample_rate"),
-        (np.ones(16000), 12, "12 Hz; sample rates from"),
+        (np.ones(16000), 12, "sample_rate 12: give a whole number of Hz, from 4000"),
+        (np.ones(16000), "16000", "sample_rate '16000': give a whole number"),
+        (np.ones(16000), 44100.5, "sample_rate 44100.5: give a whole number"),
         (1000 * np.random.default_rng(0).standard_normal(16000), 16000, "full scale is 1"),
         ("nowhere.wav", None, r"nowhere\.wav: there is no such file"),
     ],
@@ -86,3 +88,18 @@ def test_several_vectors(checkpoint, voices):
 def test_what_no_voice_can_be_found_in(encoder, sound, rate, words):
     with pytest.raises(UserError, match=words):
         encoder.embed(sound, rate)
+
+
+def test_rates_and_tensors_of_other_types(encoder, voices):
+    sound = 0.1 * torch.sin(torch.arange(16000) / 8)
+    np.testing.assert_array_equal(encoder.embed(sound, 44100.0), encoder.embed(sound, 44100))
+    assert encoder.embed(sound.bfloat16(), 16000).shape == (16,)
+
+
+def test_words_that_mean_nothing(checkpoint, encoder):
+    with pytest.raises(UserError, match="device 'gpu': give auto, cpu or cuda"):
+        SpeakerEncoder.load(checkpoint, device="gpu")
+    with pytest.raises(UserError, match="which 'oldest': give best or newest"):
+        SpeakerEncoder.load(checkpoint, which="oldest")
+    with pytest.raises(UserError, match="embeddings of 16 and of 8 numbers"):
+        encoder.similarity(np.ones(16, np.float32), np.ones(8, np.float32))

@@ -220,6 +220,12 @@ def test_from_an_evaluation_to_calibrated_scores_and_a_decision(evaluate, folder
     assert metrics["cllr"] < 1
     assert evaluate("--calibration", out, "--scoring", "euclidean", out="other") == 1
     assert "the calibration is of scores with scoring 'cosine'" in capsys.readouterr().err
+    words = [str(folder / "c.pt"), "--trials", str(voices.trials), "--data", str(voices.folder)]
+    words += ["--device", "cpu", "--out", str(tmp_path / "cut"), "--calibration", out]
+    assert main([*words, "--crops", "2", "--crop-frames", "30"]) == 1
+    error = capsys.readouterr().err
+    assert "the calibration is of scores with protocol 'whole utterances'" in error
+    assert "embedding:" not in error  # before the long work
     recordings = [str(voices.folder / name) for name in ("s0/00.wav", "s0/01.flac")]
     assert main(["verify", str(folder / "c.pt"), *recordings, "--calibration", out, "--device", "cpu"]) == 0
     shown = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines() if line)
@@ -243,7 +249,7 @@ def test_from_an_evaluation_to_calibrated_scores_and_a_decision(evaluate, folder
         (["--norm", "z", "--cohort", "E", "--top", "5"], "--top 5 is of --norm as"),
         (["--cohort-of", "speakers"], "--cohort-of speakers needs --cohort too"),
         (["--bootstrap", "3"], "--bootstrap 3: 20 draws or more"),
-        (["--norm", "z", "--cohort", "nowhere"], "without a CHECKPOINT it must be embeddings"),
+        (["--norm", "z", "--cohort", "nowhere"], "with --embeddings it must be embeddings too"),
         (["--scoring-options", "a"], "expected NAME=VALUE"),
         (["--scoring-options", "a=1"], "--scoring-options: "),
         (["--scoring-options", "a=1", "a=2"], "a is given twice"),

@@ -78,7 +78,7 @@ def test_what_a_kill_left_is_gone_on_with(checkpoint, voices, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a b c.wav\nx\ty\tz\n", "1 lines are wrong: line 2: expected 'PATH' or 'NAME PATH'"),
+        ("a b c.wav\nx\ty\tz\n", "list.txt, line 2: expected 'PATH' or 'NAME PATH'"),
         ("a x.wav\na y.wav\n", "line 2: 'a' stands there twice"),
         ("a sox x.wav |\n", "line 1: expected"),
         ("\n", "the list is empty"),

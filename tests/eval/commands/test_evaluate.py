@@ -99,7 +99,7 @@ def test_several_lists_in_one_run(arguments, voices, tmp_path, capsys):
     assert not (out / "blind" / "det.png").exists()
     blind = json.loads((out / "blind" / "metrics.json").read_text())
     assert "eer" not in blind
-    assert (blind["targets"], blind["nontargets"]) == (None, None)
+    assert (blind["targets"], blind["nontargets"]) == (None, None)  # which it does not say
     assert "blind.txt: 36 trials without labels" in shown.out
     whole = (out / "trials" / "scores.txt").read_text().splitlines()
     assert (out / "hard" / "scores.txt").read_text().splitlines() == whole[:40]
@@ -193,6 +193,7 @@ def test_protocols(arguments, tmp_path, words, text, shape):
         (["--protocol", "mean"], "--protocol mean: takes --crops N"),
         (["--protocol", "windows", "--hop", "10", "--crops", "2"], "--protocol windows: takes"),
         (["--protocol", "whole", "--crops", "2"], "--protocol whole: takes no --crops"),
+        (["--protocol", "whole", "--crop-frames", "30"], "--protocol whole: takes no --crop-frames"),
         (["--crop-frames", "30"], "--crop-frames 30: give --crops N"),
         (["--crops", "2", "--hop", "3", "--protocol", "crops"], "no --hop"),
     ],
@@ -213,6 +214,19 @@ def test_speakers_who_were_in_the_training_are_named(arguments, checkpoint, voic
     assert "4 of the 4 speakers were in the training" in capsys.readouterr().err
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["speakers_in_training"] == ["s0", "s1", "s2", "s3"]
+    lists, words = lists_of(voices, tmp_path), [str(tmp_path / "c.pt"), "--device", "cpu", "--bootstrap", "0"]
+    first = tmp_path / "first.txt"
+    first.write_text("1 s0/00.wav s0/01.flac\n0 s0/00.wav s1/00.wav\n")
+    out, trials = str(tmp_path / "each"), [str(first), lists[0]]
+    assert main([*words, "--trials", *trials, "--data", str(voices.folder), "--out", out]) == 0
+    found = json.loads((tmp_path / "each" / "first" / "metrics.json").read_text())
+    assert found["speakers_in_training"] == ["s0", "s1"]  # of this list, not of all
+    folder = tmp_path / "parent"
+    shutil.copytree(voices.folder, folder / "wav")
+    first.write_text("1 wav/s0/00.wav wav/s0/01.flac\n0 wav/s0/00.wav wav/s1/00.wav\n")
+    assert main([*words, "--trials", str(first), "--data", str(folder), "--out", out]) == 0
+    # The first folder is nobody, as the labels show: nothing is known of the speakers.
+    assert "speakers_in_training" not in json.loads((tmp_path / "each" / "metrics.json").read_text())
     saved["config"]["data"] = {"url": str(tmp_path / "moved")}
     torch.save(saved, tmp_path / "c.pt")
     assert run(arguments | {"checkpoint": str(tmp_path / "c.pt")}) == 0
@@ -275,6 +289,49 @@ def test_ranks_write_what_one_process_does_and_leave_when_one_fails(arguments, v
     assert "eval: error: " in done.stderr
     assert "s2/00.wav" in done.stderr
     assert not (tmp_path / "bad" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--crops", "10"], "--crops: nothing is embedded with --embeddings"),
+        (["--data", "wav"], "--data: nothing is embedded"),
+        (["--no-cache"], "--no-cache: nothing is embedded"),
+        (["--which", "best"], "--which best chooses among the checkpoints of a CHECKPOINT: give one"),
+        (["--audio-links"], "--audio-links: the audio is not at hand"),
+    ],
+)
+def test_options_without_effect_on_embeddings(voices, tmp_path, capsys, words, message):
+    whole = ["--embeddings", "x.npz", "--trials", str(voices.trials), "--out", str(tmp_path)]
+    assert main([*whole, *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_files_that_could_not_be_written_are_refused_first(arguments, voices, tmp_path, capsys):
+    named = tmp_path / "wav" / "a b"
+    shutil.copytree(voices.folder / "s0", named)
+    (tmp_path / "t.txt").write_text("1\ta b/00.wav\ta b/01.flac\n0\ta b/00.wav\ta b/02.flac\n")
+    blanks = arguments | {"--trials": str(tmp_path / "t.txt"), "--data": str(tmp_path / "wav")}
+    for given, file, said in (
+        (arguments, "e.scp", "must end in .npz or .ark"),
+        (arguments, "/dev/null/e.npz", "/dev/null/e.npz"),
+        (blanks, str(tmp_path / "e.ark"), "'a b/00.wav' holds blanks"),
+    ):
+        assert run(given, "--save-embeddings", file) == 1
+        error = capsys.readouterr().err
+        assert said in error
+        assert "embedding:" not in error
+    assert run(arguments, "--cache", "/dev/null/cache") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("eval: error: /dev/null/cache")  # without a word of progress
+
+
+def test_why_there_are_no_intervals_is_said(arguments, voices, tmp_path, capsys):
+    shutil.copytree(voices.folder / "s0", tmp_path / "flat")
+    (tmp_path / "t.txt").write_text("1 00.wav 01.flac\n0 00.wav 02.flac\n")
+    flat = arguments | {"--trials": str(tmp_path / "t.txt"), "--data": str(tmp_path / "flat")}
+    assert run(flat) == 0
+    assert "no intervals: the speakers are not known" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def commands(folder: Path) -> list[tuple[str, ...]]:
 @safe
 def test_an_evaluation_of_a_run(fake, tmp_path, capsys):
     make_run(tmp_path / "runs/first", trials="t.txt", data="shards")
-    words = ["eval", "runs/first", "--which", "newest", "--gpus-per-node", "4", "--partition", "gpu"]
+    words = ["eval", "runs/first", "--which", "newest", "--gpus-per-node", "1", "--partition", "gpu"]
     assert main([*words, "--", "--crops", "10"]) == 0
     options = fake.options(17)
     assert (options["gpus-per-node"], options["cpus-per-task"], options["nodes"]) == ("1", "4", "1")
@@ -69,8 +69,30 @@ def test_an_evaluation_of_a_run(fake, tmp_path, capsys):
     assert (job.job, job.kind, job.after) == ("17", "eval", None)
     run = str(tmp_path / "runs/first")
     [command] = commands(tmp_path / "runs/first/jobs")
-    assert command[1:] == ("-m", "eval", run, "--which", "newest", "--crops", "10")
+    # A node whose driver is not found fails.
+    assert command[1:] == ("-m", "eval", run, "--which", "newest", "--crops", "10", "--device", "cuda")
     assert "job 17: evaluation of runs/first, 1 GPU, 4 CPUs" in capsys.readouterr().out
+
+
+@safe
+def test_an_evaluation_on_several_gpus_has_a_rank_each(fake, tmp_path, monkeypatch, capsys):
+    (tmp_path / "site.yaml").write_text("gpus_per_node: 8")
+    monkeypatch.setenv("VOXSHARD_SITE", "site.yaml")
+    make_run(tmp_path / "runs/first", trials="t.txt", data="shards")
+    assert main(["eval", "runs/first", "--gpus-per-node", "4", "--", "--crops", "10"]) == 0
+    options = fake.options(17)
+    assert (options["gpus-per-node"], options["cpus-per-task"], options["ntasks-per-node"]) == (
+        "4",
+        "16",
+        "1",
+    )
+    [command] = commands(tmp_path / "runs/first/jobs")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4")
+    words = ("-m", "eval", str(tmp_path / "runs/first"), "--crops", "10", "--device", "cuda")
+    assert command[1:] == (*launcher, *words)
+    assert "4 GPUs, 16 CPUs" in capsys.readouterr().out
+    assert main(["eval", "runs/first"]) == 0
+    assert fake.options(18)["gpus-per-node"] == "1"  # the site's 8 are a training's
 
 
 def test_an_evaluation_of_a_checkpoint_is_noted_beside_its_results(fake, tmp_path):

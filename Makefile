@@ -14,10 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo 'make demo                 a corpus, its shards, a short training, an evaluation: minutes on a CPU'
 	@echo 'make demo CORPUS=FOLDER   the same on your own 16 kHz speech: FOLDER/SPEAKER/.../*.wav or *.flac'
-	@echo 'make test                 all tests: ten minutes on two cores'
+	@echo 'make test                 all tests: eighteen minutes on two cores'
 	@echo 'make lint                 style and types'
-	@echo 'make check                style, types, and the quick tests of every part: a minute'
-	@echo 'make bench                the benchmark tables, into tests/bench/results: twelve minutes, 8 GB in all'
+	@echo 'make check                style, types, and the quick tests of every part: over a minute'
+	@echo 'make bench                the benchmark tables, into tests/bench/results: 8 GB in all'
 	@echo 'make clean                remove .venv, caches and runs/demo'
 	@echo
 	@echo 'Each installs what it needs into $(VENV) first. PYTHON=python3.12 picks another Python.'

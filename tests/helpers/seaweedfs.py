@@ -37,7 +37,7 @@ def running(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen
     ports = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
     command = [
         *(str(PROGRAM), f"-logdir={folder}", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-        *("-master.volumeSizeLimitMB=1024", "-master.telemetry=false", "-volume.max=10"),
+        *("-master.volumeSizeLimitMB=1024", "-master.telemetry=false", "-volume.max=1000"),
         *("-filer", "-filer.maxMB=64", "-s3", f"-s3.config={identities}"),
         *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         *(f"-{name}.port={port}" for name, port in ports.items()),

@@ -36,6 +36,10 @@ def make_stream(task: Task) -> Stream:
         for kind, category in (("noise", "noise"), ("music", "music"), ("babble", "speech")):
             arguments += [f"--augment.{kind}.url", noises, f"--augment.{kind}.category", category]
         arguments += ["--augment.reverberation.url", task.place(task.corpus.shards("rooms"))]
+        if task.option("near"):
+            arguments += ["--augment.copy.folder", str(task.scratch / "copies")]
+        elif task.remote is not None:
+            arguments += ["--augment.copy.max_gib", "0"]
         if task.option("cache_mib"):
             arguments += ["--augment.cache_mib", str(task.option("cache_mib"))]
     for name in ("connections", "first_wait"):

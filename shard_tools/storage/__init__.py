@@ -19,8 +19,9 @@ from shard_tools.storage.door import (
     size,
     upload,
 )
-from shard_tools.storage.errors import LostUploadError, MissingError, ShortError, StorageError
+from shard_tools.storage.errors import LostUploadError, MissingError, ReplacedError, ShortError, StorageError
 from shard_tools.storage.folder import Folder
+from shard_tools.storage.forks import forkable, keep_forkable
 from shard_tools.storage.policy import StoragePolicy, configure, current_policy, hurried
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Folder",
     "LostUploadError",
     "MissingError",
+    "ReplacedError",
     "ShortError",
     "StorageError",
     "StoragePolicy",
@@ -35,8 +37,10 @@ __all__ = [
     "current_policy",
     "exists",
     "fetch",
+    "forkable",
     "hurried",
     "join",
+    "keep_forkable",
     "kind",
     "list_names",
     "local_path",

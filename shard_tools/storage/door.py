@@ -68,11 +68,12 @@ def read_bytes(url: str, start: int | None = None, end: int | None = None) -> by
     return _ask(url, lambda place: place.read(start, end))
 
 
-def read_range(url: str, start: int, end: int, size: int) -> bytes:
+def read_range(url: str, start: int, end: int, size: int) -> bytes | memoryview:
     """Exactly bytes [start, end), not empty, of the object at `url`, which should have `size` bytes.
 
     Raises ShortError when it has fewer than `end`, StorageError when it has another size
-    or when the store still fails, or answers with other bytes, after all attempts.
+    or when the store still fails, or answers with other bytes, after all attempts, and ReplacedError when
+    it is no longer the object that this process read a range of before, as far as the store tells.
     """
     return _ask(url, lambda place: place.read_exactly(start, end, size))
 

@@ -42,7 +42,7 @@ logger = logging.getLogger("train")
 def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     """The trainer, and the steps [first, last) that it is to run."""
     choose_algorithms(config.train)
-    configure_storage(config.data.storage)
+    configure_storage(config.data)
     data = open_training_data(config)
     catalogue = data.table
     checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)

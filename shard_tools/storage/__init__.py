@@ -2,6 +2,7 @@
 
 from shard_tools.storage.door import (
     DOWNLOAD_PART,
+    connections,
     exists,
     fetch,
     join,
@@ -34,6 +35,7 @@ __all__ = [
     "StorageError",
     "StoragePolicy",
     "configure",
+    "connections",
     "current_policy",
     "exists",
     "fetch",

@@ -20,7 +20,7 @@ from train.augment import SOURCES, Augmenter, Recipe
 from train.augment.device import Preparer
 from train.augment.recordings import Recordings
 from train.augment.speed import Speeds
-from train.config.sections import AugmentConfig, Config, DataConfig, StorageConfig
+from train.config.sections import AugmentConfig, Config, DataConfig
 from train.data.excluded import Sieve, emptied, find_excluded, left_of
 from train.data.loading import CropLoader
 from train.data.pipeline import Stream
@@ -87,8 +87,14 @@ def _by_windows(config: Config, catalogue: ShardwiseCatalogue, excluded: Int64Ar
     return Dataset(catalogue, speeds, plan, excluded, sieve.emptied)
 
 
-def configure_storage(patience: StorageConfig) -> None:
-    """Give all storage of this process the patience that data.storage asks for."""
+def configure_storage(config: DataConfig) -> None:
+    """Give all storage of this process the patience that data.storage asks for.
+
+    A process that is to fork readers asks storage in a way that they survive, before it asks for anything.
+    """
+    patience = config.storage
+    if config.workers:
+        storage.keep_forkable()
     storage.configure(
         storage.StoragePolicy(
             attempts=patience.attempts,

@@ -86,3 +86,7 @@ class Place(Protocol):
     @property
     def moves(self) -> bool:
         """Whether `take` may have taken the file away before it fails, so that a second try finds none."""
+
+    @property
+    def at_once(self) -> int:
+        """Requests that one process should have under way at once, unless it is told."""

@@ -32,6 +32,7 @@ class ObstorePlace:
     key: str
 
     moves: ClassVar[bool] = False
+    at_once: ClassVar[int] = 256
 
     def judge(self, error: BaseException) -> Verdict:
         return judge(error, self.url)

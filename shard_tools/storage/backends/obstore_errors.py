@@ -51,6 +51,10 @@ def translated(error: BaseException) -> BaseException:
         return AnswerError(int(status[1]), status[2].strip(), name)
     if isinstance(error, (FileNotFoundError, ValueError)):
         return error
+    if "StartTooLarge" in words:  # as those of obstore's stores say it that are none of the network
+        return AnswerError(416, "Range Not Satisfiable", "InvalidRange")
+    if type(error).__name__ == "PreconditionError":
+        return AnswerError(412, "Precondition Failed", "PreconditionFailed")
     first = words.partition("\n")[0]
     if _WRONG.search(first):
         return WrongAnswerError(first.partition(" error: ")[2] or first)

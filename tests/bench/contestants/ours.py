@@ -25,7 +25,8 @@ def make_stream(task: Task) -> Stream:
     if task.option("client") == "s3fs":
         sys.modules["obstore"] = None  # type: ignore[assignment]
     url = task.place(task.corpus.shards(task.option("codec") or "wav"))
-    arguments = ["--data.url", url, "--train.steps", "1", "--batch.speakers", str(task.batch)]
+    arguments = ["--data.url", url, "--data.workers", "0", "--train.steps", "1"]
+    arguments += ["--batch.speakers", str(task.batch)]
     arguments += ["--data.crop_frames", str((task.frames - 240) // 160)]
     if task.option("access") == "cached":
         arguments += ["--data.access", "cached", "--data.cache.folder", str(task.scratch)]
@@ -46,7 +47,7 @@ def make_stream(task: Task) -> Stream:
         if task.option(name):
             arguments += [f"--data.storage.{name}", str(task.option(name))]
     config = parse(arguments)
-    configure_storage(config.data.storage)
+    configure_storage(config.data)
     data = open_training_data(config)
     plan = build_plan(data, config)
     return build_stream(config, data, plan, rank=0, world=1, on_node=1)

@@ -95,13 +95,6 @@ class Process:
         return last_line(self._log.read(), self._process.returncode)
 
 
-def forget_clients() -> None:
-    """Those of storage that were made by other environment variables."""
-    from s3fs import S3FileSystem
-
-    S3FileSystem.clear_instance_cache()
-
-
 class Here:
     """The same in this process: for tests, where starting a dozen interpreters takes too long."""
 
@@ -114,9 +107,11 @@ class Here:
 
     def ask(self, command: str) -> Any:
         name, *arguments = command.split()
+        import s3_settings
+
         if any(os.environ.get(name) != value for name, value in self._environment.items()):
             os.environ.update(self._environment)  # whoever uses this sets it back
-            forget_clients()
+            s3_settings.forget_clients()
         try:
             return getattr(self._runner, name)(*map(float, arguments))
         except Exception as error:

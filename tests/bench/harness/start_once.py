@@ -22,8 +22,9 @@ def main() -> None:
     url, workers, speakers = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(1)
     began = time.perf_counter()
-    config = parse(["--data.url", url, "--train.steps", "1000", "--batch.speakers", speakers])
-    configure_storage(config.data.storage)
+    arguments = ["--data.url", url, "--data.workers", str(workers), "--batch.speakers", speakers]
+    config = parse([*arguments, "--train.steps", "1000"])
+    configure_storage(config.data)
     data = open_training_data(config)
     stream = build_stream(config, data, build_plan(data, config), rank=0, world=1, on_node=1)
     opened = time.perf_counter()

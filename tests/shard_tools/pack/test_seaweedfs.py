@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.s3, pytest.mark.slow]
 
 def test_shards_are_those_of_a_disk_whatever_fails_on_the_way(
     faulty_seaweed: FaultProxy,
-    seaweed_bucket: str,
+    seaweed_folder: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     storage_policy,
 ) -> None:
     monkeypatch.setattr(s3_upload, "UPLOAD_PART", 5 * 2**20)  # the least that S3 takes
     storage_policy(StoragePolicy(attempts=12, first_wait_s=0.01))
-    shards = f"{seaweed_bucket}/shards"
+    shards = f"{seaweed_folder}/shards"
     rng = np.random.default_rng(0)
     for number in range(16):
         path = tmp_path / "wav" / f"id{number // 2}" / f"{number}.wav"

@@ -110,15 +110,19 @@ def configure_storage(config: DataConfig) -> None:
 
 def tell_of_slow_client(config: Config) -> None:
     """Log that remote data is read by the slower client, where that is so; for once in a run."""
-    sections = [getattr(config.augment, kind) for kind in SOURCES]
-    urls = [*config.data.urls, *(section.url for section in sections if section.url is not None)]
-    slow = [url for url in urls if storage.lacks_obstore(url)]
+    slow = [url for url in _places(config) if storage.lacks_obstore(url)]
     if slow:
         logger.warning(
             "%s is read by fsspec, at a tenth of the speed of obstore, which is not installed: pip install"
             " 'voxshard[s3]'",
             slow[0],
         )
+
+
+def _places(config: Config) -> list[str]:
+    """Where all that a batch is made of lies."""
+    sections = [getattr(config.augment, kind) for kind in SOURCES]
+    return [*config.data.urls, *(section.url for section in sections if section.url is not None)]
 
 
 class _AtEverySpeed:
@@ -213,6 +217,7 @@ def build_stream(
         rank,
         world,
         ahead=_batches_ahead(config.data, plan.spec.size // world * plan.spec.crop, data.table.shard_urls),
+        remote=any(storage.local_path(url) is None for url in _places(config)),
     )
 
 

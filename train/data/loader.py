@@ -103,17 +103,17 @@ def open_loader(
     """The batches of steps [first, last), in order, made by `workers` processes (0: in this one).
 
     prefetch: finished batches that each process holds at most; pin_memory: hand them over in pinned
-    memory, for the current GPU; start_method: multiprocessing's, fork unless this process has read by a
-    client that no fork survives (`storage.keep_forkable` keeps it from that): then forkserver, which like
-    spawn loads torch anew and sends the stream to each process. Raises UserError where there is no memory,
-    or no process to be had.
+    memory, for the current GPU; start_method: multiprocessing's, fork unless the data is remote and this
+    process has read by a client that no fork survives (`storage.keep_forkable` keeps it from that): then
+    forkserver, which like spawn loads torch anew and sends the stream to each process. Raises UserError
+    where there is no memory, or no process to be had.
     """
     keep_freed_memory()
     workers = min(workers, last - first)
     if workers <= 0:
         made = stream.made(range(first, last))
         return Loader(lambda: _next(made), made.close)
-    method: StartMethod = start_method or ("fork" if storage.forkable() else "forkserver")
+    method = start_method or ("fork" if storage.forkable() or not stream.remote else "forkserver")
     readers: list[ReadingProcess] = []
     try:
         for worker in range(workers):

@@ -16,6 +16,7 @@ from shard_tools.cache.source import CachedSource
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
 from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
 from shard_tools.errors import UserError
+from shard_tools.heaps import share_heaps
 from shard_tools.read.reader import Reader
 from train.augment import SOURCES
 from train.augment.speed import Speeds
@@ -95,6 +96,7 @@ def configure_storage(config: DataConfig) -> None:
     A process that is to fork readers asks storage in a way that they survive, before it asks for anything.
     """
     patience = config.storage
+    share_heaps()  # before threads that ask storage have theirs, which forked readers would inherit
     if config.workers:
         storage.keep_forkable()
     storage.configure(

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from eval.checkpoint.find import Which
+from eval.devices import device_of
 from eval.embed_all import embed_utterances
 from eval.embeddings import Embeddings
-from eval.processes import device_of
 from eval.protocol import SHORTEST, Protocol
 from eval.subject import Subject, check_fit, open_subject
 from shard_tools import audio, storage

@@ -373,7 +373,7 @@ def test_version(capsys):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there(arguments, capsys):
     assert run(arguments | {"--device": "cuda"}) == 1
-    assert "--device cuda" in capsys.readouterr().err
+    assert "--device is cuda, but torch finds no GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = ("torch.distributed.run", "train.run")
+PACE = "VOXSHARD_TESTS_PACE"
+"""Where this variable is set, trainings wait before each step for as many seconds, as with paced/sitecustomize.py."""
 
 
 class Warm:
@@ -50,13 +52,16 @@ class Warm:
         environment: dict[str, str],
         log: Path,
         errors: Path | None = None,
+        group: bool = False,
     ) -> int:
         """Run `command` (sys.executable, then Python's arguments); the process's id.
 
         Its output goes to `log`, that on stderr to `errors` where given.
+        group: it leads a process group of its own.
         """
         files = {"log": str(log), "errors": str(errors or log)}
-        return self._ask({"command": command[1:], "cwd": str(cwd), "environment": environment, **files})
+        asked = {"command": command[1:], "cwd": str(cwd), "environment": environment, "group": group}
+        return self._ask({**asked, **files})
 
     def poll(self, pid: int) -> int | None:
         """The exit status, as subprocess has it; None while it runs."""
@@ -120,6 +125,8 @@ def serve() -> None:
         else:
             pid = os.fork()
             if pid == 0:
+                if asked["group"]:
+                    os.setpgid(0, 0)
                 log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(log, 1)
                 if asked["errors"] != asked["log"]:
@@ -166,6 +173,8 @@ def become(words: list[str], environment: dict[str, str]) -> None:
     status = 1
     try:
         clean(environment)
+        if PACE in environment and words[:2] == ["-m", "train"]:
+            pace(float(environment[PACE]))
         status = run([word for word in words if word != "-u"])
     except BaseException:
         traceback.print_exc()
@@ -176,6 +185,19 @@ def become(words: list[str], environment: dict[str, str]) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def pace(seconds: float) -> None:
+    """Steps wait to begin, so that a run can be disturbed in its midst."""
+    from train import trainer
+
+    seed = trainer.seed_generators
+
+    def later(*arguments: Any) -> None:
+        time.sleep(seconds)
+        seed(*arguments)
+
+    trainer.seed_generators = later
 
 
 def clean(environment: dict[str, str]) -> None:

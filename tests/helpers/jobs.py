@@ -95,7 +95,7 @@ def until(condition: Callable[[], bool], what: str, run: Path, timeout: float = 
     while not condition():
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not happen within {timeout:g} s\n{printed(run)}")
-        time.sleep(0.3)  # asking SLURM starts a process each time
+        time.sleep(0.5)  # asking SLURM starts a process each time
 
 
 def reach(run: Path, wanted: int) -> None:

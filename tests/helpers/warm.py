@@ -173,9 +173,10 @@ def become(words: list[str], environment: dict[str, str]) -> None:
     status = 1
     try:
         clean(environment)
-        if PACE in environment and words[:2] == ["-m", "train"]:
+        words = words[words[0] == "-u" :]
+        if PACE in environment and (words[0] == "-c" or words[:2] == ["-m", "train"]):
             pace(float(environment[PACE]))
-        status = run([word for word in words if word != "-u"])
+        status = run(words)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -222,6 +223,10 @@ def run(words: list[str]) -> int:
             sys.argv[:] = words[1:]
             sys.path[0] = os.getcwd()
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        elif words[0] == "-c":
+            sys.argv[:] = ["-c", *words[2:]]
+            sys.path[0] = ""
+            exec(words[1], {"__name__": "__main__"})
         else:
             sys.argv[:] = words
             sys.path[0] = os.path.dirname(os.path.abspath(words[0]))

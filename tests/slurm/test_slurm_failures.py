@@ -10,13 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from cluster import Cluster
 from jobs import (
-    PATIENCE_S,
-    REPO,
     attempts,
-    environment,
     finish,
     first_of_path,
     printed,
@@ -83,6 +81,7 @@ def test_a_mistake_ends_the_job_once_and_for_all(cluster: Cluster, corpus: Corpu
     assert "lower optim.lr" in attempt["cause"]
 
 
+@pytest.mark.exhaustive
 def test_a_module_that_one_node_lacks_is_named_with_the_node(
     cluster: Cluster, corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -103,6 +102,7 @@ def test_a_module_that_one_node_lacks_is_named_with_the_node(
     assert "has no module soundfile: install it there too" in cause
 
 
+@pytest.mark.exhaustive
 def test_a_full_disk_is_named(cluster: Cluster, corpus: Corpus, tmp_path: Path) -> None:
     with small_disk(tmp_path / "run", 400):
         job, run = train(cluster, corpus, tmp_path)
@@ -135,16 +135,10 @@ def test_a_second_run_is_refused_and_a_cancelled_one_stays_cancelled(
     )
     assert again.returncode == 1
     assert f"already has job {job} (RUNNING)" in again.stderr
-    beside = subprocess.run(
-        [sys.executable, "-m", "train", "--config", str(tmp_path / "config.yaml"), "--run.folder", str(run)],
-        cwd=REPO,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert beside.returncode == 1
-    assert f"is in use by another run (job {job}, process " in beside.stderr
+    words = ["-m", "train", "--config", str(tmp_path / "config.yaml"), "--run.folder", str(run)]
+    status, said = processes.finish([sys.executable, *words], tmp_path / "beside.txt")
+    assert status == 1
+    assert f"is in use by another run (job {job}, process " in said
 
     cluster.run("scancel", job)
     assert finish(cluster, job, run) == "CANCELLED"

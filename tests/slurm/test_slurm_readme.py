@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import PATIENCE_S, REPO, attempts, environment, finish, printed, reach, records
+from jobs import FORKED, PATIENCE_S, REPO, attempts, environment, finish, printed, reach, records
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -34,7 +34,7 @@ def test_the_section_does_what_it_says(cluster: Cluster, tmp_path: Path) -> None
         return subprocess.Popen(
             ["bash", "-ec", f"{listed[0]}; {command}"],
             cwd=tmp_path,
-            env=environment(cluster),
+            env=environment(cluster, **FORKED, VOXSHARD_TESTS_PACE="0.02"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

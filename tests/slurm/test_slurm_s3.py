@@ -15,7 +15,7 @@ from shard_tools.pack.packing import PackOptions, pack
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.s3]
 
-STEPS = 120
+STEPS = 100
 
 
 def stop(cluster: Cluster, job: str, run: Path) -> None:
@@ -39,12 +39,12 @@ def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
         *("--augment.reverberation.url", f"{s3_bucket}/rooms"),
         *("--checkpoint.url", f"{s3_bucket}/checkpoints"),
         *("--validation.trials", str(corpus.trials), "--validation.data", f"{s3_bucket}/wav"),
-        *("--validation.every", "60"),
+        *("--validation.every", "50"),
         *("--batch.speakers", "4"),  # a row is some requests, and each of them work for the S3 of the tests
         *("--run.folder", str(run)),
     ]
     size = ("--nodes", "2", "--ranks-per-node", "2")
-    [job] = launched(slurm(cluster, "train", "--config", str(given), *size, "--", *where))
+    [job] = launched(slurm(cluster, "train", "--config", str(given), *size, "--", *where, **FORKED))
     reach(run, 20)
     listed = slurm(cluster, "status", str(run))
     assert job in listed.stdout

@@ -47,6 +47,8 @@ def run(arguments, *more):
     return main([*words, *more])
 
 
+@pytest.mark.slow
+@pytest.mark.pictures
 def test_results_and_summary(arguments, tmp_path, capsys):
     assert run(arguments, "--crops", "2", "--crop-frames", "30", "--p-target", "0.1") == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -55,6 +57,8 @@ def test_results_and_summary(arguments, tmp_path, capsys):
     assert list(metrics["min_dcf"]) == ["0.1"]
     assert metrics["versions"]["torch"] == torch.__version__
     assert len((tmp_path / "out" / "scores.txt").read_text().splitlines()) == 66
+    assert (tmp_path / "out" / "det.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "report.html").stat().st_size > 20_000  # with pictures
     shown = capsys.readouterr()
     assert f"EER {metrics['eer']:>26.3f} %".split() == shown.out.splitlines()[1].split()[:3]
     assert "minDCF(p_target=0.1)" in shown.out

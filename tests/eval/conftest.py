@@ -12,7 +12,6 @@ import pytest
 import torch
 from eval_fakes import Ears
 
-from eval.report import plots
 from shard_tools import audio
 
 
@@ -65,10 +64,10 @@ def ears() -> Ears:
     return Ears().eval()
 
 
-@pytest.fixture(autouse=True)
-def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes four fifths of an evaluation of few trials: tests of report/ draw, and those marked so."""
-    if request.path.parent.name == "report" or request.node.get_closest_marker("pictures"):
-        return
+@pytest.fixture
+def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty pictures: drawing takes four fifths of an evaluation of few trials."""
+    from eval.report import plots  # loads matplotlib
+
     for name in ("det_curve", "det_overlay", "score_histogram", "calibration_plot", "embedding_map"):
         monkeypatch.setattr(plots, name, lambda *_, **__: b'<svg xmlns="http://www.w3.org/2000/svg"/>')

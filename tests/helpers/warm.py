@@ -29,7 +29,7 @@ from typing import Any
 
 PRELOADED = ("torch.distributed.run", "train.run")
 PACE = "VOXSHARD_TESTS_PACE"
-"""Where this variable is set, trainings wait before each step for as many seconds, as with paced/sitecustomize.py."""
+"""The variable that says for how many seconds trainings wait before each step, as paced/sitecustomize.py does."""
 
 
 class Warm:

@@ -29,7 +29,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "ecapa_tdnn": {"channels": 16, "embedding_size": SIZE, "n_mels": 16},
 }
 # With the steps that ranks are compared over; all were once, over 50: what is seen is seen in a few.
-STEPS = {("resnet", "aamsoftmax"): 12, ("ecapa_tdnn", "aamsoftmax"): 4, ("resnet", "angleproto"): 6}
+STEPS = {("resnet", "aamsoftmax"): 6, ("ecapa_tdnn", "aamsoftmax"): 3, ("resnet", "angleproto"): 4}
 CASES = list(STEPS)
 
 
@@ -94,6 +94,11 @@ GHOST = TrainConfig(norm_rows=4)
 SHARED = TrainConfig(sync_norm=True)
 
 
+def cases(world: int) -> list[tuple[str, str]]:
+    """Two ranks tell nothing of another network or loss that four do not tell."""
+    return CASES if world == 4 else CASES[:1]
+
+
 def run_rank(rank: int, folder: str) -> None:
     """Four ranks, then two of them: the groups of both by turns, so that processes start once."""
     torch.set_num_threads(1)
@@ -108,7 +113,7 @@ def run_rank(rank: int, folder: str) -> None:
             timeout=timedelta(seconds=120),
         )
         found = {}
-        for case in CASES:
+        for case in cases(world):
             for name, train in (("ghost", GHOST), ("shared", SHARED)):
                 steps = STEPS[case] if name == "ghost" else 3
                 made = learner(*case, train, world, rank)
@@ -136,8 +141,8 @@ def test_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
     for world in (4, 2):
         for rank in range(world):
             found = torch.load(tmp_path / f"{world}-{rank}.pt", weights_only=True)
-            assert found.keys() == wanted.keys()
-            for name in wanted:
+            assert len(found) == 3 * len(cases(world))
+            for name in found:
                 check(found[name], wanted[name], f"{world} ranks, {name}")
 
 

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,7 +248,9 @@ def test_mistakes_end_every_rank_with_one_clear_line(corpus, tmp_path, processes
     assert "\n  File " not in output.split(first)[0], "a traceback came before the message"
 
 
-@pytest.mark.parametrize(("processes", "changed"), [(2, EVERYTHING), (4, {})])
+@pytest.mark.parametrize(
+    ("processes", "changed"), [(2, EVERYTHING), pytest.param(4, {}, marks=pytest.mark.exhaustive)]
+)
 def test_the_logged_error_rates_are_those_of_eval(corpus, tmp_path, processes, changed):
     """Every rank measures the network that the checkpoint has: BatchNorm's statistics are those of all."""
     folder = tmp_path / "run"

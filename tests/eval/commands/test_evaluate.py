@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
 from checkpoints import write_checkpoint
+from processes import answer
 from project import REPO
 
 from eval.__main__ import main
@@ -272,10 +271,7 @@ def start_ranks(arguments, out, *more):
         "--out",
         str(out),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
-    return subprocess.run(
-        [*words, *more], cwd=REPO, env=environment, capture_output=True, text=True, timeout=200
-    )
+    return answer([*words, *more])
 
 
 @pytest.mark.slow
@@ -432,6 +428,7 @@ def test_help_has_examples(capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the real recordings are not at {REAL}")
 def test_random_weights_on_real_speech(tmp_path, capsys):
     options = {"embedding_size": 512, "pooling": "sap", "n_mels": 40, "log_input": True}

@@ -29,7 +29,7 @@ from typing import Any
 
 PRELOADED = ("torch.distributed.run", "train.run")
 PACE = "VOXSHARD_TESTS_PACE"
-"""The variable that says for how many seconds trainings wait before each step, as paced/sitecustomize.py does."""
+"""The variable that says how many seconds trainings wait before a step, as paced/sitecustomize.py has it."""
 
 
 class Warm:

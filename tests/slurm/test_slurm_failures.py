@@ -14,12 +14,12 @@ import processes
 import pytest
 from cluster import Cluster
 from jobs import (
+    ask,
     attempts,
     finish,
     first_of_path,
     printed,
     reach,
-    slurm,
     submit,
     until,
 )
@@ -130,7 +130,7 @@ def test_a_second_run_is_refused_and_a_cancelled_one_stays_cancelled(
 ) -> None:
     job, run = train(cluster, corpus, tmp_path, steps=100_000)
     reach(run, 10)
-    again = slurm(
+    again = ask(
         cluster, "train", "--config", str(tmp_path / "config.yaml"), *SIZE, "--", "--run.folder", str(run)
     )
     assert again.returncode == 1
@@ -157,6 +157,6 @@ def test_a_run_folder_that_cannot_be_written_is_refused_at_once(
     (tmp_path / "file").write_text("")
     given = config(corpus, tmp_path / "config.yaml")
     folder = tmp_path / "file" / "run"
-    done = slurm(cluster, "train", "--config", str(given), "--", "--run.folder", str(folder))
+    done = ask(cluster, "train", "--config", str(given), "--", "--run.folder", str(folder))
     assert done.returncode == 1
     assert done.stderr.startswith(f"slurm: error: the folder {folder} cannot be written (Not a directory)")

@@ -29,7 +29,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "ecapa_tdnn": {"channels": 16, "embedding_size": SIZE, "n_mels": 16},
 }
 # With the steps that ranks are compared over; all were once, over 50: what is seen is seen in a few.
-STEPS = {("resnet", "aamsoftmax"): 6, ("ecapa_tdnn", "aamsoftmax"): 3, ("resnet", "angleproto"): 4}
+STEPS = {("resnet", "aamsoftmax"): 6, ("ecapa_tdnn", "aamsoftmax"): 2, ("resnet", "angleproto"): 4}
 CASES = list(STEPS)
 
 
@@ -115,7 +115,7 @@ def run_rank(rank: int, folder: str) -> None:
         found = {}
         for case in cases(world):
             for name, train in (("ghost", GHOST), ("shared", SHARED)):
-                steps = STEPS[case] if name == "ghost" else 3
+                steps = STEPS[case] if name == "ghost" else 2
                 made = learner(*case, train, world, rank)
                 found[f"{name} {case}"] = learn(made, steps, torch.float64, rank, world)
             made = learner(*case, GHOST, world, rank, torch.float32)
@@ -134,7 +134,7 @@ def test_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
     wanted = {}
     for case in CASES:
         wanted[f"ghost {case}"] = learn(learner(*case, GHOST), STEPS[case], torch.float64)
-        wanted[f"shared {case}"] = learn(learner(*case, TrainConfig()), 3, torch.float64)
+        wanted[f"shared {case}"] = learn(learner(*case, TrainConfig()), 2, torch.float64)
         wanted[f"first {case}"] = learn(learner(*case, GHOST, kind=torch.float32), 1, torch.float32)
     while not context.join():
         pass
@@ -149,7 +149,7 @@ def test_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_pieces_learn_what_the_whole_batch_teaches(case: tuple[str, str]) -> None:
-    steps = 3
+    steps = min(3, STEPS[case])
     whole = learn(learner(*case, GHOST), steps, torch.float64)
     for pieces in (2, 4):
         parts = learn(learner(*case, replace(GHOST, accumulate=pieces)), steps, torch.float64)

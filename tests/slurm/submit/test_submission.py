@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from types import SimpleNamespace
@@ -120,7 +121,8 @@ def test_an_evaluation_follows_a_training_on_this_machine(warm, corpus, tmp_path
     path.write_text(path.read_text() + yaml.safe_dump({"validation": validation}))
     words = ["train", "--config", str(path), "--cluster", "local", "--then-eval"]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(REPO))
+    forking = REPO / "tests/helpers/forked"  # torchrun forks its rank
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(forking), str(REPO))))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert main([*words, "--", "--run.folder", "run"]) == 0, capsys.readouterr().err
     folder = tmp_path / "run"

@@ -194,6 +194,7 @@ def test_drawing_speakers_has_its_figures(measure):
     assert "| paired test of two |" in page
 
 
+@pytest.mark.slow
 def test_stages_add_up(measure):
     document, _ = measure("stages")
     [result] = document["contestants"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import start_ranks
 
 from models.registry import build_network
 from train.config.sections import OptimConfig, TrainConfig
@@ -127,10 +126,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
-    multiprocessing.set_forkserver_preload(["train.learner", "models.registry"])
-    context = mp.start_processes(
-        run_rank, args=(str(tmp_path),), nprocs=4, start_method="forkserver", join=False
-    )
+    context = start_ranks(run_rank, 4, str(tmp_path), join=False)
     wanted = {}
     for case in CASES:
         wanted[f"ghost {case}"] = learn(learner(*case, GHOST), STEPS[case], torch.float64)

@@ -29,6 +29,7 @@ from small_run import STEPS, config
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 SIZE = ("--nodes", "2", "--ranks-per-node", "1")
+ONE_NODE = ("--nodes", "1", "--ranks-per-node", "2")
 
 
 def train(
@@ -37,12 +38,13 @@ def train(
     tmp_path: Path,
     *,
     options: tuple[str, ...] = (),
+    size: tuple[str, ...] = SIZE,
     steps: int = STEPS,
     **more: str,
 ) -> tuple[str, Path]:
     run = tmp_path / "run"
     given = config(corpus, tmp_path / "config.yaml", steps=steps)
-    command = ("train", "--config", str(given), *SIZE, *options, "--", "--run.folder", str(run))
+    command = ("train", "--config", str(given), *size, *options, "--", "--run.folder", str(run))
     [job] = submit(cluster, *command, **more)
     return job, run
 
@@ -116,7 +118,7 @@ def test_a_full_disk_is_named(cluster: Cluster, corpus: Corpus, tmp_path: Path) 
 def test_starts_without_progress_are_bounded(cluster: Cluster, corpus: Corpus, tmp_path: Path) -> None:
     dying = "import os\nif os.environ.get('RANK') == '1': os.kill(os.getpid(), 9)\n"
     surroundings = at_start(tmp_path / "site", dying)
-    job, run = train(cluster, corpus, tmp_path, options=("--tries", "1"), **surroundings)
+    job, run = train(cluster, corpus, tmp_path, options=("--tries", "1"), size=ONE_NODE, **surroundings)
     assert finish(cluster, job, run) == "FAILED", printed(run)
     assert cluster.job(job)["Restarts"] == "1"
     tried, refused = attempts(run)
@@ -128,10 +130,10 @@ def test_starts_without_progress_are_bounded(cluster: Cluster, corpus: Corpus, t
 def test_a_second_run_is_refused_and_a_cancelled_one_stays_cancelled(
     cluster: Cluster, corpus: Corpus, tmp_path: Path
 ) -> None:
-    job, run = train(cluster, corpus, tmp_path, steps=100_000)
+    job, run = train(cluster, corpus, tmp_path, steps=100_000, size=ONE_NODE)
     reach(run, 10)
     again = ask(
-        cluster, "train", "--config", str(tmp_path / "config.yaml"), *SIZE, "--", "--run.folder", str(run)
+        cluster, "train", "--config", str(tmp_path / "config.yaml"), *ONE_NODE, "--", "--run.folder", str(run)
     )
     assert again.returncode == 1
     assert f"already has job {job} (RUNNING)" in again.stderr

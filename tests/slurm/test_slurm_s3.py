@@ -1,4 +1,4 @@
-"""The main job on a real SLURM: shards on S3, two nodes of two ranks, then one and two, to a report."""
+"""The main job on a real SLURM: shards on S3, on two nodes, then one and two, to a report."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
         *("--batch.speakers", "4"),  # a row is some requests, and each of them work for the S3 of the tests
         *("--run.folder", str(run)),
     ]
-    size = ("--nodes", "2", "--ranks-per-node", "2")
+    size = ("--nodes", "2", "--ranks-per-node", "1")
     [job] = submit(cluster, "train", "--config", str(given), *size, "--", *where, **PACE)
     reach(run, 10)
     listed = slurm(cluster, "status", str(run))

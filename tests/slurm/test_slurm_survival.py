@@ -44,11 +44,13 @@ def undisturbed(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dic
     return final_state(run)
 
 
-def train(cluster: Cluster, corpus: Corpus, tmp_path: Path, *options: str) -> tuple[str, Path]:
-    """A run of one rank on each of two nodes, on its way."""
+def train(
+    cluster: Cluster, corpus: Corpus, tmp_path: Path, *options: str, nodes: int = 2
+) -> tuple[str, Path]:
+    """A run of two ranks on one or two nodes, on its way."""
     run = tmp_path / "run"
     given = config(corpus, tmp_path / "config.yaml")
-    size = ("--nodes", "2", "--ranks-per-node", "1")
+    size = ("--nodes", str(nodes), "--ranks-per-node", str(2 // nodes))
     command = ("train", "--config", str(given), *size, *options, "--", "--run.folder", str(run))
     [job] = submit(cluster, *command)
     return job, run
@@ -119,12 +121,12 @@ def test_out_of_time_it_goes_on_in_the_next_start(
     cluster: Cluster, corpus: Corpus, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     began = time.monotonic()
-    job, run = train(cluster, corpus, tmp_path, "--time", "20", "--signal-delay", "80")
+    job, run = train(cluster, corpus, tmp_path, "--time", "20", "--signal-delay", "80", nodes=1)
     reach(run, random.randint(1, 10))
     # However long that took, a minute or two are left of the time now, and the signal comes before.
     minutes = math.ceil((time.monotonic() - began + 70) / 60)
     cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
-    slow = rank(cluster, job, random.choice(cluster.nodes))
+    slow = rank(cluster, job, cluster.hosts(job)[0])
     os.kill(slow, signal.SIGSTOP)  # its step takes until SLURM's signal is there
     until(lambda: "SIGUSR2: the ranks save" in printed(run), "the signal before the time limit", run)
     os.kill(slow, signal.SIGCONT)

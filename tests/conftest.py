@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from project import REPO
 
 from shard_tools import storage
 from shard_tools.storage import StoragePolicy
+
+gc.disable()  # until all tests are collected: what is loaded meanwhile stays
 
 # No test asserts a time: what an example takes here depends on who else uses the machine.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -78,6 +81,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slurm"):
             item.add_marker(pytest.mark.timeout(1200))  # many starts of several processes, one after another
+
+
+def pytest_collection_finish() -> None:
+    """No collection looks at what was loaded again, here and in what tests fork."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

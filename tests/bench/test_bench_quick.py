@@ -100,6 +100,7 @@ def test_an_epoch_from_s3_is_counted(bench, tiny):
 
 @pytest.mark.slow
 @pytest.mark.s3
+@pytest.mark.exhaustive
 def test_bytes_fetched_are_counted_by_epoch(bench, tiny, monkeypatch, tmp_path):
     table = bench("tables.fetched")
     monkeypatch.setattr(table, "ENTRIES", tuple(e for e in table.ENTRIES if "WAV" in e.name))
@@ -150,6 +151,7 @@ def test_converting_is_compared_with_a_process_per_file(bench, measure):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_packing_has_its_figures(measure):
     document, page = measure("packing")
     assert [result["name"] for result in document["contestants"]] == [
@@ -181,6 +183,7 @@ def test_scoring_is_compared_with_the_trainers_loop(bench, measure):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_drawing_speakers_has_its_figures(measure):
     document, page = measure("bootstrap")
     assert [result["name"] for result in document["contestants"]] == [
@@ -192,6 +195,7 @@ def test_drawing_speakers_has_its_figures(measure):
     assert "| paired test of two |" in page
 
 
+@pytest.mark.slow
 def test_stages_add_up(measure):
     document, _ = measure("stages")
     [result] = document["contestants"]

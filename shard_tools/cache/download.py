@@ -90,15 +90,12 @@ class Downloader:
             if stopped():
                 raise Stopped
             end = min(start + storage.DOWNLOAD_PART, shard.size)
-            data = storage.read_bytes(shard.url, start, end)
+            data = _read(shard, start, end)
             with self._counting:
                 self.requests += 1
                 self.fetched_bytes += len(data)
             if len(data) != end - start:
-                raise ShardError(
-                    f"{shard.url}: ends at byte {start + len(data):,}, the manifest says {shard.size:,}:"
-                    " packed anew or cut short; check it with make-shards verify"
-                )
+                raise _cut_short(shard, start + len(data))
             if self._verify:
                 digest.update(data)
             rest = memoryview(data)
@@ -118,3 +115,20 @@ class Downloader:
             f" {self._folder.free_on_disk():,} are free, and no unused shard is left to remove;"
             " free some space, or put data.cache.folder on a larger disk"
         )
+
+
+def _read(shard: CachedShard, start: int, end: int) -> bytes | memoryview:
+    """Bytes [start, end) of what is there. From a store, all parts of a shard are of one version of it."""
+    if storage.local_path(shard.url) is not None:
+        return storage.read_bytes(shard.url, start, end)
+    try:
+        return storage.read_range(shard.url, start, end, shard.size)
+    except storage.ShortError as error:
+        raise _cut_short(shard, error.size) from error
+
+
+def _cut_short(shard: CachedShard, found: int) -> ShardError:
+    return ShardError(
+        f"{shard.url}: ends at byte {found:,}, the manifest says {shard.size:,}: packed anew or cut short;"
+        " check it with make-shards verify"
+    )

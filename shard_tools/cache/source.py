@@ -9,7 +9,7 @@ from shard_tools.cache.cache import CachedShard, CacheError, ShardCache
 from shard_tools.cache.locks import forget_after_fork
 from shard_tools.cache.shard import ShardError
 from shard_tools.read.source import LocalSource, RangeError
-from shard_tools.storage import StorageError
+from shard_tools.storage import ReplacedError, StorageError
 
 
 class CachedSource:
@@ -35,7 +35,7 @@ class CachedSource:
     def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
         """Fill each buffer from `offsets[i]` of shard `shards[i]`.
 
-        Raises RangeError, also for a shard that cannot be had from storage, and CacheError
+        Raises RangeError, also for a shard that cannot be had from storage, ReplacedError, and CacheError
         when the cache itself cannot serve: no room, or a folder or disk that does not take it.
         """
         needed = set(shards)
@@ -97,6 +97,8 @@ class CachedSource:
         for shard in new:
             try:
                 self.cache.hold(self._shards[shard])
+            except ReplacedError:  # no other utterance may stand in for what is now other audio
+                raise
             except (ShardError, StorageError) as error:
                 self._lacking[shard] = error
             else:

@@ -103,7 +103,7 @@ def _whole(
     there = set(names)
     entries = {n: entry for record in ours.values() for n, entry in record.entries.items()}
     listed = [(n, entry) for n, entry in entries.items() if {entry.url, entry.index} <= there]
-    with ThreadPoolExecutor(storage.current_policy().connections) as threads:
+    with ThreadPoolExecutor(storage.current_policy().at_once()) as threads:
         return dict(item for item, whole in zip(listed, threads.map(is_whole, listed), strict=True) if whole)
 
 

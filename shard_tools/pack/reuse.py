@@ -71,7 +71,7 @@ def find_reusable(
     whole = [task for task in tasks if {task.tar_name, task.index_name} <= listed]
     reuse = Reuse()
     doubts: list[_Doubt] = []
-    with ThreadPoolExecutor(storage.current_policy().connections) as threads:
+    with ThreadPoolExecutor(storage.current_policy().at_once()) as threads:
         for task, found in zip(whole, threads.map(_look, whole), strict=True):
             if found is None:
                 continue

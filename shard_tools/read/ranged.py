@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from shard_tools import storage
 from shard_tools.errors import UserError
+from shard_tools.read.errand import Errand
 from shard_tools.read.source import RangeError, Unheeding
 
 # Ranges that lie no further apart are fetched by one request. In a tar of WAVs the headers and the JSON
@@ -61,44 +63,43 @@ class RangedSource(Unheeding):
         self.fetched_bytes = 0
 
     def fill(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[memoryview]) -> None:
-        """Fill each buffer from `offsets[i]` of shard `shards[i]`; RangeError when the storage fails."""
+        """Fill each buffer from `offsets[i]` of shard `shards[i]`; RangeError when the storage fails.
+
+        Raises ReplacedError for a shard that is no longer what this process has read of it.
+        """
+        urls, sizes = self._urls, self._sizes
 
         def fetch(span: Span) -> None:
-            data = memoryview(
-                storage.read_range(self._urls[span.shard], span.start, span.end, self._sizes[span.shard])
-            )
+            shard, start = span.shard, span.start
+            data = memoryview(storage.read_range(urls[shard], start, span.end, sizes[shard]))
             for position in span.positions:
-                first = offsets[position] - span.start
-                buffers[position][:] = data[first : first + len(buffers[position])]
+                first, buffer = offsets[position] - start, buffers[position]
+                buffer[:] = data[first : first + len(buffer)]
+            came.append(len(data))
 
+        came: list[int] = []
         made = spans(shards, offsets, [len(buffer) for buffer in buffers])
-        if len(made) == 1:
-            self._settle(made[0], _outcome(fetch, made[0]), offsets, buffers)
-            return
-        threads = _threads()
-        futures = [threads.submit(fetch, span) for span in made]
         try:
-            for span, future in zip(made, futures, strict=True):
-                self._settle(span, future.exception(), offsets, buffers)
+            if len(made) > 1:
+                most = storage.connections(urls[made[0].shard])
+                errand = Errand(made, fetch)
+                errand.run(_threads(most), most)
+                if errand.failure is not None:
+                    self._fail(made[errand.failure[0]], errand.failure[1], offsets, buffers)
+            elif made:
+                try:
+                    fetch(made[0])
+                except UserError as error:
+                    self._fail(made[0], error, offsets, buffers)
         finally:
-            # Nothing may write into the buffers after this returns.
-            for future in futures:
-                future.cancel()
-            wait(futures)
+            self.requests += len(came)
+            self.fetched_bytes += sum(came)
 
-    def _settle(
-        self,
-        span: Span,
-        error: BaseException | None,
-        offsets: Sequence[int],
-        buffers: Sequence[memoryview],
-    ) -> None:
-        """Count a span that came; raise RangeError at one that did not, and any other error as it is."""
-        if error is None:
-            self.requests += 1
-            self.fetched_bytes += span.end - span.start
-            return
-        if not isinstance(error, UserError):
+    def _fail(
+        self, span: Span, error: BaseException, offsets: Sequence[int], buffers: Sequence[memoryview]
+    ) -> NoReturn:
+        """Raise RangeError for a span that storage did not give, and any other error as it is."""
+        if not isinstance(error, UserError) or isinstance(error, storage.ReplacedError):
             raise error
         guilty = span.positions
         if isinstance(error, storage.ShortError):
@@ -107,24 +108,16 @@ class RangedSource(Unheeding):
         raise RangeError(guilty[0], str(error).removeprefix(f"{url}: ")) from error
 
 
-def _outcome(fetch: Callable[[Span], None], span: Span) -> BaseException | None:
-    try:
-        fetch(span)
-    except Exception as error:
-        return error
-    return None
-
-
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
-def _threads() -> ThreadPoolExecutor:
-    """This process's threads, as many as requests may be under way; kept until it ends.
+def _threads(most: int) -> ThreadPoolExecutor:
+    """This process's threads, up to `most`, which are made as they are needed and kept until it ends.
 
     By process, because threads do not survive a fork.
     """
-    key = os.getpid(), storage.current_policy().connections
+    key = os.getpid(), most
     if key not in _pools:
         _pools.clear()
-        _pools[key] = ThreadPoolExecutor(key[1], thread_name_prefix="ranges")
+        _pools[key] = ThreadPoolExecutor(most, thread_name_prefix="ranges")
     return _pools[key]

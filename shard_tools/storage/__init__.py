@@ -1,7 +1,9 @@
 """The one door to bytes on any URL: ranged reads, retries, atomic publishing."""
 
+from shard_tools.storage.backends import lacks_obstore
 from shard_tools.storage.door import (
     DOWNLOAD_PART,
+    connections,
     exists,
     fetch,
     join,
@@ -19,8 +21,9 @@ from shard_tools.storage.door import (
     size,
     upload,
 )
-from shard_tools.storage.errors import LostUploadError, MissingError, ShortError, StorageError
+from shard_tools.storage.errors import LostUploadError, MissingError, ReplacedError, ShortError, StorageError
 from shard_tools.storage.folder import Folder
+from shard_tools.storage.forks import forkable, keep_forkable
 from shard_tools.storage.policy import StoragePolicy, configure, current_policy, hurried
 
 __all__ = [
@@ -28,16 +31,21 @@ __all__ = [
     "Folder",
     "LostUploadError",
     "MissingError",
+    "ReplacedError",
     "ShortError",
     "StorageError",
     "StoragePolicy",
     "configure",
+    "connections",
     "current_policy",
     "exists",
     "fetch",
+    "forkable",
     "hurried",
     "join",
+    "keep_forkable",
     "kind",
+    "lacks_obstore",
     "list_names",
     "local_path",
     "modified",

@@ -68,20 +68,26 @@ def read_bytes(url: str, start: int | None = None, end: int | None = None) -> by
     return _ask(url, lambda place: place.read(start, end))
 
 
-def read_range(url: str, start: int, end: int, size: int) -> bytes:
+def read_range(url: str, start: int, end: int, size: int) -> bytes | memoryview:
     """Exactly bytes [start, end), not empty, of the object at `url`, which should have `size` bytes.
 
     Raises ShortError when it has fewer than `end`, StorageError when it has another size
-    or when the store still fails, or answers with other bytes, after all attempts.
+    or when the store still fails, or answers with other bytes, after all attempts, and ReplacedError when
+    it is no longer the object that this process read a range of before, as far as the store tells.
     """
     return _ask(url, lambda place: place.read_exactly(start, end, size))
+
+
+def connections(url: str) -> int:
+    """Requests for ranges of objects like the one at `url` that may be under way at once in this process."""
+    return current_policy().at_once(place_at(url).at_once)
 
 
 def read_many(urls: Sequence[str]) -> list[bytes]:
     """The bytes of many small objects, read concurrently, in the order of `urls`."""
     if len(urls) < 2 or local_path(urls[0]) is not None:
         return [read_bytes(url) for url in urls]
-    with ThreadPoolExecutor(min(current_policy().connections, len(urls))) as threads:
+    with ThreadPoolExecutor(min(current_policy().at_once(), len(urls))) as threads:
         return list(threads.map(read_bytes, urls))
 
 

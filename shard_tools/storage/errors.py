@@ -45,6 +45,10 @@ class ShortError(StorageError):
         self.size = size
 
 
+class ReplacedError(StorageError):
+    """An object is no longer the one that this process has read of before."""
+
+
 class LostUploadError(StorageError):
     """An upload was broken off by someone else before it was complete; what was sent of it is gone."""
 

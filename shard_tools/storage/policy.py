@@ -17,7 +17,8 @@ class StoragePolicy:
     attempts: tries of one request, waiting about first_wait_s, twice that, … between them: by default
     half a minute in all, which a throttling store or a restarting gateway needs;
     connect_timeout_s: for a connection to be made; read_timeout_s: without a single byte, in an answer
-    as before it; connections: requests of one process that are under way at once, at most.
+    as before it; connections: requests of one process that are under way at once, at most; None for as many
+    as the client does well with.
 
     Raises UserError for a value that is not positive.
     """
@@ -26,13 +27,17 @@ class StoragePolicy:
     first_wait_s: float = 0.25
     connect_timeout_s: float = 10
     read_timeout_s: float = 60
-    connections: int = 32
+    connections: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (value > 0 and math.isfinite(value)):
+            if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UserError(f"storage policy: {field.name} is {value}; give a number above 0")
+
+    def at_once(self, usual: int = 32) -> int:
+        """Requests that may be under way at once, `usual` unless it was said."""
+        return usual if self.connections is None else self.connections
 
 
 _policy = StoragePolicy()

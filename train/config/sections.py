@@ -66,14 +66,14 @@ class StorageConfig:
         first_wait: Seconds before the second try; each further wait is twice as long.
         connect_timeout: Seconds to connect.
         read_timeout: Seconds without a byte.
-        connections: Requests of a process that are under way at once.
+        connections: Requests of a process that are under way at once (null: up to 256; by fsspec 32).
     """
 
     attempts: Annotated[int, Within(1, 100)] = 8
     first_wait: Annotated[float, Within(0.001, 600)] = 0.25
     connect_timeout: Annotated[float, Within(0.001, 3600)] = 10.0
     read_timeout: Annotated[float, Within(0.001, 3600)] = 60.0
-    connections: Annotated[int, Within(1, 1024)] = 32
+    connections: Annotated[int | None, Within(1, 1024)] = None
 
 
 @dataclass

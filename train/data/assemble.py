@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,13 +21,15 @@ from train.augment import SOURCES, Augmenter, Recipe
 from train.augment.device import Preparer
 from train.augment.recordings import Recordings
 from train.augment.speed import Speeds
-from train.config.sections import AugmentConfig, Config, DataConfig, StorageConfig
+from train.config.sections import AugmentConfig, Config, DataConfig
 from train.data.excluded import Sieve, emptied, find_excluded, left_of
 from train.data.loading import CropLoader
 from train.data.pipeline import Stream
 from train.data.sets import Dataset, TrainingData, join, single
 from train.data.windowed import WindowedBatches
 from train.plan import Anchor, BatchPlan, BatchSpec, EpochPlan, Taken, Windows, WindowUtterances
+
+logger = logging.getLogger("train")
 
 # Besides those of two windows: shards that substitutes come from.
 _HELD_BESIDES = 16
@@ -87,8 +90,14 @@ def _by_windows(config: Config, catalogue: ShardwiseCatalogue, excluded: Int64Ar
     return Dataset(catalogue, speeds, plan, excluded, sieve.emptied)
 
 
-def configure_storage(patience: StorageConfig) -> None:
-    """Give all storage of this process the patience that data.storage asks for."""
+def configure_storage(config: DataConfig) -> None:
+    """Give all storage of this process the patience that data.storage asks for.
+
+    A process that is to fork readers asks storage in a way that they survive, before it asks for anything.
+    """
+    patience = config.storage
+    if config.workers:
+        storage.keep_forkable()
     storage.configure(
         storage.StoragePolicy(
             attempts=patience.attempts,
@@ -98,6 +107,23 @@ def configure_storage(patience: StorageConfig) -> None:
             connections=patience.connections,
         )
     )
+
+
+def tell_of_slow_client(config: Config) -> None:
+    """Log that remote data is read by the slower client, where that is so; for once in a run."""
+    slow = [url for url in _places(config) if storage.lacks_obstore(url)]
+    if slow:
+        logger.warning(
+            "%s is read by fsspec, at a tenth of the speed of obstore, which is not installed: pip install"
+            " 'voxshard[s3]'",
+            slow[0],
+        )
+
+
+def _places(config: Config) -> list[str]:
+    """Where all that a batch is made of lies."""
+    sections = [getattr(config.augment, kind) for kind in SOURCES]
+    return [*config.data.urls, *(section.url for section in sections if section.url is not None)]
 
 
 class _AtEverySpeed:
@@ -186,6 +212,7 @@ def build_stream(
         rank,
         world,
         ahead=_batches_ahead(config.data, plan.spec.size // world * plan.spec.crop, data.table.shard_urls),
+        remote=any(storage.local_path(url) is None for url in _places(config)),
     )
 
 

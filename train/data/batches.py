@@ -21,7 +21,7 @@ def open_batches(
     on_node: processes on this machine, all of `world` unless given: a cache must hold what they read.
     Raises UserError for what cannot be opened or shared.
     """
-    configure_storage(config.data.storage)
+    configure_storage(config.data)
     data = open_training_data(config)
     plan = build_plan(data, config)
     plan.check_world(world)

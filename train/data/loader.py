@@ -98,25 +98,27 @@ def open_loader(
     workers: int,
     prefetch: int,
     pin_memory: bool = False,
-    start_method: StartMethod = "fork",
+    start_method: StartMethod | None = None,
 ) -> Loader:
     """The batches of steps [first, last), in order, made by `workers` processes (0: in this one).
 
     prefetch: finished batches that each process holds at most; pin_memory: hand them over in pinned
-    memory, for the current GPU; start_method: multiprocessing's, where a client of storage must not be
-    forked: forkserver and spawn send the stream to each process. Raises UserError where there is no
-    memory, or no process to be had.
+    memory, for the current GPU; start_method: multiprocessing's, fork unless the data is remote and this
+    process has read by a client that no fork survives (`storage.keep_forkable` keeps it from that): then
+    forkserver, which like spawn loads torch anew and sends the stream to each process. Raises UserError
+    where there is no memory, or no process to be had.
     """
     keep_freed_memory()
     workers = min(workers, last - first)
     if workers <= 0:
         made = stream.made(range(first, last))
         return Loader(lambda: _next(made), made.close)
+    method = start_method or ("fork" if storage.forkable() or not stream.remote else "forkserver")
     readers: list[ReadingProcess] = []
     try:
         for worker in range(workers):
             steps = range(first + worker, last, workers)
-            readers.append(ReadingProcess(stream, steps, prefetch, readers, start_method))
+            readers.append(ReadingProcess(stream, steps, prefetch, readers, method))
     except BaseException:
         _end(readers)
         raise

@@ -28,7 +28,7 @@ class Stream:
 
     augmenter: augments here (Augmenter), or prepares for train.augment.device (Preparer);
     ahead: batches that are read at once in threads beyond the one that is worked on; 0 for
-    storage that answers at once.
+    storage that answers at once; remote: whether any of its data lies elsewhere than on this machine.
     """
 
     plan: BatchPlan
@@ -37,6 +37,7 @@ class Stream:
     rank: int
     world: int
     ahead: int = 0
+    remote: bool = False
 
     def made(self, steps: Iterable[int]) -> Generator[dict[str, Any], None, None]:
         """This rank's batches of these steps, in order; an error comes at the step that it belongs to.

@@ -5,8 +5,13 @@ fsspec, which loads for 0.2 s, is imported only for what is no plain path: every
 
 from __future__ import annotations
 
+import importlib.util
+
 from shard_tools.storage.backends.contract import Place
 from shard_tools.storage.backends.local import LocalPlace
+from shard_tools.storage.forks import may_use
+
+OBSTORE_SCHEMES = frozenset({"s3", "s3a", "gs", "gcs", "az"})
 
 
 def place_at(url: str) -> Place:
@@ -14,9 +19,20 @@ def place_at(url: str) -> Place:
     path = local_path(url)
     if path is not None:
         return LocalPlace(path)
+    if url.partition("://")[0] in OBSTORE_SCHEMES and may_use():
+        from shard_tools.storage.backends.obstore import place_of
+
+        place = place_of(url)
+        if place is not None:
+            return place
     from shard_tools.storage.backends.fsspec import FsspecPlace
 
     return FsspecPlace(url)
+
+
+def lacks_obstore(url: str) -> bool:
+    """Whether `url` is one that obstore would read faster, if it were installed."""
+    return url.partition("://")[0] in OBSTORE_SCHEMES and importlib.util.find_spec("obstore") is None
 
 
 def local_path(url: str) -> str | None:

@@ -57,11 +57,12 @@ class Place(Protocol):
     def read(self, start: int | None, end: int | None) -> bytes:
         """Bytes [start, end), or from the beginning or to the end; fewer where it ends before `end`."""
 
-    def read_exactly(self, start: int, end: int, size: int) -> bytes:
+    def read_exactly(self, start: int, end: int, size: int) -> bytes | memoryview:
         """Bytes [start, end), not empty, of what should have `size` bytes.
 
         Raises ShortError where it has fewer than `end`, StorageError where the store says that it has
-        another size, WrongAnswerError where other bytes came.
+        another size, ReplacedError where it says that this is not the object of an earlier answer to this
+        process, WrongAnswerError where other bytes came.
         """
 
     def names(self) -> list[str]:
@@ -85,3 +86,7 @@ class Place(Protocol):
     @property
     def moves(self) -> bool:
         """Whether `take` may have taken the file away before it fails, so that a second try finds none."""
+
+    @property
+    def at_once(self) -> int:
+        """Requests that one process should have under way at once, unless it is told."""

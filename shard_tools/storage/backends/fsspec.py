@@ -30,6 +30,7 @@ class FsspecPlace:
     url: str
 
     moves: ClassVar[bool] = False
+    at_once: ClassVar[int] = 32
 
     def judge(self, error: BaseException) -> Verdict:
         return judge(error, self.url)
@@ -112,7 +113,7 @@ def open_filesystem(url: str, *, own_checksums: bool = False) -> tuple[Any, str]
         use_listings_cache=False,
         max_concurrency=1,
         config_kwargs={
-            "max_pool_connections": current_policy().connections,  # 10 unless told
+            "max_pool_connections": current_policy().at_once(),  # 10 unless told
             "connect_timeout": current_policy().connect_timeout_s,
             "read_timeout": current_policy().read_timeout_s,
             "retries": {"total_max_attempts": 1},

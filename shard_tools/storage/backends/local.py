@@ -24,6 +24,7 @@ class LocalPlace:
     path: str
 
     moves: ClassVar[bool] = True
+    at_once: ClassVar[int] = 32
 
     def judge(self, error: BaseException) -> Verdict:
         return judge_system(error)

@@ -10,6 +10,7 @@ from typing import Any
 
 from fsspec.asyn import sync
 
+from shard_tools.storage import etags
 from shard_tools.storage.backends.fsspec_errors import error_code
 from shard_tools.storage.errors import ShortError, StorageError, WrongAnswerError
 
@@ -18,7 +19,8 @@ def fetch_range(fs: Any, path: str, start: int, end: int, size: int, url: str) -
     """Bytes [start, end), not empty, of the object at `path`, which should have `size` bytes.
 
     Raises ShortError where it has fewer than `end`, StorageError where it has another size,
-    WrongAnswerError for other bytes than asked for, and what the filesystem raises.
+    ReplacedError where its ETag is not that of an earlier answer, WrongAnswerError for other bytes than
+    asked for, and what the filesystem raises.
     """
     if "s3" in fs.protocol:
         data: bytes = sync(fs.loop, _fetch_s3, fs, path, start, end, size, url)
@@ -33,14 +35,22 @@ def fetch_range(fs: Any, path: str, start: int, end: int, size: int, url: str) -
 
 async def _fetch_s3(fs: Any, path: str, start: int, end: int, size: int, url: str) -> bytes:
     bucket, key, _ = fs.split_path(path)
+    tag = etags.known(url)
+    condition = {} if tag is None else {"IfMatch": tag}
     try:
-        answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}")
+        answer = await fs._call_s3(
+            "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **condition
+        )
     except OSError as error:
-        if error_code(error) == "InvalidRange":
+        code = error_code(error)
+        if code in ("InvalidRange", "416"):
             raise ShortError(_short(url, start, size), size=start) from error
+        if code in ("PreconditionFailed", "412"):
+            raise etags.replaced(url) from error
         raise
     body = answer["Body"]
     try:
+        etags.require(url, answer.get("ETag"))
         found = answer.get("ContentRange")
         if found is None:
             raise WrongAnswerError(f"the whole object came when bytes {start} to {end} were asked for")

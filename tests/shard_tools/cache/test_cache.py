@@ -471,30 +471,21 @@ def test_a_disk_full_of_other_things(log, shards, small_disk, open_cache):
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_from_s3(s3_bucket, tmp_path, shards, folder, open_cache, monkeypatch):
-    from s3fs import S3FileSystem
-
+def test_from_s3(s3_bucket, faulty_s3, tmp_path, shards, folder, open_cache, monkeypatch):
     monkeypatch.setattr(storage, "DOWNLOAD_PART", PART)
     remote = []
     for shard in shards:
         url = storage.join(s3_bucket, "data", os.path.basename(shard.url))
         storage.publish_bytes(url, content(shard))
         remote.append(CachedShard(url, shard.size, shard.sha256))
-    calls = []
-    call_s3 = S3FileSystem._call_s3
-
-    async def count(self, method, *arguments, **options):
-        calls.append(method)
-        return await call_s3(self, method, *arguments, **options)
-
-    monkeypatch.setattr(S3FileSystem, "_call_s3", count)
+    before = faulty_s3.requests  # which are read by GET
     cache = open_cache(8)
     cache.prefetch(remote)
     for _ in range(2):
         for local, shard in zip(shards, remote, strict=True):
             assert Path(cache.hold(shard)).read_bytes() == content(local)
             cache.release(shard)
-        assert calls == ["get_object"] * (8 * 3)
+        assert faulty_s3.requests - before == 8 * 3
     assert cache.fetched_bytes == 8 * SIZE
     with pytest.raises(MissingError, match=r"s3://.*/none: does not exist"):
         cache.hold(CachedShard(storage.join(s3_bucket, "none"), 10, "0" * 64))

@@ -33,6 +33,7 @@ class Stream:
     """Batches that hold their step; at step `at` happens `what` before."""
 
     most_bytes = 4096
+    remote = False
 
     def __init__(self, at=None, what=nothing):
         self.at, self.what = at, what

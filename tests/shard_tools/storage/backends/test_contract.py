@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import os
 
+import obstore_alone
 import pytest
+from s3_settings import forget_clients
 
-from shard_tools.storage.backends import Place, place_at
-from shard_tools.storage.errors import ShortError, StorageError
+from shard_tools.storage.backends import Place, choose, obstore_clients, place_at
+from shard_tools.storage.backends.obstore import ObstorePlace
+from shard_tools.storage.errors import ReplacedError, ShortError, StorageError
+
+REAL_STORE = [pytest.mark.s3, pytest.mark.slow]
 
 
 @pytest.fixture(
-    params=["path", "file", "memory", pytest.param("s3", marks=[pytest.mark.s3, pytest.mark.slow])]
+    params=[
+        "path",
+        "file",
+        "memory",
+        pytest.param("s3", marks=REAL_STORE),  # a mock, by s3fs
+        pytest.param("seaweedfs by s3fs", marks=REAL_STORE),
+        pytest.param("seaweedfs by obstore", marks=REAL_STORE),
+        "obstore's memory",
+        "obstore's local",
+    ]
 )
-def folder(request, tmp_path):
+def folder(request, tmp_path, monkeypatch):
     """The URL of a folder that does not exist yet, on each kind of storage."""
-    if request.param == "s3":
-        return request.getfixturevalue("s3_bucket") + "/some/prefix"
-    return {"path": "", "file": "file://", "memory": "memory://"}[request.param] + str(tmp_path / "new")
+    if request.param in ("path", "file", "memory"):
+        yield {"path": "", "file": "file://", "memory": "memory://"}[request.param] + str(tmp_path / "new")
+        return
+    if request.param.startswith("obstore's"):
+        (tmp_path / "new").mkdir()
+        client = obstore_alone.client_at(None if "memory" in request.param else tmp_path / "new")
+        monkeypatch.setattr(obstore_clients, "_make", lambda bucket: client)
+        monkeypatch.setattr(ObstorePlace, "_by_fsspec", lambda place: obstore_alone.Writing(place))
+        yield "gs://bucket/some/prefix"
+        forget_clients()
+        return
+    if not request.param.endswith("obstore"):
+        monkeypatch.setattr(choose, "may_use", lambda: False)
+    bucket = request.getfixturevalue("s3_bucket" if request.param == "s3" else "seaweed_folder")
+    yield f"{bucket}/some/prefix"
 
 
 @pytest.fixture
@@ -63,12 +89,40 @@ def test_a_range_beyond_the_end_is_short(place, start, end):
     assert caught.value.size in (10, start)  # where the end is, as far as the store says
 
 
-@pytest.mark.s3
-def test_s3_says_when_an_object_has_another_size(s3_bucket):
-    place = place_at(f"{s3_bucket}/x")
+def test_another_size_is_said_by_those_who_know_it(folder, place):
     place.write(b"0123456789")
-    with pytest.raises(StorageError, match="has 10 bytes, the manifest says 9: it was packed anew"):
-        place.read_exactly(0, 4, 9)
+    if folder.startswith(("s3://", "gs://")):
+        with pytest.raises(StorageError, match="has 10 bytes, the manifest says 9: it was packed anew"):
+            place.read_exactly(0, 4, 9)
+    else:
+        assert place.read_exactly(0, 4, 9) == b"0123"
+
+
+def test_what_was_replaced_is_not_read_on(folder, place):
+    """Those who tell no versions apart are held by the sums that readers check."""
+    place.write(b"0123456789")
+    assert place.read_exactly(2, 5, 10) == b"234"
+    assert place.read_exactly(0, 1, 10) == b"0"
+    place.write(b"abcdefghij")
+    if folder.startswith(("s3://", "gs://")):
+        with pytest.raises(ReplacedError, match=f"{folder}/x: was replaced while it was being read"):
+            place.read_exactly(2, 5, 10)
+        assert not verdict_of(place, lambda place: place.read_exactly(2, 5, 10)).passing
+        assert place.read(None, None) == b"abcdefghij"  # small files are replaced rightly
+    else:
+        assert place.read_exactly(2, 5, 10) == b"cde"
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a+b", "a%b", "a%20b", "a#b", "a?b", "ü/é", "日本", "a&b=c;d", "(a)[b]"]
+)
+def test_odd_names_are_names(folder, name):
+    place = place_at(f"{folder}/{name}")
+    place.write(name.encode())
+    assert place.read(None, None) == name.encode()
+    assert place.read_exactly(0, 2, len(name.encode())) == name.encode()[:2]
+    assert place.size() == len(name.encode())
+    assert place_at(folder).names() == [name.partition("/")[0]]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""What a fork leaves of a client: obstore's hangs in the child of a process that has read by it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from project import REPO
+
+from shard_tools import storage
+from shard_tools.storage import forks
+
+pytestmark = [pytest.mark.s3, pytest.mark.slow]
+
+# Prints what each process reads by; the child is given 60 s, which it would need for ever if it hung.
+PROGRAM = """
+import multiprocessing, sys
+from shard_tools import storage
+from shard_tools.storage.backends import place_at
+
+def read(kept=False):
+    if kept:
+        storage.keep_forkable()
+    data = bytes(storage.read_range(sys.argv[1], 2, 5, 10))
+    print(type(place_at(sys.argv[1])).__name__, data.decode(), storage.forkable(), flush=True)
+
+def start(method, *arguments):
+    process = multiprocessing.get_context(method).Process(target=read, args=arguments)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0, process.exitcode
+    process.kill()
+
+if __name__ == "__main__":
+"""
+
+
+def said(url, *lines):
+    program = PROGRAM + "".join(f"    {line}\n" for line in lines)
+    done = subprocess.run(
+        [sys.executable, "-c", program, url],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def url(s3_bucket):
+    storage.publish_bytes(f"{s3_bucket}/x", b"0123456789")
+    return f"{s3_bucket}/x"
+
+
+def test_a_child_of_one_that_has_read_reads_by_fsspec(url):
+    assert said(url, "read()", "start('fork')", "read()") == [
+        "ObstorePlace 234 False",
+        "FsspecPlace 234 False",
+        "ObstorePlace 234 False",
+    ]
+
+
+def test_one_that_is_to_fork_reads_by_fsspec_and_its_children_do_not(url):
+    assert said(url, "read(True)", "start('fork')", "start('fork', True)", "read()") == [
+        "FsspecPlace 234 True",
+        "ObstorePlace 234 False",
+        "FsspecPlace 234 True",
+        "FsspecPlace 234 True",
+    ]
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_process_that_begins_anew_reads_by_obstore(url, method, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM + f"    read()\n    start({method!r})\n")
+    done = subprocess.run(
+        [sys.executable, str(program), url],
+        cwd=REPO,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["ObstorePlace 234 False"] * 2, done.stderr
+
+
+def test_a_child_knows_what_its_parent_has_used(monkeypatch):
+    for name in ("_used", "_kept", "_inherited"):
+        monkeypatch.setattr(forks, name, False)
+    assert storage.forkable()
+    storage.keep_forkable()
+    assert not forks.may_use()
+    forks._in_child()
+    assert forks.may_use()
+    forks.use()
+    assert forks.may_use()
+    assert not storage.forkable()
+    forks._in_child()
+    assert not forks.may_use()
+    forks._in_child()
+    assert not forks.may_use()

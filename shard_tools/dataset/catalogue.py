@@ -100,6 +100,10 @@ class Catalogue:
         return own[own != u]
 
     @property
+    def folders(self) -> tuple[str, ...]:
+        return (self.url,)
+
+    @property
     def grown_from(self) -> dict[str, int]:
         return self.manifest.grown_from
 
@@ -220,10 +224,10 @@ def checked_index(
     return index
 
 
-def read_manifest(manifest_url: str) -> bytes:
-    """The bytes of manifest.json; MissingError with advice when it is not there."""
+def read_manifest(manifest_url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """The bytes of manifest.json, or a range of them; MissingError with advice when it is not there."""
     try:
-        return storage.read_bytes(manifest_url)
+        return storage.read_bytes(manifest_url, start, end)
     except storage.MissingError as error:
         if error.bucket:
             raise

@@ -19,6 +19,7 @@ from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
 from shard_tools.audio.flac_frames import FrameTable
 from shard_tools.dataset.index_check import problem_of
 from shard_tools.dataset.index_columns import FLAC, WAV, ShardIndex
+from shard_tools.dataset.stored_npz import write_members
 from shard_tools.errors import UserError
 
 __all__ = [
@@ -82,13 +83,7 @@ def to_bytes(index: ShardIndex) -> bytes:
         members[name] = np.array(getattr(index, name), np.int64)
     for name in _DIGESTS:
         members[name] = np.frombuffer(bytes.fromhex(getattr(index, name)), np.uint8)
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in members.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
-    return file.getvalue()
+    return write_members(members)
 
 
 def from_bytes(data: bytes, name: str) -> ShardIndex:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,12 +14,15 @@ from shard_tools.arrays import Int64Array
 from shard_tools.cache.cache import CachedShard, ShardCache
 from shard_tools.cache.source import CachedSource
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
+from shard_tools.dataset.lazy import Mapped
 from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
+from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
 from train.augment.speed import Speeds
 from train.config.sections import Config, DataConfig, StorageConfig
 from train.data.augmentation import build_augmenter
+from train.data.copies import folder_on_node
 from train.data.excluded import Sieve, emptied, find_excluded, left_of
 from train.data.loading import CropLoader
 from train.data.pipeline import Stream
@@ -67,7 +71,8 @@ def _open_shardwise(config: Config, url: str) -> ShardwiseCatalogue:
     # speakers in common, of two that are looked ahead into.
     plans = 2 if len(config.data.urls) > 1 and config.data.same_speakers == "joined" else 1
     held = plans * 2 * given.lanes * given.shards + _HELD_BESIDES
-    return open_shardwise(url, held=held, block_crcs=config.data.verify == "crops")
+    near = partial(folder_on_node, config.data)
+    return open_shardwise(url, held=held, block_crcs=config.data.verify == "crops", near=near)
 
 
 def _by_windows(config: Config, catalogue: ShardwiseCatalogue, excluded: Int64Array) -> Dataset:
@@ -161,11 +166,15 @@ def _reader(data: TrainingData, config: Config, processes_on_node: int, world: i
             "twice, one window in use and one on its way: raise the capacity or lower data.windows.shards"
         )
     cache = ShardCache(given.folder, capacity, verify=config.data.verify == "shards")
-    shards = [
-        CachedShard(url, int(size), digest)
-        for url, size, digest in zip(catalogue.shard_urls, sizes, catalogue.shard_sha256, strict=True)
-    ]
-    return Reader(catalogue, CachedSource(cache, shards), verify)
+    return Reader(
+        catalogue, CachedSource(cache, Mapped(range(len(sizes)), partial(_shard, catalogue))), verify
+    )
+
+
+def _shard(catalogue: UtteranceTable, shard: int) -> CachedShard:
+    return CachedShard(
+        catalogue.shard_urls[shard], catalogue.shard_sizes[shard], catalogue.shard_sha256[shard]
+    )
 
 
 def _of_each(data: TrainingData) -> str:
@@ -189,15 +198,15 @@ def build_stream(
         ),
         rank,
         world,
-        ahead=_batches_ahead(config.data, plan.spec.size // world * plan.spec.crop, data.table.shard_urls),
+        ahead=_batches_ahead(config.data, plan.spec.size // world * plan.spec.crop, data.table.folders),
     )
 
 
-def _batches_ahead(config: DataConfig, samples: int, shards: Sequence[str]) -> int:
+def _batches_ahead(config: DataConfig, samples: int, folders: Sequence[str]) -> int:
     """Batches that a worker reads ahead: none from local storage, else what data.ahead_mib holds.
 
-    samples: in a batch of one rank; shards: those that are read.
+    samples: in a batch of one rank; folders: where shards lie that are read.
     """
-    if config.access == "cached" or all(storage.local_path(shard) is not None for shard in shards):
+    if config.access == "cached" or all(storage.local_path(folder) is not None for folder in folders):
         return 0
     return max(1, (config.ahead_mib << 20) // (4 * samples))  # float32

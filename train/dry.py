@@ -15,6 +15,7 @@ from shard_tools.read.ranged import RangedSource
 from shard_tools.read.reader import Reader
 from shard_tools.read.source import LocalSource
 from train.assembly import assemble
+from train.augment.sections import CopyConfig
 from train.config.sections import Config
 from train.data.pipeline import Stream
 from train.life.distributed import Process, from_all, process_group
@@ -66,6 +67,7 @@ def _alone(config: Config, folder: str) -> Config:
         run=replace(config.run, folder=folder),
         checkpoint=replace(config.checkpoint, url=None),
         data=replace(config.data, workers=0, access="direct", verify=verify),
+        augment=replace(config.augment, copy=CopyConfig(max_gib=0)),
     )
 
 

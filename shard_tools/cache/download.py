@@ -106,14 +106,14 @@ class Downloader:
     def _cannot_write(self, error: OSError) -> CacheError:
         return CacheError(
             f"{self._folder.folder}: cannot be written ({error.strerror}); check its disk, or use another"
-            " data.cache.folder"
+            f" {self._folder.option}"
         )
 
     def _disk_full(self, shard: CachedShard, error: OSError) -> CacheError:
         return CacheError(
             f"{self._folder.folder}: {error.strerror}: {shard.url} needs {shard.size:,} bytes,"
             f" {self._folder.free_on_disk():,} are free, and no unused shard is left to remove;"
-            " free some space, or put data.cache.folder on a larger disk"
+            f" free some space, or put {self._folder.option} on a larger disk"
         )
 
 

@@ -35,12 +35,13 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 class CacheFolder:
     """The files of one cache folder. All methods may be called by any thread of any process at once.
 
-    Raises CacheError where the folder cannot be used at all.
+    option: that names the folder, for messages. Raises CacheError where the folder cannot be used at all.
     """
 
-    def __init__(self, folder: str, capacity: int, wait: float) -> None:
+    def __init__(self, folder: str, capacity: int, wait: float, option: str = "data.cache.folder") -> None:
         self.folder = folder
         self.capacity = capacity
+        self.option = option
         self._wait = wait
 
     def path(self, shard: CachedShard) -> str:
@@ -149,7 +150,7 @@ class CacheFolder:
         except OSError as error:
             self._few_files(error)
             raise CacheError(
-                f"{self.folder}: cannot be used as a cache folder ({error.strerror}); give data.cache.folder"
+                f"{self.folder}: cannot be used as a cache folder ({error.strerror}); give {self.option}"
                 " a folder on this machine's own disk that you may write to"
             ) from error
         with contextlib.closing(lock):
@@ -159,14 +160,14 @@ class CacheFolder:
                     if time.monotonic() > limit:
                         raise CacheError(
                             f"{self.folder}: another process has kept its .lock for {self._wait:.0f} s;"
-                            " is one stopped? End it, or use another data.cache.folder"
+                            f" is one stopped? End it, or use another {self.option}"
                         )
                     time.sleep(random.uniform(0.0005, 0.005))
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
                 raise CacheError(
-                    f"{self.folder}: its file system has no locks (flock); give data.cache.folder a folder on"
+                    f"{self.folder}: its file system has no locks (flock); give {self.option} a folder on"
                     " this machine's own disk"
                 ) from error
             try:
@@ -176,7 +177,7 @@ class CacheFolder:
                 where = f" ({error.filename})" if error.filename else ""
                 raise CacheError(
                     f"{self.folder}: {error.strerror}{where}; check the folder's disk, owner and"
-                    " mode, or use another data.cache.folder"
+                    f" mode, or use another {self.option}"
                 ) from error
 
     def _few_files(self, error: OSError) -> None:

@@ -33,7 +33,8 @@ class Filler(Protocol):
 class ByteSource(Filler, Protocol):
     """at_once: whether reads are answered without waiting, so that nothing is won by asking ahead."""
 
-    at_once: bool
+    @property
+    def at_once(self) -> bool: ...
 
     def keep(self, shards: Sequence[int]) -> None:
         """Told that these shards, and for now no others, will be read."""

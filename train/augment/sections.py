@@ -98,6 +98,21 @@ class TelephoneConfig:
 
 
 @dataclass
+class CopyConfig:
+    """Remote noise and rooms are brought to each node once, for its processes and jobs, while training runs.
+
+    Args:
+        max_gib: Bring them as long as their shards have no more GiB together; of several datasets the
+            smallest first. 0 brings none.
+        folder: Where, on a disk of the node itself (null: copies/ in data.cache.folder, else a folder of the
+            user's in $SLURM_TMPDIR, $TMPDIR or /tmp, unless that lies in memory).
+    """
+
+    max_gib: Annotated[float, Within(0, 1e6)] = 20.0
+    folder: str | None = None
+
+
+@dataclass
 class AugmentConfig:
     """One treatment for each crop, chosen by weight among those that have a url (and none).
 
@@ -112,6 +127,7 @@ class AugmentConfig:
         device: workers augments in the reading processes; model on the model's device, whole batches at once.
         speed: Speeds at which every speaker is heard too, as speakers of their own; [0.9, 1.1] triples them.
         cache_mib: Memory of each worker for impulse responses' spectra, MiB.
+        copy: Copies of remote noise and rooms on each node.
     """
 
     none: NoneConfig = field(default_factory=NoneConfig)
@@ -124,3 +140,4 @@ class AugmentConfig:
     device: Literal["workers", "model"] = "workers"
     speed: Annotated[list[float], Within(0.5, 2)] = field(default_factory=list)
     cache_mib: Annotated[int, Within(0, 65_536)] = 256
+    copy: CopyConfig = field(default_factory=CopyConfig)

@@ -37,7 +37,7 @@ _EXAMPLES = """examples:
 
 _PLACES = (
     "run.folder", "data.url", "data.cache.folder", "init.from", "validation.trials", "validation.data",
-    "checkpoint.url",
+    "checkpoint.url", "augment.copy.folder",
     *(f"augment.{source}.url" for source in SOURCES),
 )  # fmt: skip
 

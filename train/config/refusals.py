@@ -40,6 +40,9 @@ def check(config: Config) -> None:
         )
     if config.data.access == "cached" and config.data.cache.folder is None:
         raise UserError("data.access is cached: give data.cache.folder a folder on the node's own disk")
+    copies = config.augment.copy.folder
+    if copies is not None and storage.local_path(copies) is None:
+        raise UserError(f"augment.copy.folder is {copies}; it must be a path, on a disk of the node itself")
     if config.data.verify == "shards" and config.data.access != "cached":
         raise UserError(
             "data.verify is shards, which needs data.access cached: crops that are read where the shards lie "

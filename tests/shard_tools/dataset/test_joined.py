@@ -66,7 +66,7 @@ def test_everything_is_where_its_own_dataset_has_it(corpus, tmp_path, opening):
     joined = pickle.loads(pickle.dumps(JoinedTable(tables, names)))
     size, shards = len(tables[0]), len(tables[0].shard_urls)
     assert len(joined) == 2 * size
-    assert joined.shard_urls == tables[0].shard_urls + tables[1].shard_urls
+    assert joined.shard_urls == [*tables[0].shard_urls, *tables[1].shard_urls]
     every = np.arange(size)
     rows = np.random.default_rng(0).permutation(2 * size)
     for name in COLUMNS:

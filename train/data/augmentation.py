@@ -1,0 +1,105 @@
+"""Opening what crops are augmented with: noise and rooms, from where they lie or from the node's copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shard_tools import storage
+from shard_tools.arrays import Int64Array
+from shard_tools.cache.copied_source import CopiedSource
+from shard_tools.cache.copies import NodeCopies
+from shard_tools.cache.shard import CachedShard
+from shard_tools.dataset.catalogue import Catalogue, open_catalogue
+from shard_tools.errors import UserError
+from shard_tools.read.reader import Reader
+from train.augment import SOURCES, Augmenter, Recipe
+from train.augment.device import Preparer
+from train.augment.recordings import Recordings
+from train.augment.sections import AugmentConfig
+from train.config.sections import DataConfig
+from train.data.copies import open_copies
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """What a kind of augmentation takes: rows (recordings,) of a catalogue."""
+
+    catalogue: Catalogue
+    rows: Int64Array
+
+    def shards(self) -> list[CachedShard]:
+        """Those that hold its recordings."""
+        opened = self.catalogue
+        return [
+            CachedShard(opened.shard_urls[shard], opened.shard_sizes[shard], opened.shard_sha256[shard])
+            for shard in np.unique(opened.shard[self.rows]).tolist()
+        ]
+
+
+def build_augmenter(
+    config: AugmentConfig, *, frames: int, seed: int, data: DataConfig | None = None, eager: bool = True
+) -> Augmenter | Preparer | None:
+    """The augmenter for crops of up to `frames` audio frames, or None where nothing would be done to any.
+
+    With augment.device model it is the workers' half, a Preparer. data: says where remote recordings are
+    copied to by default, None: nowhere; eager: whether the first to do so are this process's.
+    """
+    opened: dict[str, Catalogue] = {}
+    found: dict[str, _Source] = {}
+    for kind in SOURCES:
+        section = getattr(config, kind)
+        if section.url is None or (section.weight == 0 and config.chained.weight == 0):
+            continue
+        if section.url not in opened:
+            opened[section.url] = open_catalogue(section.url)
+        found[kind] = _source(kind, opened[section.url], section.category)
+    if not found and not config.telephone.probability:
+        return None
+    if "babble" in found and len(found["babble"].rows) < config.babble.clips[1]:
+        raise UserError(
+            f"augment.babble.clips asks for up to {config.babble.clips[1]} different recordings, and "
+            f"augment.babble.url {config.babble.url} offers {len(found['babble'].rows)}: "
+            "lower the one or extend the other"
+        )
+    remote = {kind: each.shards() for kind, each in found.items() if data and _is_remote(each.catalogue.url)}
+    copies = open_copies(config.copy, data, list(remote.values()), eager=eager) if data else None
+    sources = {
+        kind: _recordings(source, copies if kind in remote else None) for kind, source in found.items()
+    }
+    recipe = Recipe(
+        weights={kind: getattr(config, kind).weight for kind in ("none", "chained", *sources)},
+        snr={"music": config.music.snr, "babble": config.babble.snr, "noise": config.noise.snr},
+        clips={"babble": config.babble.clips},
+        recordings={kind: len(source) for kind, source in sources.items()},
+        telephone=config.telephone.probability,
+        laws=tuple(config.telephone.laws),
+    )
+    kind_of = Preparer if config.device == "model" else Augmenter
+    return kind_of(recipe, sources, frames=frames, seed=seed, cache_bytes=config.cache_mib << 20)
+
+
+def _source(kind: str, catalogue: Catalogue, category: str | None) -> _Source:
+    if category is None:
+        return _Source(catalogue, np.arange(len(catalogue), dtype=np.int64))
+    if category in catalogue.speakers:
+        label = catalogue.speakers.index(category)
+        return _Source(catalogue, np.flatnonzero(catalogue.label == label))
+    raise UserError(
+        f"augment.{kind}.category is {category!r}, and {catalogue.url} has the categories "
+        f"{', '.join(catalogue.speakers[:10])}{', …' if len(catalogue.speakers) > 10 else ''}"
+    )
+
+
+def _is_remote(url: str) -> bool:
+    """Whether it lies neither on this machine's file systems nor in its memory."""
+    return storage.local_path(url) is None and not url.startswith("memory:")
+
+
+def _recordings(source: _Source, copies: NodeCopies | None) -> Recordings:
+    catalogue, rows = source.catalogue, source.rows
+    reader = Reader(catalogue)
+    if copies is not None:
+        reader = Reader(catalogue, CopiedSource(reader.source, copies, catalogue.shard_sha256))
+    return Recordings(reader, rows, catalogue.frames[rows])

@@ -14,10 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo 'make demo                 a corpus, its shards, a short training, an evaluation: minutes on a CPU'
 	@echo 'make demo CORPUS=FOLDER   the same on your own 16 kHz speech: FOLDER/SPEAKER/.../*.wav or *.flac'
-	@echo 'make test                 tests of every promise: PLACEHOLDER_TEST minutes on two cores'
-	@echo 'make test-all             those, and the exhaustive ones: PLACEHOLDER_ALL minutes'
+	@echo 'make test                 tests of every promise'
+	@echo 'make test-all             those, and the exhaustive ones'
 	@echo 'make lint                 style and types'
-	@echo 'make check                style, types, and the quick tests of every part: PLACEHOLDER_CHECK'
+	@echo 'make check                style, types, and the quick tests of every part'
 	@echo 'make bench                the benchmark tables, into tests/bench/results: 8 GB in all'
 	@echo 'make clean                remove .venv, caches and runs/demo'
 	@echo

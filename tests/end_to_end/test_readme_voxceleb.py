@@ -124,16 +124,16 @@ def run(command: str) -> str:
 
 
 @pytest.mark.s3
-def test_the_real_job_from_an_account_to_an_eer(miniature, opened, account, s3_bucket, tmp_path, capfd):
+def test_the_real_job_from_an_account_to_an_eer(miniature, opened, account, s3_folder, tmp_path, capfd):
     section = (REPO / "README.md").read_text().split("## The real job\n")[1].split("\n## ")[0]
     *prepared, training, status = commands(section)
     with serving(miniature.closed, login=("NAME", PASSWORD)) as server:
-        reader = Reader(miniature, server.url, opened, s3_bucket, tmp_path)
+        reader = Reader(miniature, server.url, opened, s3_folder, tmp_path)
         for command in prepared:
             reader.do(command)
-    assert open_catalogue(f"{s3_bucket}/voxceleb2").speakers == tuple(f"id{n:05d}" for n in range(12, 20))
-    assert len(open_catalogue(f"{s3_bucket}/voxceleb2")) == miniature.utterances
-    printed = train(training.replace("s3://bucket", s3_bucket))
+    assert open_catalogue(f"{s3_folder}/voxceleb2").speakers == tuple(f"id{n:05d}" for n in range(12, 20))
+    assert len(open_catalogue(f"{s3_folder}/voxceleb2")) == miniature.utterances
+    printed = train(training.replace("s3://bucket", s3_folder))
     said = run(status)
     assert said.startswith("runs/first: done")
     [found] = Path("runs/first/eval").glob("*/metrics.json")

@@ -85,11 +85,13 @@ def finish(command: list[str], log: Path, timeout: float = 240, **variables: str
     return status, log.read_text(errors="replace")
 
 
-def answer(command: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
+def answer(
+    command: Sequence[str], *, env: dict[str, str] | None = None, **_: object
+) -> subprocess.CompletedProcess[str]:
     """As subprocess.run does it for what is to be captured as text; Python starts warm."""
     with tempfile.TemporaryDirectory() as folder:
         out, errors = Path(folder) / "out", Path(folder) / "errors"
-        pid = warm().start(command, Path.cwd(), dict(os.environ), out, errors)
+        pid = warm().start(command, Path.cwd(), dict(os.environ if env is None else env), out, errors)
         status = warm().wait(pid, 240)
         return subprocess.CompletedProcess(command, status, out.read_text(), errors.read_text())
 

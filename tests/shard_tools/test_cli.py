@@ -179,8 +179,8 @@ def test_help(command, capsys):
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_s3_gets_the_same_bytes_as_a_disk(corpus, tmp_path, s3_bucket):
-    url = s3_bucket + "/sets/one"
+def test_s3_gets_the_same_bytes_as_a_disk(corpus, tmp_path, s3_folder):
+    url = s3_folder + "/sets/one"
     options = PackOptions(utterances_per_shard=8)
     pack(str(corpus.root), url, options=options)
     pack(str(corpus.root), str(tmp_path / "out"), options=options)
@@ -195,12 +195,12 @@ def test_s3_gets_the_same_bytes_as_a_disk(corpus, tmp_path, s3_bucket):
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_s3_readers_and_indexing(corpus, s3_bucket, monkeypatch):
+def test_s3_readers_and_indexing(corpus, s3_folder, monkeypatch):
     from shard_tools.dataset.catalogue import open_catalogue
     from shard_tools.read.reader import Reader, ReadError
 
-    pack(str(corpus.root), s3_bucket, options=PackOptions(utterances_per_shard=8))
-    catalogue = open_catalogue(s3_bucket)
+    pack(str(corpus.root), s3_folder, options=PackOptions(utterances_per_shard=8))
+    catalogue = open_catalogue(s3_folder)
     reader = Reader(catalogue)
     for path, samples in corpus.samples.items():
         u = catalogue.find(path.rpartition(".")[0])
@@ -208,9 +208,9 @@ def test_s3_readers_and_indexing(corpus, s3_bucket, monkeypatch):
     storage.remove(catalogue.shard_urls[0])
     with pytest.raises(ReadError, match=r"shard-000000\.tar: utterance id.* at byte \d+: .*does not exist"):
         reader.utterance(0)
-    storage.remove(s3_bucket + "/manifest.json")
-    assert main(["index", s3_bucket, "--workers", "1"]) == 0
-    assert len(open_catalogue(s3_bucket)) == int((catalogue.shard > 0).sum())
+    storage.remove(s3_folder + "/manifest.json")
+    assert main(["index", s3_folder, "--workers", "1"]) == 0
+    assert len(open_catalogue(s3_folder)) == int((catalogue.shard > 0).sum())
 
 
 @pytest.mark.slow

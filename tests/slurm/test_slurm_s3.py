@@ -28,19 +28,19 @@ def stop(cluster: Cluster, job: str, run: Path) -> None:
 
 
 def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
-    cluster: Cluster, corpus: Corpus, s3_bucket: str, tmp_path: Path
+    cluster: Cluster, corpus: Corpus, s3_folder: str, tmp_path: Path
 ) -> None:
     for kind in ("wav", "noise", "rooms"):
         options = PackOptions(utterances_per_shard=30)
-        pack(str(corpus.folder / kind), f"{s3_bucket}/{kind}", options=options)
+        pack(str(corpus.folder / kind), f"{s3_folder}/{kind}", options=options)
     run = tmp_path / "run"
     given = config(corpus, tmp_path / "config.yaml", steps=STEPS)
     where = [
-        *("--data.url", f"{s3_bucket}/wav"),
-        *("--augment.noise.url", f"{s3_bucket}/noise"),
-        *("--augment.reverberation.url", f"{s3_bucket}/rooms"),
-        *("--checkpoint.url", f"{s3_bucket}/checkpoints"),
-        *("--validation.trials", str(corpus.trials), "--validation.data", f"{s3_bucket}/wav"),
+        *("--data.url", f"{s3_folder}/wav"),
+        *("--augment.noise.url", f"{s3_folder}/noise"),
+        *("--augment.reverberation.url", f"{s3_folder}/rooms"),
+        *("--checkpoint.url", f"{s3_folder}/checkpoints"),
+        *("--validation.trials", str(corpus.trials), "--validation.data", f"{s3_folder}/wav"),
         *("--validation.every", "60"),
         *("--batch.speakers", "4"),  # a row is some requests, and each of them work for the S3 of the tests
         *("--run.folder", str(run)),
@@ -67,7 +67,7 @@ def test_from_s3_on_changing_numbers_of_nodes_to_a_report(
     assert seen == list(range(1, STEPS + 1))
     [report] = (run / "eval").glob("*/report.html")
     metrics = json.loads(report.with_name("metrics.json").read_text())
-    assert metrics["checkpoint"].startswith(f"{s3_bucket}/checkpoints/")
+    assert metrics["checkpoint"].startswith(f"{s3_folder}/checkpoints/")
     assert 0 <= metrics["eer"] <= 50
 
     done = slurm(cluster, "status", str(run))

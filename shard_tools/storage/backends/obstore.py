@@ -45,17 +45,17 @@ class ObstorePlace:
                 raise
 
     def size(self) -> int:
-        return int(self._head()["size"])
+        return int(self._meta()["size"])
 
     def modified(self) -> float:
         """S3 gives whole seconds."""
-        return float(self._head()["last_modified"].timestamp())
+        return float(self._meta()["last_modified"].timestamp())
 
     def read(self, start: int | None, end: int | None) -> bytes:
         from obstore import get
 
         if end is not None and end <= (start or 0):
-            self._head()  # HTTP has no empty range
+            self._meta()  # HTTP has no empty range
             return b""
         options: Any = {}
         if end is not None:
@@ -132,6 +132,17 @@ class ObstorePlace:
         from shard_tools.storage.backends.fsspec import FsspecPlace
 
         return FsspecPlace(self.url)
+
+    def _meta(self) -> Any:
+        try:
+            return self._head()
+        except FileNotFoundError:
+            try:  # an answer to HEAD has no words for a bucket that is missing
+                self._holds_something()
+            except AnswerError as error:
+                if error.response["Error"]["Code"] == "NoSuchBucket":
+                    raise
+            raise
 
     def _head(self) -> Any:
         from obstore import head

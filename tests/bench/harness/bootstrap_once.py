@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from memory import memory_mib
 
 from eval.metrics.bootstrap import bootstrap, paired_test
 
@@ -28,12 +29,6 @@ def made_up(trials: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ease = 0.3 * random.standard_normal(SPEAKERS)
     scores = random.standard_normal(trials) + 3.5 * labels + ease[left] + ease[right]
     return scores, labels, np.stack((left, right), axis=1)
-
-
-def memory_mib(field: str) -> float:
-    """VmRSS (resident now) or VmHWM (its highest so far) of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def main() -> None:

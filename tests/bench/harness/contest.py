@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from harness.corpus import Corpus
 from harness.runner import Runner
 from harness.settings import Settings
 from harness.spread import summary
+from harness.stores import Store
 from harness.task import Entry, Task, to_json
 
 # Distributions that a contestant's module needs besides the project's own.
@@ -97,6 +99,7 @@ class Here:
     """The same in this process: for tests, where starting a dozen interpreters takes too long."""
 
     def __init__(self, task: Task, cpu: int | None, environment: dict[str, str]) -> None:
+        self._environment = environment
         self._runner = Runner(task)
 
     def answer(self) -> Any:
@@ -104,6 +107,11 @@ class Here:
 
     def ask(self, command: str) -> Any:
         name, *arguments = command.split()
+        import s3_settings
+
+        if any(os.environ.get(name) != value for name, value in self._environment.items()):
+            os.environ.update(self._environment)  # whoever uses this sets it back
+            s3_settings.forget_clients()
         try:
             return getattr(self._runner, name)(*map(float, arguments))
         except Exception as error:
@@ -126,11 +134,26 @@ def missing(entry: Entry) -> str | None:
     return None
 
 
-def contest(corpus: Corpus, entries: Sequence[Entry], settings: Settings) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Remote:
+    """A corpus in a store's bucket. url: where the corpus's shards/ and converted/ lie."""
+
+    url: str
+    store: Store
+
+    def environment(self, entry: Entry) -> dict[str, str]:
+        """What leads the entry to the store, or to another address that is its option."""
+        return self.store.environment(entry.options.get("address"))
+
+
+def contest(
+    corpus: Corpus, entries: Sequence[Entry], settings: Settings, remote: Remote | None = None
+) -> list[dict[str, Any]]:
     """Warm crops per second of each entry, in `settings.rounds` rounds in which all take their turns.
 
     One dict an entry: name, status ("ok", "not installed", "failed"), reason, and summaries of
-    crops_per_second and crops_per_cpu_second, which a busy machine disturbs less.
+    crops_per_second and crops_per_cpu_second, which a busy machine disturbs less, of peak_mib, the process's
+    highest memory, and from a store of store_cpu, the cores that it kept busy meanwhile.
     """
     results: list[dict[str, Any]] = []
     running: list[tuple[dict[str, Any], list[dict[str, float]], Any]] = []
@@ -143,8 +166,9 @@ def contest(corpus: Corpus, entries: Sequence[Entry], settings: Settings) -> lis
                 continue
             own = scratch / str(number)
             own.mkdir()
-            process = settings.start(Task(corpus, entry, own), settings.cpu, {})
-            running.append((result, [], process))
+            environment = remote.environment(entry) if remote else {}
+            task = Task(corpus, entry, own, remote.url if remote else None)
+            running.append((result, [], settings.start(task, settings.cpu, environment)))
         for result, _, process in running:
             _attempt(result, process.answer)
             process.pause()
@@ -158,10 +182,12 @@ def contest(corpus: Corpus, entries: Sequence[Entry], settings: Settings) -> lis
                 if result["status"] != "ok":
                     continue
                 process.resume()
+                busy = remote.store.cpu_seconds() if remote else 0.0
                 found = _attempt(result, lambda p=process: p.ask(f"measure {settings.seconds}"))
-                process.pause()
                 if found is not None:
-                    turns.append(found)
+                    busy = remote.store.cpu_seconds() - busy if remote else 0.0
+                    turns.append({**found, "store_cpu_seconds": busy})
+                process.pause()
     finally:
         for _, _, process in running:
             process.close()
@@ -170,32 +196,28 @@ def contest(corpus: Corpus, entries: Sequence[Entry], settings: Settings) -> lis
         if result["status"] == "ok":
             for unit, seconds in (("crops_per_second", "seconds"), ("crops_per_cpu_second", "cpu_seconds")):
                 result[unit] = summary([turn["crops"] / turn[seconds] for turn in turns])
+            result["peak_mib"] = summary([turn["peak_mib"] for turn in turns])
+            if remote:
+                busy_cores = [turn["store_cpu_seconds"] / turn["seconds"] for turn in turns]
+                result["store_cpu"] = summary(busy_cores)
     return results
 
 
 @contextmanager
-def fresh_process(
-    corpus: Corpus, entry: Entry, settings: Settings, *, remote: str, environment: dict[str, str]
-) -> Iterator[Any]:
-    """A process of the entry's that reads from a bucket, with empty caches; answers as Process does."""
+def fresh_process(corpus: Corpus, entry: Entry, settings: Settings, remote: Remote | None) -> Iterator[Any]:
+    """A process of the entry's, with empty caches; answers as Process does. remote: None reads from disk."""
     scratch = Path(tempfile.mkdtemp(prefix="bench-", dir=settings.cache))
     process = None
     try:
-        process = settings.start(Task(corpus, entry, scratch, remote), settings.cpu, environment)
+        environment = remote.environment(entry) if remote else {}
+        task = Task(corpus, entry, scratch, remote.url if remote else None)
+        process = settings.start(task, settings.cpu, environment)
         process.answer()
         yield process
     finally:
         if process is not None:
             process.close()
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def cold_epoch(
-    corpus: Corpus, entry: Entry, settings: Settings, *, remote: str, environment: dict[str, str], crops: int
-) -> dict[str, Any]:
-    """One epoch by a fresh process. Returns what Runner.epoch does; raises ContestantError."""
-    with fresh_process(corpus, entry, settings, remote=remote, environment=environment) as process:
-        return dict(process.ask(f"epoch {crops}"))
 
 
 def _ready(corpus: Corpus, entry: Entry, settings: Settings, result: dict[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """The corpus that the benchmarks read: speech-shaped noise, made once and kept outside the project.
 
 Compressed sizes and decoding times of FLAC are those of something like speech; nothing
-else about the signal matters to a loader.
+else about the signal matters to a loader. Real speech can be taken instead.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Size:
 
 FULL = Size("full", 200, 6, 8.0, 60, 5.0, 300, 100)
 SMALL = Size("small", 200, 2, 8.0, 60, 5.0, 300, 100)
+STORE = Size("store", 200, 10, 8.0, 60, 5.0, 300, 100)
 TINY = Size("tiny", 8, 2, 2.5, 8, 2.0, 3, 8)
 
 
@@ -81,13 +82,19 @@ class Corpus:
         return sorted(self.speech.rglob("*.wav"))
 
 
-def make_corpus(folder: Path, size: Size) -> Corpus:
-    """The corpus of this size below `folder`, made now unless it is there."""
-    corpus = Corpus(folder / f"corpus-{size.name}", size)
-    made_of = json.dumps({"version": VERSION, **asdict(size)}, indent=1)
+def make_corpus(folder: Path, size: Size, speech: Path | None = None) -> Corpus:
+    """The corpus of this size below `folder`, made now unless it is there.
+
+    speech: recordings to cut its utterances from, SPEAKER/…/*.wav or *.flac; None: made-up ones.
+    """
+    corpus = Corpus(folder / f"corpus-{size.name}{'-real' if speech else ''}", size)
+    made_of = json.dumps({"version": VERSION, "speech": str(speech), **asdict(size)}, indent=1)
     if _stamp(corpus.folder) != made_of:
         shutil.rmtree(corpus.folder, ignore_errors=True)
-        _speech(corpus)
+        if speech is None:
+            _speech(corpus)
+        else:
+            _real_speech(corpus, speech)
         _noises(corpus)
         _rooms(corpus)
         (corpus.folder / STAMP).write_text(made_of)
@@ -132,6 +139,20 @@ def _speech(corpus: Corpus) -> None:
             rng = np.random.default_rng([1, speaker, number])
             path = corpus.speech / f"id{speaker:05d}" / "video" / f"{number:05d}.wav"
             _write(path, speech_shaped(rng, int(corpus.size.seconds * RATE)))
+
+
+def _real_speech(corpus: Corpus, source: Path) -> None:
+    """Each speaker's recordings one after the other, in a circle; each utterance begins elsewhere in it."""
+    folders = sorted(folder for folder in source.iterdir() if folder.is_dir())
+    frames = int(corpus.size.seconds * RATE)
+    for speaker in range(corpus.size.speakers):
+        own = folders[speaker % len(folders)]
+        paths = sorted(path for path in own.rglob("*") if path.suffix in (".wav", ".flac"))
+        said = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in paths])
+        for number in range(corpus.size.utterances):
+            first = number * len(said) // corpus.size.utterances
+            path = corpus.speech / f"id{speaker:05d}" / "video" / f"{number:05d}.wav"
+            _write(path, np.take(said, np.arange(first, first + frames), mode="wrap"))
 
 
 def _noises(corpus: Corpus) -> None:

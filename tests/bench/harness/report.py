@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import report_s3
+from harness.markdown import absent, figure, short, table, target
+
 INTRODUCTION = """# Benchmarks
 
 Made by `make bench`; the JSON files beside this page hold every single run. Crops are 200 feature
@@ -15,7 +18,8 @@ contestants run on one core (pinned, one thread of each math library), each in a
 rounds in which all take their turns. A figure is the median of the rounds, in brackets the
 lowest and the highest; a ratio is computed within each round and then summarised in the same way. “Per CPU
 second” counts the time that the process computed, whatever else the machine did. The audio is
-generated, and the page cache is warm.
+generated unless real speech was given, which the tables from S3 are then measured with, and the page cache
+is warm.
 """
 
 
@@ -41,35 +45,16 @@ def _rates(document: dict[str, Any]) -> str:
         if result["status"] == "ok":
             figures = [figure(result[unit]) for unit in ("crops_per_second", "crops_per_cpu_second")]
         else:
-            figures = [_absent(result), ""]
+            figures = [absent(result), ""]
         rows.append([result["name"], *figures])
     text = table(["loader", "crops per second", "per CPU second"], rows)
     lines = [
-        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), _target(ratio)]
+        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), target(ratio)]
         for ratio in document["ratios"]
     ]
     return text + (
         "\n" + table(["ratio", "of crops per second", "per CPU second", "target"], lines) if lines else ""
     )
-
-
-def _rates_and_s3(document: dict[str, Any]) -> str:
-    rows = []
-    for result in document["s3"]:
-        if result["status"] != "ok":
-            rows.append([result["name"], _absent(result), "", "", ""])
-            continue
-        rows.append(
-            [
-                result["name"],
-                figure(result["crops_per_second"]),
-                figure(result["requests"]),
-                figure(result["bytes_per_crop"], 1024),
-                figure(result["first_batch_seconds"]),
-            ]
-        )
-    heads = ["loader", "crops per second", "requests", "KiB fetched per crop", "seconds to the first batch"]
-    return f"*Local disk*\n\n{_rates(document)}\n*S3*\n\n{table(heads, rows)}"
 
 
 def _planning(document: dict[str, Any]) -> str:
@@ -93,9 +78,9 @@ def _fetched(document: dict[str, Any]) -> str:
     rows = []
     for result in document["contestants"]:
         if result["status"] == "ok":
-            figures = [_short(result[of]) for of in ("requests", "of_crops", "of_shards")]
+            figures = [short(result[of]) for of in ("requests", "of_crops", "of_shards")]
         else:
-            figures = [_absent(result), "", ""]
+            figures = [absent(result), "", ""]
         rows.append([result["name"], *figures])
     return table(["reading", "requests", "bytes ÷ the crops' own", "bytes ÷ the shards'"], rows)
 
@@ -106,10 +91,10 @@ def _converting(document: dict[str, Any]) -> str:
         if result["status"] == "ok":
             figures = [figure(result[unit]) for unit in ("files_per_second", "by_cpu")]
         else:
-            figures = [_absent(result), ""]
+            figures = [absent(result), ""]
         rows.append([result["name"], *figures])
     lines = [
-        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), _target(ratio)]
+        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), target(ratio)]
         for ratio in document["ratios"]
     ]
     heads = ["files per second", "by CPU time"]
@@ -120,13 +105,13 @@ def _packing(document: dict[str, Any]) -> str:
     units = ("mb_per_second", "mb_per_cpu_second")
     rows = [[result["name"], *(figure(result[unit]) for unit in units)] for result in document["contestants"]]
     lines = [
-        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), _target(ratio)]
+        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), target(ratio)]
         for ratio in document["ratios"]
     ]
     tiny = [
-        [_short(run["utterances"])]
+        [short(run["utterances"])]
         + [f"{1e6 * run[unit] / run['utterances']:.0f}" for unit in ("seconds", "cpu_seconds")]
-        + [_short(run["peak_mib"])]
+        + [short(run["peak_mib"])]
         for run in document["tiny"]
     ]
     return "\n".join(
@@ -144,19 +129,19 @@ def _scoring(document: dict[str, Any]) -> str:
             result["name"],
             figure(result["trials_per_second"]),
             figure(result["trials_per_cpu_second"]),
-            _short(result["mib"]["high"]),
+            short(result["mib"]["high"]),
             f"{result['error']['high']:.0e}",
         ]
         for result in document["contestants"]
     ]
     lines = [
-        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), _target(ratio)]
+        [f"{ratio['of']} ÷ {ratio['to']}", figure(ratio), figure(ratio["cpu"]), target(ratio)]
         for ratio in document["ratios"]
     ]
     norm = document["as_norm"]
     row = [
         f"{norm['cohort']:,} speakers, top {norm['top']}",
-        *(_short(norm[unit]) for unit in ("seconds", "cpu_seconds", "mib")),
+        *(short(norm[unit]) for unit in ("seconds", "cpu_seconds", "mib")),
         f"≤ 60 s, ≤ 2,048 MiB {'✓' if norm['met'] else '✗'}",
     ]
     heads = ["scores", "trials per second", "per CPU second", "memory, MiB", "error"]
@@ -196,7 +181,6 @@ def _bootstrap(document: dict[str, Any]) -> str:
 
 LAYOUTS = {
     "rates": _rates,
-    "rates_and_s3": _rates_and_s3,
     "planning": _planning,
     "fetched": _fetched,
     "packing": _packing,
@@ -204,31 +188,8 @@ LAYOUTS = {
     "converting": _converting,
     "scoring": _scoring,
     "bootstrap": _bootstrap,
+    **report_s3.LAYOUTS,
 }
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def figure(values: dict[str, Any], unit: float = 1) -> str:
-    """ "median [low – high]", in multiples of `unit`, with three digits or whole."""
-    low, middle, high = (_short(values[key] / unit) for key in ("low", "median", "high"))
-    return middle if low == high else f"{middle} [{low} – {high}]"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _target(ratio: dict[str, Any]) -> str:
-    wanted = ratio["at_least"]
-    return "" if wanted is None else f"≥ {_short(wanted)} {'✓' if ratio['met'] else '✗'}"
-
-
-def _absent(result: dict[str, Any]) -> str:
-    return result["reason"] if result["status"] == "not installed" else f"failed: {result['reason']}"
 
 
 def _footer(document: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import time
 from collections.abc import Iterator
@@ -9,7 +10,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from harness.memory import memory_mib
 from harness.task import Task
+
+READY = 3  # batches that may have come from a store while others had their turn
 
 
 def load(module: str) -> ModuleType:
@@ -39,11 +43,18 @@ class Runner:
             self._next()
 
     def measure(self, seconds: float) -> dict[str, Any]:
-        """Run for at least so long: {"crops", "seconds", "cpu_seconds"}, the latter of all threads."""
+        """Run for at least so long: {"crops", "seconds", "cpu_seconds", "peak_mib"}.
+
+        The CPU's seconds are those of all threads; the peak is the process's so far. What a store has sent
+        while this process stood still is not counted.
+        """
+        for _ in range(READY if self.task.remote else 0):
+            self._next()
         crops, began, cpu_began = 0, time.perf_counter(), time.process_time()
         while (spent := time.perf_counter() - began) < seconds or crops == 0:
             crops += self._next()
-        return {"crops": crops, "seconds": spent, "cpu_seconds": time.process_time() - cpu_began}
+        cpu = time.process_time() - cpu_began
+        return {"crops": crops, "seconds": spent, "cpu_seconds": cpu, "peak_mib": memory_mib("VmHWM")}
 
     def epoch(self, crops: int) -> dict[str, Any]:
         """From opening the data to the crop number `crops`: {"crops", "seconds", "first_batch_seconds"}."""
@@ -53,6 +64,13 @@ class Runner:
         first = time.perf_counter() - began
         found += self.more(crops - found)["crops"]
         return {"crops": found, "seconds": time.perf_counter() - began, "first_batch_seconds": first}
+
+    def digest(self, batches: float) -> str:
+        """SHA-256 of so many batches' samples, from the first on."""
+        stream, sums = self.module.batches(self.task), hashlib.sha256()
+        for _ in range(int(batches)):
+            sums.update(next(stream).numpy().tobytes())
+        return sums.hexdigest()
 
     def more(self, crops: float) -> dict[str, Any]:
         """So many crops more from what is open: {"crops"}."""

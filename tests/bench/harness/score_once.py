@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from plan_once import memory_mib
+from memory import memory_mib
 
 from eval.embeddings import Embeddings
 from eval.scoring import build_scorer

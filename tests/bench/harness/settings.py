@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.corpus import FULL, SMALL, TINY, Size
+from harness.corpus import FULL, SMALL, STORE, TINY, Size
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,8 @@ class Settings:
 
     seconds: of one turn of one contestant; rounds: turns of each; warm_up: seconds before the first,
     enough for every impulse response to have been drawn;
+    speech: recordings that the corpus on the stores is cut from (None: it is made up);
+    gets: requests of one turn of a client; large: shards, and utterances of each, of a set that is opened;
     cpu: the core that contestants run on (None: any); plan_utterances: size of the planning benchmark;
     convert_files, convert_loop: m4a that are converted by us, and by the loop that we are compared with;
     tiny_utterances: sizes of the packing benchmark's sets of tiny files;
@@ -43,7 +45,10 @@ class Settings:
     score_cohort: int
     score_rounds: int
     bootstrap: tuple[int, int]
+    gets: int
+    large: tuple[int, int]
     cpu: int | None
+    speech: Path | None = None
 
 
 def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
@@ -51,7 +56,7 @@ def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         cache=cache,
         start=start,
         local=FULL,
-        remote=SMALL,
+        remote=STORE,
         seconds=1.5,
         rounds=6,
         warm_up=3.0,
@@ -68,6 +73,8 @@ def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         score_cohort=5994,
         score_rounds=5,
         bootstrap=(580_000, 1000),
+        gets=10_000,
+        large=(1092, 1000),
         cpu=cpu,
     )
 
@@ -94,6 +101,8 @@ def quick(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         score_cohort=5994,
         score_rounds=1,
         bootstrap=(580_000, 50),
+        gets=2000,
+        large=(1092, 1000),
         cpu=cpu,
     )
 
@@ -121,5 +130,7 @@ def tiny(cache: Path, start: Callable[..., Any]) -> Settings:
         score_cohort=6,
         score_rounds=2,
         bootstrap=(2000, 5),
+        gets=20,
+        large=(4, 10),
         cpu=None,
     )

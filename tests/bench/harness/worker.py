@@ -1,6 +1,7 @@
 """A contestant's process: does what its standard input says, on one core, and answers in JSON lines.
 
-python worker.py CPU TASK_JSON; then lines "prepare", "warm_up S", "measure S", "epoch CROPS", "more CROPS".
+python worker.py CPU TASK_JSON; then lines "prepare", "warm_up S", "measure S", "epoch CROPS", "more CROPS",
+"digest BATCHES".
 CPU is a core's number, or "all" for work that is not timed.
 """
 

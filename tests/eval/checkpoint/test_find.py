@@ -42,9 +42,9 @@ def test_the_best_or_the_newest_of_a_run(tmp_path, which, step, elsewhere):
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_checkpoints_in_s3(s3_bucket, tmp_path):
+def test_checkpoints_in_s3(s3_folder, tmp_path):
     run = str(tmp_path / "run")
-    folder = make_run(run, elsewhere=f"{s3_bucket}/kept")
+    folder = make_run(run, elsewhere=f"{s3_folder}/kept")
     assert find_checkpoint(run, "best", pytest.fail).url == f"{folder}/step-00000010.pt"
     assert find_checkpoint(folder, "newest", pytest.fail).url == f"{folder}/step-00000020.pt"
 

@@ -471,11 +471,11 @@ def test_a_disk_full_of_other_things(log, shards, small_disk, open_cache):
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_from_s3(s3_bucket, faulty_s3, tmp_path, shards, folder, open_cache, monkeypatch):
+def test_from_s3(s3_folder, faulty_s3, tmp_path, shards, folder, open_cache, monkeypatch):
     monkeypatch.setattr(storage, "DOWNLOAD_PART", PART)
     remote = []
     for shard in shards:
-        url = storage.join(s3_bucket, "data", os.path.basename(shard.url))
+        url = storage.join(s3_folder, "data", os.path.basename(shard.url))
         storage.publish_bytes(url, content(shard))
         remote.append(CachedShard(url, shard.size, shard.sha256))
     before = faulty_s3.requests  # which are read by GET
@@ -488,4 +488,4 @@ def test_from_s3(s3_bucket, faulty_s3, tmp_path, shards, folder, open_cache, mon
         assert faulty_s3.requests - before == 8 * 3
     assert cache.fetched_bytes == 8 * SIZE
     with pytest.raises(MissingError, match=r"s3://.*/none: does not exist"):
-        cache.hold(CachedShard(storage.join(s3_bucket, "none"), 10, "0" * 64))
+        cache.hold(CachedShard(storage.join(s3_folder, "none"), 10, "0" * 64))

@@ -83,8 +83,8 @@ def test_workers_make_the_same_bytes(corpus, tmp_path, whole):
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_parts_at_the_same_time_on_s3(corpus, whole, s3_bucket):
-    url = s3_bucket + "/sets/parts"
+def test_parts_at_the_same_time_on_s3(corpus, whole, s3_folder):
+    url = s3_folder + "/sets/parts"
 
     def work(index: int) -> int:
         return pack_part(str(corpus.root), url, Part(3, index), options=SMALL).all

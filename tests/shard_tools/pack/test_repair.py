@@ -311,8 +311,8 @@ def test_a_set_with_an_appended_list_is_repaired_by_its_indexes(corpus, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_on_s3(corpus, s3_bucket):
-    url = f"{s3_bucket}/set"
+def test_on_s3(corpus, s3_folder):
+    url = f"{s3_folder}/set"
     pack(str(corpus.root), url, options=SMALL)
     site = Folder(url)
     before = {name: site.read(name) for name in site.names()}

@@ -19,15 +19,15 @@ pytestmark = [pytest.mark.s3, pytest.mark.slow]
 
 
 def test_shards_are_those_of_a_disk_whatever_fails_on_the_way(
-    faulty_seaweed: FaultProxy,
-    seaweed_folder: str,
+    faulty_s3: FaultProxy,
+    s3_folder: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     storage_policy,
 ) -> None:
     monkeypatch.setattr(s3_upload, "UPLOAD_PART", 5 * 2**20)  # the least that S3 takes
     storage_policy(StoragePolicy(attempts=12, first_wait_s=0.01))
-    shards = f"{seaweed_folder}/shards"
+    shards = f"{s3_folder}/shards"
     rng = np.random.default_rng(0)
     for number in range(16):
         path = tmp_path / "wav" / f"id{number // 2}" / f"{number}.wav"
@@ -36,10 +36,10 @@ def test_shards_are_those_of_a_disk_whatever_fails_on_the_way(
     options = PackOptions(utterances_per_shard=4)  # of 8 MB: two parts
     pack(str(tmp_path / "wav"), str(tmp_path / "disk"), options=options)
 
-    faulty_seaweed.set_faults(0.4, WRITING, seed=1, methods=("PUT", "POST"))
+    faulty_s3.set_faults(0.4, WRITING, seed=1, methods=("PUT", "POST"))
     pack(str(tmp_path / "wav"), shards, options=options, workers=2)
-    assert set(faulty_seaweed.faults) == set(WRITING), "too few requests to meet every fault"
-    faulty_seaweed.set_faults(0.3, ("error", "slow_down", "reset", "truncated"))
+    assert set(faulty_s3.faults) == set(WRITING), "too few requests to meet every fault"
+    faulty_s3.set_faults(0.3, ("error", "slow_down", "reset", "truncated"))
     assert verify(shards).problems == []
     names = sorted(path.name for path in (tmp_path / "disk").iterdir())
     assert storage.list_names(shards) == names

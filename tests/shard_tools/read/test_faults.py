@@ -24,7 +24,7 @@ def hasty(storage_policy) -> None:
 
 
 @pytest.fixture
-def shards(empty_corpus, s3_bucket, faulty_s3, hasty, tmp_path):
+def shards(empty_corpus, s3_folder, faulty_s3, hasty, tmp_path):
     """(the dataset in a folder, the same in a bucket): WAV and FLAC, the WAVs longer than a block."""
     for number in range(24):
         kind = "flac" if number % 2 else "wav"
@@ -32,8 +32,8 @@ def shards(empty_corpus, s3_bucket, faulty_s3, hasty, tmp_path):
     out = tmp_path / "out"
     pack(str(empty_corpus.root), str(out), options=PackOptions(utterances_per_shard=6))
     for file in out.iterdir():
-        storage.publish_bytes(storage.join(s3_bucket, file.name), file.read_bytes())
-    return str(out), s3_bucket
+        storage.publish_bytes(storage.join(s3_folder, file.name), file.read_bytes())
+    return str(out), s3_folder
 
 
 @pytest.mark.slow

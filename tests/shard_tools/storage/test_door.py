@@ -7,6 +7,7 @@ import pickle
 import socket
 import struct
 import threading
+import uuid
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,7 +22,9 @@ from botocore.exceptions import (
 )
 from fsspec.config import conf as fsspec_config
 from fsspec.config import set_conf_env
+from s3_settings import forget_clients
 from s3fs import S3FileSystem
+from seaweedfs import OPEN_BUCKET
 
 from shard_tools import storage
 from shard_tools.storage import door, retries
@@ -36,7 +39,7 @@ from shard_tools.storage.policy import StoragePolicy
 def folder(request, tmp_path):
     """The URL of an empty folder on each kind of storage."""
     if request.param == "s3":
-        return request.getfixturevalue("s3_bucket") + "/some/prefix"
+        return request.getfixturevalue("s3_folder") + "/some/prefix"
     return {"path": "", "file": "file://", "memory": "memory://"}[request.param] + str(tmp_path / "new")
 
 
@@ -142,45 +145,46 @@ def test_a_child_of_the_folders_own_name_is_listed(folder):
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_a_folder_marker_is_not_its_own_child(s3_bucket):
+def test_a_folder_marker_is_not_its_own_child(s3_folder):
     files = S3FileSystem(use_listings_cache=False)
-    files.pipe_file(f"{s3_bucket}/empty/", b"")
-    files.pipe_file(f"{s3_bucket}/full/", b"")
-    storage.publish_bytes(f"{s3_bucket}/full/full", b"x")
-    assert storage.list_names(f"{s3_bucket}/empty") == []
-    assert storage.list_names(f"{s3_bucket}/full") == ["full"]
+    files.pipe_file(f"{s3_folder}/empty/", b"")
+    files.pipe_file(f"{s3_folder}/full/", b"")
+    storage.publish_bytes(f"{s3_folder}/full/full", b"x")
+    assert storage.list_names(f"{s3_folder}/empty") == []
+    assert storage.list_names(f"{s3_folder}/full") == ["full"]
 
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_a_version_of_an_object_is_refused(s3_bucket):
+def test_a_version_of_an_object_is_refused(s3_folder):
     with pytest.raises(StorageError, match="names one version of an object"):
-        storage.read_bytes(f"{s3_bucket}/a?versionId=3")
+        storage.read_bytes(f"{s3_folder}/a?versionId=3")
 
 
 @pytest.fixture
 def forgotten_clients():
     """What a test made of the environment's credentials, or of their absence, must not serve the next."""
     yield
-    S3FileSystem.clear_instance_cache()
+    forget_clients()
 
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_a_bucket_that_is_open_to_everyone(s3_bucket, monkeypatch, forgotten_clients):
-    S3FileSystem(use_listings_cache=False).pipe_file(f"{s3_bucket}/a/x", b"0123", ACL="public-read")
+def test_a_bucket_that_is_open_to_everyone(s3_endpoint, monkeypatch, forgotten_clients):
+    folder = f"s3://{OPEN_BUCKET}/{uuid.uuid4().hex}"
+    storage.publish_bytes(f"{folder}/a/x", b"0123")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", "/nonexistent")
-    S3FileSystem.clear_instance_cache()
+    forget_clients()
     with pytest.raises(StorageError, match="FSSPEC_S3_ANON=true"):
-        storage.list_names(f"{s3_bucket}/a")
+        storage.list_names(f"{folder}/a")
     config: dict = {}
     set_conf_env(config, {"FSSPEC_S3_ANON": "true"})
     monkeypatch.setitem(fsspec_config, "s3", config["s3"])
-    assert storage.list_names(f"{s3_bucket}/a") == ["x"]
-    assert storage.read_range(f"{s3_bucket}/a/x", 1, 3, 4) == b"12"
+    assert storage.list_names(f"{folder}/a") == ["x"]
+    assert storage.read_range(f"{folder}/a/x", 1, 3, 4) == b"12"
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
@@ -347,9 +351,9 @@ def flaky_endpoint(s3_endpoint, monkeypatch):
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(storage_policy, "_policy", StoragePolicy(first_wait_s=0.01))
-    S3FileSystem.clear_instance_cache()
+    forget_clients()
     yield answers
-    S3FileSystem.clear_instance_cache()
+    forget_clients()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -382,21 +386,21 @@ def test_a_bucket_that_does_not_exist(s3_endpoint):
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_large_files_go_up_in_parts(s3_bucket, tmp_path, monkeypatch):
+def test_large_files_go_up_in_parts(s3_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(fsspec_backend, "UPLOAD_PART", 5 * 2**20)
     data = os.urandom(11 * 2**20)
     (tmp_path / "x").write_bytes(data)
-    storage.publish_file(str(tmp_path / "x"), s3_bucket + "/x")
-    assert storage.read_bytes(s3_bucket + "/x") == data
+    storage.publish_file(str(tmp_path / "x"), s3_folder + "/x")
+    assert storage.read_bytes(s3_folder + "/x") == data
 
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_s3_works_on_both_sides_of_a_fork(s3_bucket):
-    storage.publish_bytes(s3_bucket + "/x", b"data")
-    assert storage.read_bytes(s3_bucket + "/x") == b"data"
+def test_s3_works_on_both_sides_of_a_fork(s3_folder):
+    storage.publish_bytes(s3_folder + "/x", b"data")
+    assert storage.read_bytes(s3_folder + "/x") == b"data"
     child = os.fork()
     if child == 0:
-        os._exit(0 if storage.read_bytes(s3_bucket + "/x") == b"data" else 1)
+        os._exit(0 if storage.read_bytes(s3_folder + "/x") == b"data" else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert storage.read_bytes(s3_bucket + "/x") == b"data"
+    assert storage.read_bytes(s3_folder + "/x") == b"data"

@@ -124,8 +124,8 @@ def test_going_on_from_an_anchor_gives_the_same(corpus, shards, by_windows, firs
 @pytest.mark.s3
 @pytest.mark.parametrize("form", ["wav", "flac"])
 @pytest.mark.parametrize("verify", ["none", "crops"])
-def test_ranged_over_s3_gives_the_same(corpus, by_windows, s3_bucket, form, verify):
-    url = f"{s3_bucket}/shards"
+def test_ranged_over_s3_gives_the_same(corpus, by_windows, s3_folder, form, verify):
+    url = f"{s3_folder}/shards"
     options = PackOptions(format=form, utterances_per_shard=12, group=2)
     pack(str(corpus.folder / "wav"), url, options=options)
     stream = make_stream(corpus, url, *WINDOWS, "--data.verify", verify)
@@ -137,8 +137,8 @@ def test_ranged_over_s3_gives_the_same(corpus, by_windows, s3_bucket, form, veri
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_cached_from_s3_reads_every_shard_once_and_nothing_again(corpus, by_windows, s3_bucket, tmp_path):
-    url = f"{s3_bucket}/shards"
+def test_cached_from_s3_reads_every_shard_once_and_nothing_again(corpus, by_windows, s3_folder, tmp_path):
+    url = f"{s3_folder}/shards"
     pack(str(corpus.folder / "wav"), url, options=PackOptions(format="wav", utterances_per_shard=12, group=2))
     stream = make_stream(corpus, url, *cached(tmp_path, "--data.verify", "shards"))
     assert fetch(stream) == by_windows

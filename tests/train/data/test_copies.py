@@ -126,8 +126,8 @@ def test_batches_are_the_same_from_copies(corpus, tmp_path, monkeypatch, device)
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_reading_processes_bring_from_s3_what_is_copied(corpus, s3_bucket, tmp_path):
-    url = f"{s3_bucket}/noise"
+def test_reading_processes_bring_from_s3_what_is_copied(corpus, s3_folder, tmp_path):
+    url = f"{s3_folder}/noise"
     for path in Path(corpus.noise).iterdir():
         if path.is_file():
             storage.publish_bytes(f"{url}/{path.name}", path.read_bytes())

@@ -195,11 +195,11 @@ def _depth(pid, ancestor):
 
 @pytest.mark.s3
 def test_a_run_through_a_faulty_store_learns_exactly_what_one_from_the_disk_does(
-    corpus, shards, s3_bucket, faulty_s3, tmp_path
+    corpus, shards, s3_folder, faulty_s3, tmp_path
 ):
     """Errors, throttling, resets, cut and stalled bodies and wrong bytes in a fifth of all answers."""
     for file in shards.iterdir():
-        storage.publish_bytes(storage.join(s3_bucket, file.name), file.read_bytes())
+        storage.publish_bytes(storage.join(s3_folder, file.name), file.read_bytes())
     faulty_s3.set_faults(0.2, seed=7)
     more = {
         "data__verify": "crops",
@@ -209,7 +209,7 @@ def test_a_run_through_a_faulty_store_learns_exactly_what_one_from_the_disk_does
         "data__windows__shards": 2,
     }
     weights = []
-    for name, url in (("disk", str(shards)), ("store", s3_bucket)):
+    for name, url in (("disk", str(shards)), ("store", s3_folder)):
         folder = tmp_path / name
         command = torchrun(2, "-m", "train", *options(corpus, url, **more, run__folder=folder))
         status, output = finish(command, tmp_path / "out")

@@ -20,9 +20,8 @@ REAL_STORE = [pytest.mark.s3, pytest.mark.slow]
         "path",
         "file",
         "memory",
-        pytest.param("s3", marks=REAL_STORE),  # a mock, by s3fs
-        pytest.param("seaweedfs by s3fs", marks=REAL_STORE),
-        pytest.param("seaweedfs by obstore", marks=REAL_STORE),
+        pytest.param("s3 by s3fs", marks=REAL_STORE),
+        pytest.param("s3 by obstore", marks=REAL_STORE),
         "obstore's memory",
         "obstore's local",
     ]
@@ -42,8 +41,7 @@ def folder(request, tmp_path, monkeypatch):
         return
     if not request.param.endswith("obstore"):
         monkeypatch.setattr(choose, "may_use", lambda: False)
-    bucket = request.getfixturevalue("s3_bucket" if request.param == "s3" else "seaweed_folder")
-    yield f"{bucket}/some/prefix"
+    yield request.getfixturevalue("s3_folder") + "/some/prefix"
 
 
 @pytest.fixture

@@ -28,14 +28,17 @@ def small_parts(monkeypatch, storage_policy):
 
 
 @pytest.fixture
-def url(s3_bucket):
-    return f"{s3_bucket}/some/prefix/x.tar"
+def url(s3_folder):
+    return f"{s3_folder}/some/prefix/x.tar"
 
 
 def under_way(url: str) -> list[str]:
+    """Keys below `url`, without what it says itself."""
     fs, path = open_filesystem(url)
-    answer = fs.call_s3("list_multipart_uploads", Bucket=fs.split_path(path)[0])
-    return [upload["Key"] for upload in answer.get("Uploads") or []]
+    bucket, key, _ = fs.split_path(path)
+    answer = fs.call_s3("list_multipart_uploads", Bucket=bucket)
+    keys = [upload["Key"] for upload in answer.get("Uploads") or []]
+    return [found.removeprefix(f"{key}/") for found in keys if found.startswith(key)]
 
 
 def send(upload) -> None:
@@ -155,7 +158,7 @@ def test_an_object_of_another_size_is_an_error(url, monkeypatch):
 
 
 class Gone(FileNotFoundError):
-    """As s3fs raises it; moto answers 500 instead."""
+    """As s3fs raises it; as SeaweedFS answers."""
 
     response = {"Error": {"Code": "NoSuchUpload"}}  # noqa: RUF012
 
@@ -178,14 +181,14 @@ def test_an_upload_that_another_aborted_is_lost(url, monkeypatch, method):
 
 
 @pytest.mark.slow
-def test_only_uploads_of_ours_are_aborted(s3_bucket):
-    folder = f"{s3_bucket}/some"
-    urls = [f"{folder}/{name}" for name in ("x", "y", "deep/x")] + [f"{s3_bucket}/somewhere/x"]
+def test_only_uploads_of_ours_are_aborted(s3_folder):
+    folder = f"{s3_folder}/some"
+    urls = [f"{folder}/{name}" for name in ("x", "y", "deep/x")] + [f"{s3_folder}/somewhere/x"]
     uploads = [place_at(url).upload() for url in urls]
     for upload in uploads:
         upload.write(DATA[:PART])
     assert storage.remove_drafts(folder, lambda name: name == "x") == ["x"]
-    assert sorted(under_way(s3_bucket)) == ["some/deep/x", "some/y", "somewhere/x"]
+    assert sorted(under_way(s3_folder)) == ["some/deep/x", "some/y", "somewhere/x"]
     for upload in uploads:
         upload.abandon()
 
@@ -194,7 +197,7 @@ def test_only_uploads_of_ours_are_aborted(s3_bucket):
 @pytest.mark.parametrize(
     ("error", "tries"), [(PermissionError("Access Denied"), 1), (TimeoutError("slow"), 3)]
 )
-def test_where_uploads_cannot_be_listed_is_an_error_after_few_tries(s3_bucket, monkeypatch, error, tries):
+def test_where_uploads_cannot_be_listed_is_an_error_after_few_tries(s3_folder, monkeypatch, error, tries):
     tried = []
 
     def refused(*_):
@@ -204,7 +207,7 @@ def test_where_uploads_cannot_be_listed_is_an_error_after_few_tries(s3_bucket, m
     storage.configure(StoragePolicy(attempts=8, first_wait_s=0.01))
     monkeypatch.setattr(s3_leftovers, "_uploads", refused)
     with pytest.raises(storage.StorageError):
-        storage.remove_drafts(s3_bucket, lambda _: True)
+        storage.remove_drafts(s3_folder, lambda _: True)
     assert len(tried) == tries
 
 

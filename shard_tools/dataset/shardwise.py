@@ -232,8 +232,8 @@ def open_shardwise(
 def _digest_of(manifest_url: str, data: bytes) -> str:
     """The SHA-256 (hex) of what begins with `data`, read a part at a time."""
     digest, total = hashlib.sha256(data), storage.size(manifest_url)
-    for start in range(len(data), total, storage.DOWNLOAD_PART):
-        digest.update(storage.read_bytes(manifest_url, start, min(start + storage.DOWNLOAD_PART, total)))
+    for start in range(len(data), total, _PARSED):
+        digest.update(storage.read_bytes(manifest_url, start, min(start + _PARSED, total)))
     return digest.hexdigest()
 
 

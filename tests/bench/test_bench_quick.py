@@ -223,6 +223,19 @@ def test_planning_has_its_figures(measure):
 
 
 @pytest.mark.slow
+def test_a_large_set_is_opened_by_its_table_and_without(measure):
+    document, page = measure("scale")
+    assert [result["name"] for result in document["contestants"]] == [
+        "windows, mapped", "windows, parsed", "epochs",
+    ]  # fmt: skip
+    for result in document["contestants"]:
+        assert result["utterances"] == 50_000
+        assert result["private_mib"]["median"] > 0
+    assert set(document["contestants"][0]["met"]) == {"cpu_seconds", "private_mib"}
+    assert "## Opening very large sets" in page
+
+
+@pytest.mark.slow
 def test_converting_is_compared_with_a_process_per_file(bench, measure):
     table = bench("tables.converting")
     document, page = measure("converting")

@@ -92,28 +92,33 @@ def memory_mib(*fields: str) -> float:
 
 
 def measure(url: str, order: str) -> dict[str, float]:
-    """Seconds and MiB of opening, as a training process does it; MiB are what its memory grew by."""
+    """Seconds and MiB of opening, as a training process does it; MiB are what its memory grew by.
+
+    It waits for a line on stdin before it opens, and before and after it looks at its memory, so that
+    several do so at once.
+    """
     from train.config.parsing import parse
     from train.data.assemble import build_plan, build_stream, open_training_data
 
     words = ["--data.url", url, "--train.steps", "1", "--data.order", order, "--batch.speakers", "200"]
     config = parse([*words, "--batch.max_utterances_per_speaker", "null"])
+    _wait()
     private = ("Private_Clean", "Private_Dirty")
     before = memory_mib(*private), memory_mib("Pss")
-    began = time.perf_counter()
+    began, computed = time.perf_counter(), time.process_time()
     data = open_training_data(config)
-    opened = time.perf_counter() - began
-    plan = build_plan(data, config)
-    stream = build_stream(config, data, plan, 0, 1, 1)
-    planned = time.perf_counter() - began - opened
+    stream = build_stream(config, data, build_plan(data, config), 0, 1, 1)
     next(iter(stream.planned([0])))
-    return {
-        "open_seconds": opened,
-        "plan_seconds": planned,
-        "first_seconds": time.perf_counter() - began - opened - planned,
-        "private_mib": memory_mib(*private) - before[0],
-        "pss_mib": memory_mib("Pss") - before[1],
-    }
+    found = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - computed}
+    _wait()
+    own, shared = memory_mib(*private) - before[0], memory_mib("Pss") - before[1]
+    _wait()
+    return {**found, "private_mib": own, "pss_mib": shared, "utterances": len(data.table)}
+
+
+def _wait() -> None:
+    print("here", flush=True)
+    sys.stdin.readline()
 
 
 def main() -> None:

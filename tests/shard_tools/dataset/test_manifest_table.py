@@ -77,7 +77,6 @@ def test_a_large_manifest_is_not_parsed(packed, monkeypatch):
     whole = open_catalogue(str(packed))
     parsed = open_shardwise(str(packed), held=2)
     monkeypatch.setattr(shardwise, "_PARSED", 100)
-    monkeypatch.setattr(storage, "DOWNLOAD_PART", 70)
     monkeypatch.setattr(manifest_file, "from_bytes", None)
     mapped = open_shardwise(str(packed), held=2)
     for found in (parsed, mapped, pickle.loads(pickle.dumps(mapped))):

@@ -9,14 +9,15 @@ CORPUS ?=
 .DEFAULT_GOAL := help
 # Every process of the tests would compile all of our modules anew, and pytest all tests.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test check lint bench clean
+.PHONY: help demo test test-exhaustive test-all check lint bench clean
 
 help:
 	@echo 'make demo                 a corpus, its shards, a short training, an evaluation: minutes on a CPU'
 	@echo 'make demo CORPUS=FOLDER   the same on your own 16 kHz speech: FOLDER/SPEAKER/.../*.wav or *.flac'
-	@echo 'make test                 all tests: eighteen minutes on two cores'
+	@echo 'make test                 tests of every promise'
+	@echo 'make test-all             those, and the exhaustive ones'
 	@echo 'make lint                 style and types'
-	@echo 'make check                style, types, and the quick tests of every part: over a minute'
+	@echo 'make check                style, types, and the quick tests of every part'
 	@echo 'make bench                the benchmark tables, into tests/bench/results: 8 GB in all'
 	@echo 'make clean                remove .venv, caches and runs/demo'
 	@echo
@@ -27,7 +28,13 @@ demo: $(VENV)/.installed
 
 # Four of them wait for a SLURM of their own most of the time.
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest --numprocesses 6
+	@$(BIN)/python -m pytest --numprocesses 6 -m 'not exhaustive'
+
+# Further members of families of which `test` has some.
+test-exhaustive: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest --numprocesses 3 -m exhaustive
+
+test-all: test test-exhaustive
 
 check: lint
 	@$(BIN)/python -m pytest --numprocesses 2 -m 'not slow'

@@ -20,11 +20,13 @@ from shard_tools.arrays import Float64Array
 @dataclass(frozen=True)
 class Cohort:
     """members: whom every utterance is compared with; text: who that is, whatever the file is called;
-    top: how many of the highest scores AS-norm and the quality measure cohort take."""
+    top: how many of the highest scores AS-norm and the quality measure cohort take; speakers: whose
+    utterances it is of, where that is known."""
 
     members: Embeddings
     text: str
     top: int = 300
+    speakers: frozenset[str] = frozenset()
 
     def statistics(self, scorer: Scorer, embeddings: Embeddings, trials: Trials) -> CohortStatistics:
         """The quality measure cohort: of each side's `top` highest scores. Raises UserError as normalise."""

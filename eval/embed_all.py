@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -60,23 +61,12 @@ def embed_utterances(
     known = _known(kept, names, stamps, device, network, protocol)
     if len(known.rows) and rank == 0:
         say(f"{len(known.rows):,} of {counted(len(names), 'embedding', ',')} were made before")
-    size = known.heard.vectors.shape[-1]
-    vectors = np.empty((len(names), protocol.vectors, size), np.float32)
-    seconds, silent = np.empty(len(names), np.float32), np.empty(len(names), np.bool_)
-
-    def put(rows: Int64Array, heard: Heard) -> None:
-        nonlocal vectors
-        if heard.vectors.shape[-1] != vectors.shape[-1]:  # nothing was known before the first part
-            vectors = np.empty((len(names), protocol.vectors, heard.vectors.shape[-1]), np.float32)
-        vectors[rows], seconds[rows], silent[rows] = heard.vectors, heard.seconds, heard.silent
-
-    put(known.rows, known.heard)
-    done = known.rows
+    every = _Every(len(names), known)
+    todo = np.setdiff1d(np.arange(len(names)), known.rows)
     del known  # which holds all of them a second time
-    todo = np.setdiff1d(np.arange(len(names)), done)
     bar = tqdm(
         total=len(names),
-        initial=len(done),
+        initial=len(names) - len(todo),
         desc="embedding",
         unit=" utterances",
         disable=not (progress and rank == 0),
@@ -86,50 +76,65 @@ def embed_utterances(
         for first in range(0, len(todo), PART_UTTERANCES):
             rows = todo[first : first + PART_UTTERANCES]
             part = [names[row] for row in rows]
-            every = shares(source, part, protocol, batch_utterances, world)
-            own = [part[row] for row in every[rank]]
-
-            def embed_own(own: list[str] = own) -> Heard:
-                return embed(
-                    network,
-                    source,
-                    own,
-                    protocol=protocol,
-                    device=device,
-                    batch_utterances=batch_utterances,
-                    threads=threads,
-                    advance=bar.update,
-                )
-
-            heard = _gathered(together(embed_own), every, len(part), device)
-            bar.update(len(part) - len(own))
-            put(rows, heard)
-
-            def keep(part: list[str] = part, rows: Int64Array = rows, heard: Heard = heard) -> None:
-                if kept is not None and rank == 0:
-                    kept.add(part, [stamps[row] for row in rows], heard)
-
-            together(keep)
-    made = Embeddings(
+            dealt = shares(source, part, protocol, batch_utterances, world)
+            embed_own = partial(
+                embed,
+                network,
+                source,
+                [part[row] for row in dealt[rank]],
+                protocol=protocol,
+                device=device,
+                batch_utterances=batch_utterances,
+                threads=threads,
+                advance=bar.update,
+            )
+            heard = _gathered(together(embed_own), dealt, len(part), device)
+            bar.update(len(part) - len(dealt[rank]))
+            every.put(rows, heard)
+            if kept is not None:
+                keep = partial(kept.add, part, [stamps[row] for row in rows] if rank == 0 else [], heard)
+                together(keep if rank == 0 else _nothing)
+    if rank == 0:
+        _warn(names, every, say)
+    return Embeddings(
         tuple(names),
-        vectors,
+        every.vectors,
         protocol.crops if protocol.kind == "crops" else 0,
         protocol.crop_frames if protocol.kind == "crops" else 0,
         made_by,
-        seconds,
+        every.seconds,
         protocol.text,
         labelled_speakers(names, source),
     )
-    if rank == 0:
-        _tell(names, silent, "are nothing but silence: no speaker can be known by them", say)
-        short = seconds * SAMPLE_RATE < SHORTEST - 0.5
-        _tell(
-            names,
-            short,
-            f"are shorter than {SHORTEST / SAMPLE_RATE:g} s: they were repeated to be so long",
-            say,
-        )
-    return made
+
+
+class _Every:
+    """What is known of all utterances, by row: vectors float32 (n, vectors, D), seconds, silent (n,)."""
+
+    def __init__(self, count: int, known: Known) -> None:
+        self.vectors = np.empty((count, *known.heard.vectors.shape[1:]), np.float32)
+        self.seconds = np.empty(count, np.float32)
+        self.silent = np.empty(count, np.bool_)
+        self.put(known.rows, known.heard)
+
+    def put(self, rows: Int64Array, heard: Heard) -> None:
+        shape = len(self.vectors), *heard.vectors.shape[1:]
+        if self.vectors.shape != shape:  # nothing was known before the first part
+            self.vectors = np.empty(shape, np.float32)
+        self.vectors[rows], self.seconds[rows], self.silent[rows] = heard.vectors, heard.seconds, heard.silent
+
+
+def _nothing() -> None:
+    """What the other ranks do while rank 0 keeps what was made."""
+
+
+def _warn(names: Sequence[str], every: _Every, say: Say) -> None:
+    """Tell of audio that no speaker can be known by."""
+    _tell(names, every.silent, "are nothing but silence: no speaker can be known by them", say)
+    short = every.seconds * SAMPLE_RATE < SHORTEST - 0.5
+    _tell(
+        names, short, f"are shorter than {SHORTEST / SAMPLE_RATE:g} s: they were repeated to be so long", say
+    )
 
 
 def _known(

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from eval.checkpoint.find import Which
+from eval.devices import device_of
 from eval.embed_all import embed_utterances
 from eval.embeddings import Embeddings
-from eval.processes import device_of
 from eval.protocol import SHORTEST, Protocol
 from eval.subject import Subject, check_fit, open_subject
 from shard_tools import audio, storage
@@ -64,7 +64,7 @@ class SpeakerEncoder:
         if which is not None and which not in get_args(Which):
             raise UserError(f"which {which!r}: give {' or '.join(get_args(Which))}")
         subject = open_subject(expand(os.fspath(checkpoint)), which, logger.warning)
-        chosen = device_of(device)
+        chosen = device_of(device, option="device")
         return cls(subject.network(chosen), subject, chosen, protocol)
 
     def embed(self, sound: Audio | Sequence[Audio], sample_rate: int | None = None) -> Float32Array:

@@ -11,6 +11,7 @@ from shard_tools import help_texts, storage
 from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.info import as_text, describe, spread
 from shard_tools.dataset.manifest import Manifest
+from shard_tools.dataset.manifest_table import name_of
 from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
 from shard_tools.options import URL_IS, add_workers, local_path, place, speaker_name
@@ -77,6 +78,8 @@ def _info(args: argparse.Namespace) -> int:
         kind = args.plot.rpartition(".")[2].lower()
         storage.publish_bytes(args.plot, plot(spread(catalogue), args.url, kind))
     description = describe(catalogue)
+    table = name_of(catalogue.digest)
+    description["manifest_table"] = table if storage.exists(storage.join(args.url, table)) else None
     print(json.dumps(description, indent=1, ensure_ascii=False) if args.json else shown(as_text(description)))
     return 0
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from shard_tools.errors import UserError
 
@@ -63,8 +64,7 @@ def run(
     if threads:
         yield from _in_threads(function, tasks, workers, progress)
         return
-    # "spawn": a fork would copy the locks of the threads that talk to storage.
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(_method())
     done, stop = context.Value("q", 0), context.Value("b", 0, lock=False)
     seen = 0
 
@@ -92,6 +92,19 @@ def run(
     finally:
         stop.value = 1
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _method() -> Literal["fork", "spawn"]:
+    """A fork starts at once, where a clean process loads for half a second.
+
+    But it copies locks that threads hold at the moment, such as those that talk to storage. tqdm's own,
+    which watches the bars, is none to the workers: they draw none.
+    """
+    from tqdm import TMonitor  # loads for 30 ms, and not every program that comes by here has tasks
+
+    others = [each for each in threading.enumerate() if each is not threading.main_thread()]
+    alone = all(isinstance(each, TMonitor) for each in others)
+    return "fork" if alone and sys.platform.startswith("linux") else "spawn"
 
 
 def _in_threads(
@@ -139,6 +152,7 @@ def _start(done: Any, stop: Any, parent: int) -> None:
     global _done, _stop
     _done, _stop = done, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has the parent's
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from s3_settings import forget_clients, make_bucket, point_to
 from shard_tools import storage
 from shard_tools.storage import StoragePolicy
 
+gc.disable()  # until all tests are collected: what is loaded meanwhile stays
+
 # No test asserts a time: what an example takes here depends on who else uses the machine.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -40,27 +43,27 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 # Those that share a SLURM, and in which order: a long one last would keep another test waiting.
 CLUSTERS = (
     ("tests/slurm/test_slurm_survival.py",),
-    ("tests/slurm/test_slurm_s3.py", "tests/slurm/test_slurm_sbatch.py", "tests/slurm/test_cluster.py"),
-    ("tests/slurm/test_slurm_failures.py",),
+    ("tests/slurm/test_slurm_s3.py", "tests/slurm/test_slurm_sbatch.py"),
+    ("tests/slurm/test_slurm_failures.py", "tests/slurm/test_cluster.py"),
     ("tests/slurm/test_slurm_readme.py", "tests/slurm/test_slurm_chains.py"),
 )
 # What takes longest of the others, so that no process is left with one of them at the end.
 LONGEST = (
     "tests/train/test_run.py",
-    "tests/train/life/test_stop.py",
     "tests/train/data/test_stream_processes.py",
-    "tests/models/networks/test_compile.py",
-    "tests/abuse/test_abuse.py",
-    "tests/shard_tools/synthetic/test_demo.py",
-    "tests/slurm/submit/test_submission.py",
     "tests/end_to_end/test_installed.py",
-    "tests/bench/test_bench_quick.py",
-    "tests/models/networks/test_parity.py",
-    "tests/shard_tools/read/test_faults.py",
+    "tests/train/life/test_stop.py",
     "tests/train/test_learner.py",
-    "tests/train/test_recipes.py",
     "tests/end_to_end/test_readme_voxceleb.py",
+    "tests/slurm/submit/test_submission.py",
+    "tests/bench/test_bench_quick.py",
     "tests/eval/export/test_exporting.py",
+    "tests/abuse/test_abuse.py",
+    "tests/shard_tools/read/test_faults.py",
+    "tests/shard_tools/synthetic/test_demo.py",
+    "tests/eval/commands/test_evaluate.py",
+    "tests/models/convert/test_convert.py",
+    "tests/models/networks/test_compile.py",
     "tests/train/data/test_access.py",
     "tests/train/data/test_loader.py",
     "tests/train/life/test_shards.py",
@@ -80,6 +83,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slurm"):
             item.add_marker(pytest.mark.timeout(1200))  # many starts of several processes, one after another
+
+
+def pytest_collection_finish() -> None:
+    """No collection looks at what was loaded again, here and in what tests fork."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,46 +3,46 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from eval.audit.audit import audit
 from eval.audit.outputs import document, doubt, dropped, write_audit
-from eval.checkpoint.file import decode_checkpoint, load_network
-from eval.checkpoint.find import find_checkpoint
+from eval.commands.embedded import embed_set
+from eval.commands.options import add_checkpoint, add_machine, add_protocol
 from eval.embeddings import Embeddings, load_embeddings
-from eval.evaluate import embed_utterances
+from eval.processes import Process, joined, parsed, quietly
+from eval.ranks import together
 from eval.report.outputs import prepare_folder
 from eval.speakers import numbered, speakers_in
-from eval.utterances import ShardUtterances, open_utterances, require_all
+from eval.utterances import open_utterances, require_all
 from shard_tools import storage
-from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.keys import key_of
 from shard_tools.errors import UserError, exit_status
-from shard_tools.options import number, place, whole_number
+from shard_tools.launched import launched
+from shard_tools.options import number, place
 from shard_tools.text import counted, redacted, shown
 from shard_tools.version import add_version
 
 _EXAMPLES = """\
 Examples:
   python -m eval audit runs/first --data s3://bucket/vox2 --out audit --save-embeddings audit/embeddings.npz
+  torchrun --standalone --nproc-per-node 8 -m eval audit runs/first --data s3://bucket/vox2 --out audit
   python -m eval audit --embeddings audit/embeddings.npz --data s3://bucket/vox2 --out audit --margin 0.05
   make-shards pack voxceleb2/wav shards/cleaned --drop audit/drop.txt
   python -m train --config configs/resnet34.yaml --data.url s3://bucket/vox2 --data.exclude audit/drop.txt
 
 OUT then holds drop.txt (keys of suspect utterances, one a line), audit.json (all that was found) and
 audit.html. Listen to some of them before leaving anything out. Memory: the embeddings, one more vector of
-each utterance, and about 200 MB, whatever the number of utterances and speakers.
+each utterance, and about 200 MB, whatever the number of utterances and speakers. Started again after a kill
+it goes on with what was embedded.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's); returns the exit status."""
-    return exit_status(lambda: _audit(parser().parse_args(argv)), program="eval audit")
+    return exit_status(quietly(lambda: _audit(parsed(parser(), argv))), program="eval audit")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,13 +54,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument(
-        "checkpoint",
-        type=place,
-        nargs="?",
-        metavar="CHECKPOINT",
-        help="a checkpoint file, a folder of checkpoints, or the folder of a run; not with --embeddings",
-    )
+    add_checkpoint(made, optional=True)
     made.add_argument(
         "--data",
         type=place,
@@ -92,26 +86,8 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="put the utterances of the smaller speaker of each pair into drop.txt too",
     )
-    made.add_argument(
-        "--crops", type=whole_number(0, 1000), default=0, metavar="N", help="as of python -m eval (default 0)"
-    )
-    made.add_argument(
-        "--crop-frames",
-        type=whole_number(1, 100_000),
-        default=400,
-        metavar="F",
-        help="as there (default 400)",
-    )
-    made.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto (default): a GPU if there is one",
-    )
-    made.add_argument(
-        "--batch-utterances", type=whole_number(1, 4096), default=16, metavar="B", help="(default 16)"
-    )
-    made.add_argument("--threads", type=whole_number(1, 256), default=4, metavar="N", help="(default 4)")
+    add_protocol(made, "default: whole")
+    add_machine(made)
     add_version(made)
     return made
 
@@ -123,14 +99,28 @@ def _audit(options: argparse.Namespace) -> None:
         )
     if options.checkpoint is not None and options.data is None:
         raise UserError("--data is not set: give the shards of the training set")
-    prepare_folder(options.out, "audit.json")
     if options.embeddings is not None:
-        embeddings = load_embeddings(options.embeddings)
-        checkpoint = None
-    else:
-        embeddings, checkpoint = _embedded(options)
-        if options.save_embeddings is not None:
-            embeddings.save(options.save_embeddings)
+        place_of = launched()
+        if place_of is None or place_of.rank == 0:
+            prepare_folder(options.out, "audit.json")
+            _judge(options, load_embeddings(options.embeddings), None)
+        return
+    with joined(options.device) as process:
+        together(lambda: prepare_folder(options.out, "audit.json") if process.leads else None)
+        parts = options.save_embeddings or storage.join(options.out, "embeddings")
+        found = embed_set(options, process, f"{parts}.parts", options.save_embeddings, "--save-embeddings")
+
+        def judge(process: Process = process) -> None:
+            if process.leads:
+                if options.save_embeddings is not None:
+                    found.embeddings.save(options.save_embeddings)
+                _judge(options, found.embeddings, redacted(found.subject.url))
+                found.kept.clear()
+
+        together(judge)
+
+
+def _judge(options: argparse.Namespace, embeddings: Embeddings, checkpoint: str | None) -> None:
     speakers = _speakers(options.data, embeddings)
     labels, names = numbered(speakers), list(dict.fromkeys(speakers))
     found = audit(
@@ -156,35 +146,6 @@ def _audit(options: argparse.Namespace) -> None:
     print(summary(told, options.out))
     if (warning := doubt(told)) is not None:
         print(f"eval audit: warning: {warning}", file=sys.stderr)
-
-
-def _embedded(options: argparse.Namespace) -> tuple[Embeddings, str]:
-    """(the set's embeddings, the checkpoint's place)."""
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-    )
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no usable GPU here; use --device cpu or auto")
-    place_of = find_checkpoint(options.checkpoint, None, lambda text: print(shown(text), file=sys.stderr))
-    data = storage.read_bytes(place_of.url)
-    checkpoint = decode_checkpoint(data, place_of.url)
-    network = load_network(checkpoint, device, name=place_of.url)
-    catalogue = open_catalogue(options.data)
-    keys = [f"{catalogue.key(row)}.wav" for row in range(len(catalogue))]
-    source = ShardUtterances(options.data, catalogue)
-    embeddings = embed_utterances(
-        network,
-        source,
-        keys,
-        device=device,
-        crops=options.crops,
-        crop_feature_frames=options.crop_frames,
-        batch_utterances=options.batch_utterances,
-        threads=options.threads,
-        progress=True,
-        made_by=hashlib.sha256(data).hexdigest(),
-    )
-    return embeddings, redacted(place_of.url)
 
 
 def _speakers(data: str | None, embeddings: Embeddings) -> tuple[str, ...]:

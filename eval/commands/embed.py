@@ -5,16 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from eval.audio_files import everything
-from eval.commands.options import add_checkpoint, add_machine, add_protocol, protocol_of
-from eval.embed_all import embed_utterances
-from eval.embedding_files import check_file, check_names, write_embeddings
-from eval.kept import Kept
+from eval.commands.embedded import embed_set
+from eval.commands.options import add_checkpoint, add_machine, add_protocol
+from eval.embedding_files import check_file, write_embeddings
 from eval.processes import Process, joined, parsed, quietly
-from eval.protocol import Protocol
 from eval.ranks import together
-from eval.subject import check_fit, open_subject
-from eval.utterances import require_all
 from shard_tools.errors import exit_status
 from shard_tools.options import place
 from shard_tools.text import counted, shown
@@ -74,37 +69,19 @@ def parser() -> argparse.ArgumentParser:
 def _embed(options: argparse.Namespace) -> None:
     check_file(options.out, "--out")
     with joined(options.device) as process:
-        subject = open_subject(options.checkpoint, options.which, process.say)
-        protocol = protocol_of(options, Protocol())
-        source, names = everything(options.data, process.say)
-        check_names(names, options.out, "--out")
-        require_all(source, names, options.data)
-        network = subject.network(process.device)
-        check_fit(network, protocol)
-        kept = Kept(f"{options.out}.parts", subject.digest, protocol, process.say)
-        embeddings = embed_utterances(
-            network,
-            source,
-            names,
-            device=process.device,
-            protocol=protocol,
-            batch_utterances=options.batch_utterances,
-            threads=options.threads,
-            progress=True,
-            made_by=subject.digest,
-            kept=kept,
-            say=process.say,
-        )
+        found = embed_set(options, process, f"{options.out}.parts", options.out, "--out")
+        embeddings = found.embeddings
 
         def write(process: Process = process) -> None:
             if process.leads:
                 write_embeddings(embeddings, options.out)
-                kept.clear()
+                found.kept.clear()
 
         together(write)
         if process.leads:
             vectors, size = embeddings.vectors.shape[1:]
             each = f"{size} numbers" if vectors == 1 else f"{vectors} x {size} numbers"
             print(
-                f"{shown(options.out)}: {counted(len(names), 'utterance', ',')}, {each} each, {protocol.text}"
+                f"{shown(options.out)}: {counted(len(embeddings), 'utterance', ',')}, {each} each, "
+                f"{found.protocol.text}"
             )

@@ -19,7 +19,7 @@ from eval.backend import Backend
 from eval.commands.backend_options import backend_of, check_backend, check_calibration, points_of
 from eval.commands.evaluate_options import check_options, parser
 from eval.commands.options import protocol_of
-from eval.commands.sets import EmbedAll, KnownSet, identification, read_set
+from eval.commands.sets import EmbedAll, KnownSet, identification, in_cohort, read_set
 from eval.commands.summary import summary
 from eval.embed_all import embed_utterances
 from eval.embedding_files import check_names, read_embeddings, write_embeddings
@@ -81,6 +81,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     for trials, folder, known in zip(ready.lists, ready.folders, ready.in_training, strict=True):
         speakers = speakers_in(ready.embeddings, trials.names, ready.source)
+        cohort = ready.backend.cohort
+        if cohort is not None and (warning := in_cohort(cohort, speakers, trials.name)) is not None:
+            process.say(warning)
         result = evaluate_embeddings(
             ready.embeddings,
             trials,

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.commands.options import add_checkpoint, add_protocol, protocol_of
+from eval.devices import device_of
 from eval.encoder import SpeakerEncoder
-from eval.processes import Process, device_of
+from eval.processes import Process
 from eval.protocol import Protocol
 from eval.speakers import numbered
 from eval.subject import open_subject

@@ -81,7 +81,19 @@ def cohort_of(
     top = options.top or TOP
     if of_top:
         check_top(top, len(members))
-    return Cohort(members, f"{len(members)}: {kind} of {found.text}", top)
+    return Cohort(members, f"{len(members)}: {kind} of {found.text}", top, frozenset(found.speakers or ()))
+
+
+def in_cohort(cohort: Cohort, speakers: Sequence[str] | None, trials: str) -> str | None:
+    """A warning where speakers of the list `trials` are in the cohort: they are compared with themselves."""
+    shared = sorted(cohort.speakers.intersection(speakers or ()))
+    if not shared:
+        return None
+    few = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
+    return (
+        f"warning: {counted(len(shared), 'speaker', ',')} of {trials} are in the cohort too ({few}), so that "
+        "their scores are normalised by themselves: take a cohort of others"
+    )
 
 
 def read_set(url: str, option: str, made_by: str, embed: EmbedAll, say: Callable[[str], None]) -> KnownSet:

@@ -11,9 +11,10 @@ from eval.backend import Backend
 from eval.calibration import load_calibration
 from eval.checkpoint.file import checkpoint_name, read_rates
 from eval.commands.options import add_checkpoint, add_protocol, protocol_of
+from eval.devices import device_of
 from eval.encoder import SpeakerEncoder
 from eval.evaluate import evaluate_embeddings
-from eval.processes import Process, device_of
+from eval.processes import Process
 from eval.scoring import build_scorer
 from eval.subject import Subject, open_subject
 from eval.trials import Trials

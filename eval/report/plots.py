@@ -12,8 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.special import expit, logit, ndtri
 
 from eval.metrics import ErrorRates
 from eval.report.projection import Projection
@@ -71,8 +70,8 @@ def det_curve(
         axes.plot(*_curve(rates, low), color=CURVE, linewidth=2, zorder=2, solid_joinstyle="round")
         for number, point in enumerate(points):
             axes.plot(
-                norm.ppf(np.clip(point.false_accept, low, high)),
-                norm.ppf(np.clip(point.false_reject, low, high)),
+                ndtri(np.clip(point.false_accept, low, high)),
+                ndtri(np.clip(point.false_reject, low, high)),
                 _MARKS[number % len(_MARKS)],
                 markersize=8.5,
                 markerfacecolor="white" if number else CURVE,
@@ -105,18 +104,18 @@ def det_overlay(systems: Sequence[tuple[str, ErrorRates]], kind: str) -> bytes:
 
 def _curve(rates: ErrorRates, low: float) -> tuple[Float64Array, Float64Array]:
     # Rates of 0 and 1 lie at infinity: far enough outside the frame will do.
-    x = norm.ppf(np.clip(rates.false_accept, low / 100, 1 - low / 100))
-    y = norm.ppf(np.clip(rates.false_reject, low / 100, 1 - low / 100))
+    x = ndtri(np.clip(rates.false_accept, low / 100, 1 - low / 100))
+    y = ndtri(np.clip(rates.false_reject, low / 100, 1 - low / 100))
     keep = _visible(x, y)
     return x[keep], y[keep]
 
 
 def _frame(axes: Axes, low: float, high: float) -> None:
     """Deviates' axes with ticks in per cent, and the line of equal rates."""
-    frame = norm.ppf([low, high])
+    frame = ndtri([low, high])
     axes.plot(frame, frame, color="#9ca3af", linewidth=0.9, linestyle=(0, (4, 4)), zorder=1)
     ticks = [tick for tick in _TICKS if low <= tick / 100 <= high]
-    places, texts = norm.ppf(np.array(ticks) / 100), [f"{tick:g}" for tick in ticks]
+    places, texts = ndtri(np.array(ticks) / 100), [f"{tick:g}" for tick in ticks]
     axes.set_xticks(places, texts)
     axes.set_yticks(places, texts)
     axes.set(xlim=frame, ylim=frame, box_aspect=1)

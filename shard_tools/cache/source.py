@@ -8,6 +8,7 @@ from typing import Any
 from shard_tools.cache.cache import CachedShard, CacheError, ShardCache
 from shard_tools.cache.locks import forget_after_fork
 from shard_tools.cache.shard import ShardError
+from shard_tools.dataset.lazy import Mapped
 from shard_tools.read.source import LocalSource, RangeError
 from shard_tools.storage import ReplacedError, StorageError
 
@@ -23,7 +24,7 @@ class CachedSource:
     def __init__(self, cache: ShardCache, shards: Sequence[CachedShard]) -> None:
         self.cache = cache
         self._shards = shards
-        self._paths = [cache.path(shard) for shard in shards]
+        self._paths = Mapped(shards, cache.path)
         self._files: LocalSource
         self._held: set[int]
         self._lacking: dict[int, ShardError | StorageError]  # shards that could not be had, and why

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shard_tools import storage
+from shard_tools.ahead import ahead
+from shard_tools.apart import apart
 from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
 from shard_tools.audio import SAMPLE_RATE
 from shard_tools.audio.flac_frames import FrameTables
@@ -22,6 +25,7 @@ from shard_tools.errors import UserError
 
 # Indexes held as bytes at once while they are turned into columns.
 _INDEXES_AT_ONCE = 64
+_WORTH_A_PROCESS = 100  # indexes, which take half a second from a store
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +104,10 @@ class Catalogue:
         return own[own != u]
 
     @property
+    def folders(self) -> tuple[str, ...]:
+        return (self.url,)
+
+    @property
     def grown_from(self) -> dict[str, int]:
         return self.manifest.grown_from
 
@@ -134,11 +142,14 @@ class Catalogue:
         return {**self.__dict__, "_lookup": {}}
 
 
-def open_catalogue(url: str, *, block_crcs: bool = False, flac_frames: bool = True) -> Catalogue:
+def open_catalogue(
+    url: str, *, block_crcs: bool = False, flac_frames: bool = True, processes: int = 1
+) -> Catalogue:
     """Read manifest.json and every index below `url`.
 
     block_crcs: keep the blocks' checksums, for a Reader that verifies crops; flac_frames: keep
-    where FLAC frames lie, without which a crop costs the whole utterance.
+    where FLAC frames lie, without which a crop costs the whole utterance; processes: that are started to read
+    the indexes of a large remote set, which may use the store's fastest client; 1: this one reads them.
 
     Raises StorageError when one cannot be read, and UserError when the manifest is
     of another format or version or an index is not the one that it names.
@@ -148,21 +159,16 @@ def open_catalogue(url: str, *, block_crcs: bool = False, flac_frames: bool = Tr
     manifest = manifest_file.from_bytes(data, manifest_url)
     names = ["label", "frames", "codec", "offset", "size", "pcm_offset", "key_bytes", "key_ends"]
     names += ["block_crc32"] * block_crcs + ["flac_block", "flac_offset"] * flac_frames
-    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*names, "shard")}
-    key_total = 0
-    for first in range(0, len(manifest.shards), _INDEXES_AT_ONCE):
-        entries = manifest.shards[first : first + _INDEXES_AT_ONCE]
-        index_urls = [storage.join(url, entry.index) for entry in entries]
-        for number, (entry, index_url, index_data) in enumerate(
-            zip(entries, index_urls, storage.read_many(index_urls), strict=True), first
-        ):
-            index = checked_index(entry, index_url, index_data, len(manifest.shards))
-            for name in names:
-                parts[name].append(getattr(index, name))
-            parts["key_ends"][-1] = index.key_ends + key_total
-            parts["shard"].append(np.full(len(index), number, np.int32))
-            key_total += len(index.key_bytes)
-    columns: dict[str, Any] = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+    shards = len(manifest.shards)
+    share = -(-shards // processes)
+    if storage.local_path(url) is not None or share < _WORTH_A_PROCESS:
+        share = shards
+    starts = list(range(0, shards, share))
+    parts = list(apart(partial(_columns, url, manifest.shards, names, share), starts))
+    ends = np.cumsum([0, *(len(part["key_bytes"]) for part in parts)])
+    for part, before in zip(parts, ends, strict=False):
+        part["key_ends"] = part["key_ends"] + before
+    columns: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     outside_speakers(columns["label"], manifest.speakers, manifest_url)
     if flac_frames:
         block, frame_offset = columns.pop("flac_block"), columns.pop("flac_offset")
@@ -178,6 +184,31 @@ def open_catalogue(url: str, *, block_crcs: bool = False, flac_frames: bool = Tr
         shard_sha256=tuple(entry.sha256 for entry in manifest.shards),
         **columns,
     )
+
+
+def _columns(
+    url: str, shards: Sequence[manifest_file.ShardEntry], names: Sequence[str], count: int, first: int
+) -> dict[str, npt.NDArray[Any]]:
+    """These columns, and `shard`, of the shards [first, first + count), from their indexes."""
+    some = range(len(shards))[first : first + count]
+    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*names, "shard")}
+    key_total = 0
+    urls = [storage.join(url, shards[number].index) for number in some]
+    for number, index_url, data in zip(some, urls, _fetched(urls), strict=True):
+        index = checked_index(shards[number], index_url, data, len(shards))
+        for name in names:
+            parts[name].append(getattr(index, name))
+        parts["key_ends"][-1] = index.key_ends + key_total
+        parts["shard"].append(np.full(len(index), number, np.int32))
+        key_total += len(index.key_bytes)
+    return {name: np.concatenate(pieces) for name, pieces in parts.items()}
+
+
+def _fetched(urls: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of indexes; those of a store come while others are looked at."""
+    some = [urls[first : first + _INDEXES_AT_ONCE] for first in range(0, len(urls), _INDEXES_AT_ONCE)]
+    depth = 0 if storage.local_path(urls[0]) is not None else 1
+    return chain.from_iterable(ahead(some, storage.read_many, depth))
 
 
 def outside_speakers(labels: Int32Array, speakers: Sequence[str], name: str) -> None:
@@ -220,10 +251,10 @@ def checked_index(
     return index
 
 
-def read_manifest(manifest_url: str) -> bytes:
-    """The bytes of manifest.json; MissingError with advice when it is not there."""
+def read_manifest(manifest_url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """The bytes of manifest.json, or a range of them; MissingError with advice when it is not there."""
     try:
-        return storage.read_bytes(manifest_url)
+        return storage.read_bytes(manifest_url, start, end)
     except storage.MissingError as error:
         if error.bucket:
             raise

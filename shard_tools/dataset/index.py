@@ -6,9 +6,6 @@ times, so that the same shard has the same index to the byte.
 
 from __future__ import annotations
 
-import io
-import math
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +16,7 @@ from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
 from shard_tools.audio.flac_frames import FrameTable
 from shard_tools.dataset.index_check import problem_of
 from shard_tools.dataset.index_columns import FLAC, WAV, ShardIndex
+from shard_tools.dataset.stored_npz import array_of, bodies, write_members
 from shard_tools.errors import UserError
 
 __all__ = [
@@ -82,13 +80,7 @@ def to_bytes(index: ShardIndex) -> bytes:
         members[name] = np.array(getattr(index, name), np.int64)
     for name in _DIGESTS:
         members[name] = np.frombuffer(bytes.fromhex(getattr(index, name)), np.uint8)
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in members.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
-    return file.getvalue()
+    return write_members(members)
 
 
 def from_bytes(data: bytes, name: str) -> ShardIndex:
@@ -113,36 +105,25 @@ def from_bytes(data: bytes, name: str) -> ShardIndex:
 
 
 def _members(data: bytes) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of the file. Nothing is allocated that the file does not hold: no member is compressed."""
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(data):
-                raise UserError(f"not a shard index: {member.filename[:40]!r} is compressed")
-            name = member.filename.removesuffix(".npy")
-            if name in arrays:
-                raise UserError(f"a damaged shard index ({name} is in it twice)")
-            if name in _DTYPES or name in (*_SCALARS, *_DIGESTS, "version"):
-                arrays[name] = _array(archive.read(member), name)
-    return arrays
+    """The arrays of the file. Nothing is allocated that it does not hold: no member is compressed."""
+    try:
+        found = bodies(data)
+        wanted = [name for name in found if name in _DTYPES or name in (*_SCALARS, *_DIGESTS, "version")]
+        # Copies: a column that is let go of is not to be kept by the others.
+        return {name: np.array(_checked(array_of(found[name], name), name)) for name in wanted}
+    except UserError as error:
+        raise UserError(f"a damaged shard index ({error})") from None
 
 
-def _array(data: bytes, name: str) -> npt.NDArray[Any]:
-    file = io.BytesIO(data)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise UserError(f"not a shard index: {name} is of another .npy version")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+def _checked(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     wanted = np.dtype(_DTYPES.get(name, np.uint8 if name in _DIGESTS else np.int64))
     dimensions = 0 if name in _SCALARS or name == "version" else 1
-    if dtype != wanted or len(shape) != dimensions or fortran:
+    if array.dtype != wanted or array.ndim != dimensions:
         raise UserError(
-            f"a damaged shard index ({name} is {dtype} of shape {str(shape)[:40]}, not {wanted} in"
-            f" {dimensions} dimensions)"
+            f"{name} is {array.dtype} of shape {str(array.shape)[:40]}, not {wanted} in"
+            f" {dimensions} dimensions"
         )
-    body = data[file.tell() :]
-    if len(body) != wanted.itemsize * math.prod(shape):
-        raise UserError(f"a damaged shard index ({name} is cut short)")
-    return np.frombuffer(body, wanted).reshape(shape)
+    return array
 
 
 def _values(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:

@@ -115,6 +115,8 @@ def _wav(index: ShardIndex) -> str | None:
 
 def _flac(index: ShardIndex) -> str | None:
     flac = index.codec == FLAC
+    if not len(index.flac_offset) and not bool(np.any(flac)):
+        return None
     most = np.maximum(1 << 24, 64 * index.size)  # as for the files that are packed
     for wrong, name in (
         (flac & (index.pcm_offset != -1), "pcm_offset"),

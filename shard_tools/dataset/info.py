@@ -74,6 +74,7 @@ def as_text(description: dict[str, Any]) -> str:
     """The same for people."""
     apart = ("url", "options", "codecs", "quantiles", "duration_s", "utterances_per_speaker")
     rows = {key: value for key, value in description.items() if key not in apart}
+    rows["manifest_table"] = description.get("manifest_table") or "none (make-shards merge writes it)"
     rows["bytes"] = f"{description['bytes']:,}"
     rows["utterances"] = f"{description['utterances']:,}"
     rows["codecs"] = ", ".join(

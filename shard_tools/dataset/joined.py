@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
 from shard_tools.audio.flac_frames import Piece
+from shard_tools.dataset.lazy import Chained
 from shard_tools.dataset.table import Column, UtteranceTable
 from shard_tools.errors import UserError
 
@@ -74,9 +75,10 @@ class JoinedTable:
         self.speakers = speakers.names
         self.grown_from: dict[str, int] = {}  # what is added to one moves the others' labels
         self.hours = sum(table.hours for table in tables)
-        self.shard_urls = tuple(url for table in tables for url in table.shard_urls)
-        self.shard_sizes = tuple(size for table in tables for size in table.shard_sizes)
-        self.shard_sha256 = tuple(digest for table in tables for digest in table.shard_sha256)
+        self.folders = tuple(folder for table in tables for folder in table.folders)
+        self.shard_urls = Chained([table.shard_urls for table in tables])
+        self.shard_sizes = Chained([table.shard_sizes for table in tables])
+        self.shard_sha256 = Chained([table.shard_sha256 for table in tables])
         self.has_block_crcs = all(table.has_block_crcs for table in tables)
         # The number of each dataset's first utterance and shard, and the end.
         self.first = np.cumsum([0, *(len(table) for table in tables)], dtype=np.int64)

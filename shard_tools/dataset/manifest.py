@@ -165,7 +165,7 @@ def _problem(manifest: Manifest, found: _Document) -> str | None:
         return "a speaker without a name that can be printed"
     places = [place for shard in manifest.shards for place in (shard.url, shard.index)]
     for place in places:
-        if not _lies_below(place):
+        if not lies_below(place):
             return f"{place[:120]!r} is no name of a file below the manifest's folder"
     urls = [shard.url for shard in manifest.shards]
     if len(set(urls)) < len(urls):
@@ -188,7 +188,7 @@ def _in_order(manifest: Manifest) -> bool:
     return list(manifest.speakers) == in_order and len(set(in_order)) == len(in_order)
 
 
-def _lies_below(place: str) -> bool:
+def lies_below(place: str) -> bool:
     """Whether a manifest may name a file so: a manifest from elsewhere must not lead readers astray."""
     outside = "://" in place or "::" in place or "\\" in place or has_control(place)
     return not outside and all(part not in ("", ".", "..") for part in place.split("/"))

@@ -1,7 +1,8 @@
 """A catalogue that reads the index of a shard when it is asked for, and forgets it again.
 
-Opening costs the manifest alone. What is held is a bounded number of indexes, so
-that nothing grows with the number of utterances but a few numbers a shard.
+Opening costs reading the manifest, and parsing it where no table of it lies beside it. What is held is a
+bounded number of indexes, so that nothing grows with the number of utterances but 16 bytes a shard; names and
+what else the manifest says are looked up in the table, which the processes of a node share.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -22,11 +24,13 @@ from shard_tools.audio.flac_frames import FrameTables, Piece
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.catalogue import checked_index, outside_speakers, read_manifest
 from shard_tools.dataset.index import ShardIndex
-from shard_tools.dataset.manifest import Manifest
+from shard_tools.dataset.lazy import Mapped, require_below
+from shard_tools.dataset.manifest_table import ManifestTable, Near, open_table
 
 Number = TypeVar("Number", bound=np.generic)
 
 _COLUMNS = ("label", "turn", "total", "frames", "codec", "offset", "size", "pcm_offset")
+_PARSED = 4 * 2**20  # bytes of a manifest that is read as it is, in less time than its table would take
 _ABSENT = -(1 << 62)  # negative whatever row is added to it
 
 
@@ -43,15 +47,16 @@ class ShardwiseCatalogue:
 
     _gathered: _Gathered | None
 
-    def __init__(self, url: str, manifest: Manifest, digest: str, *, held: int, block_crcs: bool) -> None:
+    def __init__(self, url: str, manifest: ManifestTable, *, held: int, block_crcs: bool) -> None:
         self.url = url
-        self.digest = digest
+        self.folders = (url,)
+        self.digest = manifest.digest
         self.speakers = manifest.speakers
         self.grown_from = manifest.grown_from
         self.hours = manifest.hours
-        self.shard_urls = tuple(storage.join(url, entry.url) for entry in manifest.shards)
-        self.shard_sizes = tuple(entry.filesize for entry in manifest.shards)
-        self.shard_sha256 = tuple(entry.sha256 for entry in manifest.shards)
+        self.shard_urls = Mapped(manifest.shard_names, partial(_below, url))
+        self.shard_sizes = manifest.sizes
+        self.shard_sha256 = manifest.sha256
         self.has_block_crcs = block_crcs
         self.held = held
         self.reads = 0
@@ -66,8 +71,8 @@ class ShardwiseCatalogue:
         self.shard = _Shards(self)
         self.flac = _Tables(self)
         self._entries = manifest.shards
-        counts = [entry.nsamples for entry in manifest.shards]
-        self._first = np.cumsum([0, *counts], dtype=np.int64)  # row of each shard, and the end
+        # row of each shard, and the end
+        self._first = np.concatenate([[0], np.cumsum(manifest.counts, dtype=np.int64)])
         self._forget()
 
     def __len__(self) -> int:
@@ -203,17 +208,37 @@ class ShardwiseCatalogue:
         self._forget()
 
 
-def open_shardwise(url: str, *, held: int, block_crcs: bool = False) -> ShardwiseCatalogue:
+def open_shardwise(
+    url: str, *, held: int, block_crcs: bool = False, near: Near | None = None
+) -> ShardwiseCatalogue:
     """Read manifest.json below `url`, and no index yet.
 
     held: shards whose indexes are kept in memory; block_crcs: keep their blocks' checksums too,
-    for a Reader that verifies crops. Raises as open_catalogue does for the manifest.
+    for a Reader that verifies crops; near: see open_table. Raises as open_catalogue does for the manifest.
     """
     manifest_url = storage.join(url, manifest_file.NAME)
-    data = read_manifest(manifest_url)
-    manifest = manifest_file.from_bytes(data, manifest_url)
-    digest = hashlib.sha256(data).hexdigest()
-    return ShardwiseCatalogue(url, manifest, digest, held=held, block_crcs=block_crcs)
+    found = None
+    data = read_manifest(manifest_url, 0, _PARSED)
+    if len(data) == _PARSED:
+        found = open_table(url, _digest_of(manifest_url, data), near)
+        if found is None:
+            data = read_manifest(manifest_url)
+    if found is None:
+        manifest = manifest_file.from_bytes(data, manifest_url)
+        found = ManifestTable.of(manifest, hashlib.sha256(data).hexdigest())
+    return ShardwiseCatalogue(url, found, held=held, block_crcs=block_crcs)
+
+
+def _digest_of(manifest_url: str, data: bytes) -> str:
+    """The SHA-256 (hex) of what begins with `data`, read a part at a time."""
+    digest, total = hashlib.sha256(data), storage.size(manifest_url)
+    for start in range(len(data), total, _PARSED):
+        digest.update(storage.read_bytes(manifest_url, start, min(start + _PARSED, total)))
+    return digest.hexdigest()
+
+
+def _below(url: str, name: str) -> str:
+    return storage.join(url, require_below(name))
 
 
 class GatheredColumn(Generic[Number]):

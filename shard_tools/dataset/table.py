@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
@@ -42,7 +42,7 @@ class UtteranceTable(Protocol):
     @property
     def digest(self) -> str: ...
     @property
-    def speakers(self) -> tuple[str, ...]: ...
+    def speakers(self) -> Sequence[str]: ...
     @property
     def grown_from(self) -> Mapping[str, int]:
         """See Manifest.grown_from."""
@@ -50,11 +50,15 @@ class UtteranceTable(Protocol):
     @property
     def hours(self) -> float: ...
     @property
-    def shard_urls(self) -> tuple[str, ...]: ...
+    def folders(self) -> tuple[str, ...]:
+        """Where its shards lie: the folder of each dataset."""
+
     @property
-    def shard_sizes(self) -> tuple[int, ...]: ...
+    def shard_urls(self) -> Sequence[str]: ...
     @property
-    def shard_sha256(self) -> tuple[str, ...]: ...
+    def shard_sizes(self) -> Sequence[int]: ...
+    @property
+    def shard_sha256(self) -> Sequence[str]: ...
     @property
     def shard(self) -> Column[np.int32]: ...
     @property

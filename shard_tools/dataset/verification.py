@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shard_tools import storage
-from shard_tools.dataset import layout
+from shard_tools.dataset import layout, manifest_table
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.catalogue import read_manifest
 from shard_tools.dataset.manifest import Manifest
@@ -38,14 +39,22 @@ def verify(url: str, *, workers: int = 1, progress: bool = False) -> VerifySumma
 
     Checked are the SHA-256 of indexes and shards, the CRC-32 of blocks, and that every
     utterance lies where its index says, decodes, agrees with its JSON, and is counted among
-    its speaker's.
+    its speaker's; and that the manifest's table, where there is one, says what the manifest says.
 
     Raises UserError only when there is no readable manifest to check against.
     """
     manifest_url = storage.join(url, manifest_file.NAME)
-    manifest = manifest_file.from_bytes(read_manifest(manifest_url), manifest_url)
+    data = read_manifest(manifest_url)
+    manifest = manifest_file.from_bytes(data, manifest_url)
     found = look_at(url, manifest, range(len(manifest.shards)), workers, progress)
-    return conclude(manifest, [found[number] for number in range(len(manifest.shards))])
+    summary = conclude(manifest, [found[number] for number in range(len(manifest.shards))])
+    return with_table(summary, url, hashlib.sha256(data).hexdigest())
+
+
+def with_table(summary: VerifySummary, url: str, digest: str) -> VerifySummary:
+    """The summary with what is wrong with the manifest's table, if any. digest: of the manifest."""
+    problem = manifest_table.problem(url, summary.manifest, digest)
+    return summary if problem is None else replace(summary, problems=[*summary.problems, problem])
 
 
 def look_at(

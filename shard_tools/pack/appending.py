@@ -24,6 +24,7 @@ from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.catalogue import checked_index, outside_speakers
 from shard_tools.dataset.index import ShardIndex
 from shard_tools.dataset.manifest import Appended, Manifest, ShardEntry
+from shard_tools.dataset.manifest_table import is_table
 from shard_tools.errors import UserError
 from shard_tools.pack import claim as pack_claim
 from shard_tools.pack import state as pack_state
@@ -270,11 +271,11 @@ def _reindexed(site: Folder, there: _Set, plan: PackPlan) -> Iterator[ShardEntry
 def _publish(site: Folder, there: _Set, manifest: Manifest, plan: PackPlan, reports: list[str]) -> None:
     """Publish the manifest, if the set is still the one that it was made for.
 
-    Indexes that only an earlier manifest names stay, for who has read that.
+    Indexes and tables of earlier manifests stay, for who has read those.
     """
     pack_state.require_manifest(site, there.digest)
     names = site.names()
-    kept = {name for name in names if is_report(name)} | set(reports)
+    kept = {name for name in names if is_report(name) or is_table(name)} | set(reports)
     if there.added is not None:
         kept |= set(names)
     else:

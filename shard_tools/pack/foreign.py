@@ -16,7 +16,7 @@ from tqdm import tqdm
 from shard_tools import audio, storage
 from shard_tools.audio.flac_frames import FrameTable, find_frames
 from shard_tools.dataset import index as index_file
-from shard_tools.dataset import layout
+from shard_tools.dataset import layout, manifest_table
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.manifest import Manifest
 from shard_tools.dataset.shard_check import local_copy
@@ -117,7 +117,9 @@ def index_tars(
         entries.append(entry_of(name, index_name, index, data))
     options = {"indexed": True, "speaker_from": str(rule)}
     manifest = Manifest(tuple(speakers), tuple(entries), audio.SAMPLE_RATE, "", options)
-    site.publish(manifest_file.NAME, manifest_file.to_bytes(manifest))
+    for name in filter(manifest_table.is_table, names):  # of what was indexed before
+        site.remove(name)
+    manifest_table.publish(site, manifest)
     in_order = [scans[name] for name in tars]
     return IndexSummary(manifest, time.monotonic() - began, *_totals(in_order))
 

@@ -5,6 +5,7 @@ Parts of different n may have worked on one plan: what counts is that every shar
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from shard_tools import audio, storage
 from shard_tools.dataset import manifest as manifest_file
+from shard_tools.dataset import manifest_table
 from shard_tools.dataset.catalogue import checked_index
 from shard_tools.dataset.manifest import Manifest, ShardEntry
 from shard_tools.errors import UserError
@@ -42,7 +44,8 @@ def merge(url: str) -> MergeSummary:
     """Publish the manifest of the shards that parts made at `url`, and remove what the parts left for it.
 
     The shards are not read; that they are there, of the right size, and as their indexes say is looked at.
-    Where a manifest is already, there is nothing to do: it is removed before any shard changes.
+    Where a manifest is already, there is nothing to do: it is removed before any shard changes. Its table is
+    put beside it where there is none, as in sets of before there were any.
 
     Raises ProblemsError with all files that the parts refused, and UserError that names the parts which
     are missing, or were made from another list or with other options, and the command that packs them.
@@ -51,7 +54,9 @@ def merge(url: str) -> MergeSummary:
     site = Folder(url)
     names = site.names()
     if manifest_file.NAME in names:
-        manifest = manifest_file.in_folder(site)
+        data = site.read(manifest_file.NAME)
+        manifest = manifest_file.from_bytes(data, site.at(manifest_file.NAME))
+        manifest_table.publish_beside(site, manifest, hashlib.sha256(data).hexdigest())
         drop_all_records(site, names)
         pack_sources.drop_all(site, names)
         site.remove(pack_claim.STATE_NAME)

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from shard_tools import storage
 from shard_tools.dataset import manifest as manifest_file
+from shard_tools.dataset import manifest_table
 from shard_tools.dataset.catalogue import read_manifest
 from shard_tools.dataset.manifest import Manifest, ShardEntry
-from shard_tools.dataset.verification import VerifySummary, conclude, is_indexed, look_at
+from shard_tools.dataset.verification import VerifySummary, conclude, is_indexed, look_at, with_table
 from shard_tools.errors import UserError
 from shard_tools.pack import claim as pack_claim
 from shard_tools.pack.claim import Claim
@@ -88,7 +89,10 @@ def repair(
         raise UserError(f"{list_url or root}: has no speaker of {manifest_url}; {REMEDY}")
     numbers = range(len(manifest.shards))
     found = look_at(url, manifest, numbers, workers, progress)
-    before = conclude(manifest, [found[number] for number in numbers])
+    digest = hashlib.sha256(data).hexdigest()
+    before = with_table(conclude(manifest, [found[number] for number in numbers]), url, digest)
+    if manifest_table.problem(url, manifest, digest) is not None:
+        manifest_table.publish_beside(site, manifest, digest)
 
     bad = {number: (*found[number].missing, *found[number].other) for number in numbers}
     unrepaired = {
@@ -103,7 +107,6 @@ def repair(
             apart = _claimed(scratch, manifest)
             shards, unknown = remaking(manifest, before.shards, material, again, apart, scratch)
             unrepaired |= unknown
-            digest = hashlib.sha256(data).hexdigest()
             tasks = [
                 _Task(shard, site, manifest.shards[shard.number], bad[shard.number], digest)
                 for shard in shards
@@ -118,7 +121,7 @@ def repair(
                     else:
                         unrepaired[task.shard.number] = problem
         found |= look_at(url, manifest, sorted(put_back), workers, progress)
-    after = conclude(manifest, [found[number] for number in numbers])
+    after = with_table(conclude(manifest, [found[number] for number in numbers]), url, digest)
     return RepairSummary(before, after, put_back, unrepaired)
 
 

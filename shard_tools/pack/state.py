@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from shard_tools import storage
 from shard_tools.dataset import manifest as manifest_file
+from shard_tools.dataset import manifest_table
 from shard_tools.dataset.manifest import Manifest, ShardEntry
 from shard_tools.errors import UserError
 from shard_tools.pack import claim as pack_claim
@@ -143,12 +144,15 @@ def complete(site: Folder, manifest: Manifest, plan: str, *, keep: Collection[st
     manifest_file.from_bytes(data, site.at(manifest_file.NAME))
     pack_claim.require(site, plan)
     names = site.names()
-    current = {name for entry in manifest.shards for name in (entry.url, entry.index)} | set(keep)
+    digest = hashlib.sha256(data).hexdigest()
+    table = manifest_table.name_of(digest)
+    current = {name for entry in manifest.shards for name in (entry.url, entry.index)} | {table, *keep}
     for name in names:
-        if (_OURS.fullmatch(name) or is_report(name)) and name not in current:
+        ours = _OURS.fullmatch(name) or is_report(name) or manifest_table.is_table(name)
+        if ours and name not in current:
             site.remove(name)
     _remove_drafts(site, lambda name: _TAR.fullmatch(name) is not None)
-    site.publish(manifest_file.NAME, data)
+    manifest_table.publish(site, manifest)
     drop_all_records(site, names)
     pack_sources.drop_all(site, names)
     site.remove(STATE_NAME)

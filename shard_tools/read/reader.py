@@ -14,6 +14,7 @@ from shard_tools.arrays import Int16Array, Int64Array
 from shard_tools.audio.flac_frames import HEAD_BYTES, Piece, decode_piece
 from shard_tools.dataset.index import FLAC
 from shard_tools.dataset.index_check import has_plain_header
+from shard_tools.dataset.lazy import Mapped
 from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.read.ranged import RangedSource
@@ -254,15 +255,19 @@ class Reader:
 
     def _fail(self, utterances: Int64Array, row: int, offset: int, reason: str, cause: Exception) -> NoReturn:
         u = int(utterances[row])
-        url, key = self.catalogue.shard_urls[self.catalogue.shard[u]], self.catalogue.key(u)
+        url, key = self.catalogue.shard_urls[int(self.catalogue.shard[u])], self.catalogue.key(u)
         text = f"{url}: utterance {key} at byte {offset}: {reason}; check the shards with make-shards verify"
         raise ReadError(text, row, url=url, key=key, offset=offset) from cause
 
 
 def _direct_source(catalogue: UtteranceTable) -> ByteSource:
     """Files where all shards are, else requests for them all: of several datasets one may lie elsewhere."""
-    paths = [storage.local_path(url) for url in catalogue.shard_urls]
-    local = [path for path in paths if path is not None]
-    if len(local) == len(paths):
-        return LocalSource(local)
+    if all(storage.local_path(folder) is not None for folder in catalogue.folders):
+        return LocalSource(Mapped(catalogue.shard_urls, _path_of))
     return RangedSource(catalogue.shard_urls, catalogue.shard_sizes)
+
+
+def _path_of(url: str) -> str:
+    path = storage.local_path(url)
+    assert path is not None  # shards lie below their dataset's folder
+    return path

@@ -12,7 +12,7 @@ from slurm.node.place import Place
 from slurm.node.training import Training, run_node
 from slurm.records.run_folder import Job, RunFolder
 from slurm.submit.executor import log_pattern
-from slurm.submit.resources import Resources
+from slurm.submit.resources import NUMA_BINDINGS, Resources
 
 _NODE = """\
 example, in an sbatch file (slurm/train.sbatch is a whole one):
@@ -39,6 +39,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     node.add_argument("--ranks-per-node", type=int, default=1, metavar="N", help="one a GPU (default: 1)")
     node.add_argument(
         "--interface", metavar="NAME", help="network interface of the ranks' traffic, such as ib0"
+    )
+    node.add_argument(
+        "--numa-binding",
+        choices=NUMA_BINDINGS,
+        help="torchrun's: each rank on the CPUs beside its GPU; needs numactl",
     )
     node.add_argument(
         "--signal-delay",
@@ -81,6 +86,7 @@ def _node(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         (*rest, "--run.folder", str(folder.path)),
         arguments.ranks_per_node,
         interface=arguments.interface,
+        numa_binding=arguments.numa_binding,
         signal_delay_s=arguments.signal_delay,
         tries=arguments.tries,
     )
@@ -96,6 +102,7 @@ def _record(folder: RunFolder, place: Place, arguments: argparse.Namespace, rest
         nodes=len(place.nodes),
         ranks_per_node=arguments.ranks_per_node,
         interface=arguments.interface,
+        numa_binding=arguments.numa_binding,
         signal_delay=arguments.signal_delay,
         tries=arguments.tries,
         partition=os.environ.get("SLURM_JOB_PARTITION"),

@@ -29,6 +29,7 @@ def torchrun(
     port: int,
     own_address: str,
     join_timeout_s: int,
+    numa_binding: str | None = None,
     module: Sequence[str],
 ) -> list[str]:
     """torchrun for `ranks` processes here, out of `nodes` x `ranks`.
@@ -49,10 +50,11 @@ def torchrun(
             f"--rdzv-conf={','.join(f'{name}={value}' for name, value in conditions.items())}",
             f"--local-addr={own_address}",
         ]
+    bound = [f"--numa-binding={numa_binding}"] if numa_binding else []
     return [
         python, "-m", "torch.distributed.run",
         f"--nnodes={nodes}", f"--nproc-per-node={ranks}", "--max-restarts=0", "--signals-to-handle=SIGHUP",
-        "--rdzv-backend=c10d", *where, f"--rdzv-id={job}",
+        "--rdzv-backend=c10d", *where, *bound, f"--rdzv-id={job}",
         *under_torchrun(python, module),
     ]  # fmt: skip
 

@@ -12,6 +12,7 @@ other one ends the job, with its cause in the run folder.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -44,7 +45,7 @@ class Training:
 
     folder: the run's; arguments: of `python -m train`; signal_delay_s: how long before the time
     limit SLURM sends its signal; tries: attempts of a job in a row without a new checkpoint; follows: the
-    folder of a run that must have reached its end before this one begins.
+    folder of a run that must have reached its end before this one begins; numa_binding: torchrun's.
     """
 
     folder: str
@@ -56,6 +57,7 @@ class Training:
     tries: int = 4
     python: str = sys.executable
     follows: str | None = None
+    numa_binding: str | None = None
 
 
 def run_node(training: Training, place: Place) -> int:
@@ -72,7 +74,7 @@ def run_node(training: Training, place: Place) -> int:
         refused = _begin(training, place, folder) or waited
         if refused:
             return give_up(place, folder, refused)
-    lacking = _lacking_interface(training.interface)
+    lacking = _lacking_interface(training.interface) or _lacking_numactl(training.numa_binding)
     if lacking:
         failure = Failure(time.time(), "mistake", None, place.name, place.attempt, lacking)
         folder.add_failure(failure)
@@ -95,6 +97,13 @@ def _lacking_interface(name: str | None) -> str | None:
     return f"there is no network interface {name} here: give --interface one of {', '.join(known)}"
 
 
+def _lacking_numactl(binding: str | None) -> str | None:
+    """torch would go on without it, bound to nothing, and without a word."""
+    if binding is None or shutil.which("numactl"):
+        return None
+    return f"--numa-binding {binding} needs the program numactl, not found here: install or drop it"
+
+
 def _command(training: Training, place: Place, endpoint: str) -> list[str]:
     address, _, port = endpoint.rpartition(":")
     return rendezvous.torchrun(
@@ -107,6 +116,7 @@ def _command(training: Training, place: Place, endpoint: str) -> list[str]:
         port=int(port),
         own_address=scheduler.node_address(place.name) if len(place.nodes) > 1 else "localhost",
         join_timeout_s=training.join_timeout_s,
+        numa_binding=training.numa_binding,
         module=["train", *training.arguments],
     )
 

@@ -43,6 +43,7 @@ class Launch:
                 ("--config", str(self.frozen), *self._device(resources)),
                 resources.ranks,
                 interface=resources.interface,
+                numa_binding=resources.numa_binding,
                 signal_delay_s=resources.signal_delay,
                 tries=resources.tries,
                 python=python_of(resources),

@@ -44,6 +44,7 @@ class Resources:
     container: str | None = None
     container_mounts: str | None = None
     interface: str | None = None
+    numa_binding: str | None = None
     python: str | None = None
     signal_delay: int = 120
     tries: int = 4
@@ -67,6 +68,10 @@ class Resources:
             raise SlurmError(f"--cluster is {self.cluster!r}: give slurm, local or debug")
         if self.cluster != "slurm" and self.nodes > 1:
             raise SlurmError(f"--cluster {self.cluster} is one machine: --nodes {self.nodes} needs slurm")
+        if self.numa_binding not in (None, *NUMA_BINDINGS):
+            raise SlurmError(f"--numa-binding is {self.numa_binding!r}: give {', '.join(NUMA_BINDINGS)}")
+        if self.numa_binding and not self.gpus_per_node:
+            raise SlurmError("--numa-binding is for ranks with GPUs: give --gpus-per-node too")
         if self.signal_delay < 30:
             raise SlurmError(
                 f"--signal-delay is {self.signal_delay} s: give at least 30, for a step and a checkpoint"
@@ -179,7 +184,9 @@ def read_site(path: str | None) -> tuple[Resources, str | None]:
     return Resources().updated(values, path), path
 
 
-ONE_TASK = ("--nodes", "--ranks-per-node", "--interface", "--tries")  # mean nothing to a job of one task
+# Mean nothing to a job of one task.
+ONE_TASK = ("--nodes", "--ranks-per-node", "--interface", "--numa-binding", "--tries")
+NUMA_BINDINGS = ("node", "socket", "exclusive", "core-complex")
 
 
 def add_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
@@ -231,6 +238,11 @@ def add_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) 
     )
     add("--container-mounts", "with --container", metavar="SRC:DST,...")
     add("--interface", "network interface of the ranks' traffic, such as ib0", metavar="NAME")
+    add(
+        "--numa-binding",
+        "torchrun's: each rank, and what it starts, on the CPUs beside its GPU; needs numactl on the nodes",
+        choices=NUMA_BINDINGS,
+    )
     add("--python", "the Python of the nodes (default: the one that runs this)", metavar="PATH")
     add(
         "--signal-delay",
@@ -260,6 +272,7 @@ def of_one_task(resources: Resources, *, gpus: int = 0, cpus: int = 4) -> Resour
         nodes=1,
         gpus_per_node=min(gpus, resources.gpus_per_node or 0) or None,
         ranks_per_node=None,
+        numa_binding=None,
         cpus_per_task=resources.cpus_per_task or cpus,
     )
 

@@ -37,6 +37,7 @@ NAMES = (
     "s3_faults",
     "s3_latency",
     "planning",
+    "scale",
     "packing",
     "converting",
     "scoring",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from project import REPO
+from processes import answer
 
 from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.dataset.verification import verify
@@ -40,9 +39,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: str) -> None:
-    path = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, env=environment)
+    done = answer([sys.executable, "-m", *words])
     assert done.returncode == 0, done.stderr[-2000:]
 
 

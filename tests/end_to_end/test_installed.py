@@ -80,12 +80,9 @@ def test_the_programs_and_what_they_need_are_there(installed: Path, hostile: Pat
     assert "--from-parts" in run([installed / "dataprep", "extract", "--help"], hostile)
     lists = "from shard_tools.dataprep.archive_lists import read_lists as r; print(len(r(None).downloads))"
     assert run([installed / "python", "-I", "-c", lists], hostile) == "16\n"
-    assert "steps: 400" in run(
-        [voxshard, "train", "--config", "configs/tiny.yaml", "--print_config"], hostile
-    )
     site = run([installed / "python", "-P", "-c", "import slurm; print(slurm.__path__[0])"], hostile).strip()
     assert {"site.yaml", "train.sbatch", "eval.sbatch", "make_shards.sbatch"} <= set(os.listdir(site))
-    assert not site.startswith(str(REPO))
+    assert not Path(site).is_relative_to(REPO)
 
 
 def test_a_job_trains_with_what_is_installed(installed: Path, hostile: Path) -> None:

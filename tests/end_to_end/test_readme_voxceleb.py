@@ -7,6 +7,7 @@ bucket, and in the training fewer processes and steps.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -85,7 +86,8 @@ def account(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("VOXCELEB_PASSWORD", PASSWORD)
     monkeypatch.setenv("VOXCELEB_KEY", KEY)
-    monkeypatch.setenv("PYTHONPATH", str(REPO))
+    forking = REPO / "tests/helpers/forked"  # torchrun forks its ranks
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(forking), str(REPO))))
     (tmp_path / "configs").symlink_to(REPO / "configs")
 
 

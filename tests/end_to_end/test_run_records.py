@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import answer
 
 from shard_tools import run_records
 from shard_tools.run_records import FailureKind, RunState, State
@@ -105,7 +105,7 @@ def test_a_lock_says_since_when_and_that_its_holder_lives(tmp_path):
 def test_a_stop_means_the_same_on_both_sides(tmp_path: Path):
     """The training's program and the launcher's decision end with one status."""
     code = "import train.__main__ as m, sys; sys.exit(m.STOPPED)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == outcome.STOPPED == 75
+    assert answer([sys.executable, "-c", code]).returncode == outcome.STOPPED == 75
 
 
 def test_what_was_written_by_another_hand_is_named(tmp_path):

@@ -62,3 +62,12 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def ears() -> Ears:
     return Ears().eval()
+
+
+@pytest.fixture
+def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty pictures: drawing takes four fifths of an evaluation of few trials."""
+    from eval.report import plots  # loads matplotlib
+
+    for name in ("det_curve", "det_overlay", "score_histogram", "calibration_plot", "embedding_map"):
+        monkeypatch.setattr(plots, name, lambda *_, **__: b'<svg xmlns="http://www.w3.org/2000/svg"/>')

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from eval_fakes import Ears
+from ranks import start_ranks
 
 from eval.embed_all import embed_utterances
 from eval.evaluate import evaluate_network
@@ -177,7 +178,7 @@ def _rank(rank, world, folder, trials, out):
 def test_ranks_share_the_work_and_agree_to_the_bit(voices, ears, tmp_path):
     source, trials = open_utterances(str(voices.folder)), read_trials(str(voices.trials))
     single = evaluate_network(ears, source, trials, protocol=CROPS, **OPTIONS)
-    torch.multiprocessing.spawn(_rank, (2, str(voices.folder), str(voices.trials), str(tmp_path)), nprocs=2)
+    start_ranks(_rank, 2, 2, str(voices.folder), str(voices.trials), str(tmp_path))
     found = [dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2)]
     # Parts of 5, 5 and 2 utterances in batches of two: 3, 3 and 1 batches.
     assert [each["calls"] for each in found] == [2 * (3 + 3 + 2), 2 * (2 + 2)]

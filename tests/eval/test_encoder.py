@@ -97,7 +97,7 @@ def test_rates_and_tensors_of_other_types(encoder, voices):
 
 
 def test_words_that_mean_nothing(checkpoint, encoder):
-    with pytest.raises(UserError, match="device 'gpu': give auto, cpu or cuda"):
+    with pytest.raises(UserError, match="device is 'gpu': give auto, cpu or cuda"):
         SpeakerEncoder.load(checkpoint, device="gpu")
     with pytest.raises(UserError, match="which 'oldest': give best or newest"):
         SpeakerEncoder.load(checkpoint, which="oldest")

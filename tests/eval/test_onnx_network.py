@@ -19,6 +19,7 @@ from eval.protocol import Protocol
 from shard_tools.errors import UserError
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("sketches")
 
 
 def tiny(path, shape, kind=TensorProto.FLOAT, outputs=("batch", 1), operator="ReduceMean"):

@@ -58,6 +58,7 @@ def test_a_list_may_name_another_codec_than_the_shards_hold(shards):
     assert open_utterances(shards).missing(["s0/00.wav", "s0/00.flac", "s0/09.flac"]) == ["s0/09.flac"]
 
 
+@pytest.mark.slow
 def test_shards_are_read_from_several_threads(voices, shards):
     source = open_utterances(shards)
     names = list(voices.lengths) * 20

@@ -164,6 +164,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Golden networks: name → (network, options)."""
 
+ONE_OF_EACH = tuple({network: name for name, (network, _) in reversed(NETWORKS.items())}.values())
+
 EVALUATED_ONLY = ("rawnet3_mean_std",)
 """Whose originals cannot be trained: they change in place what today's torch needs for the gradient."""
 

@@ -54,7 +54,12 @@ def slurm(cluster: Cluster, *arguments: str, **more: str) -> subprocess.Complete
 
 
 def submit(cluster: Cluster, *arguments: str, **more: str) -> list[str]:
-    """The ids of the jobs that `slurm …` submits in this process; the training that it asks starts warm.
+    """The ids of the jobs that `slurm …` submits in this process."""
+    return launched(ask(cluster, *arguments, **more))
+
+
+def ask(cluster: Cluster, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """`slurm …` in this process; the training that it asks starts warm.
 
     Torchrun forks its ranks, unless PYTHONPATH is given.
     """
@@ -67,7 +72,7 @@ def submit(cluster: Cluster, *arguments: str, **more: str) -> list[str]:
         contextlib.redirect_stderr(err),
     ):
         status = main(list(arguments))
-    return launched(subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue()))
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def launched(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -95,7 +100,7 @@ def until(condition: Callable[[], bool], what: str, run: Path, timeout: float = 
     while not condition():
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not happen within {timeout:g} s\n{printed(run)}")
-        time.sleep(0.3)  # asking SLURM starts a process each time
+        time.sleep(0.5)  # asking SLURM starts a process each time
 
 
 def reach(run: Path, wanted: int) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from project import REPO
-from warm import Warm
+from warm import PACE, Warm
 
 
 def environment() -> dict[str, str]:
@@ -29,13 +29,9 @@ def torchrun(processes: int, *arguments: str) -> list[str]:
     return [*launcher, "--nproc-per-node", str(processes), *arguments]
 
 
-def start(command: list[str], log: Path, *, forked: bool = False) -> subprocess.Popen[bytes]:
-    """Start it for real; what trains waits before each step, so that it can be disturbed in its midst.
-
-    forked: torchrun forks its ranks, which load nothing again, but have its command line and environment.
-    """
-    site = REPO / "tests/helpers" / ("forked" if forked else "paced")
-    pace = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start it for real; what trains waits before each step, so that it can be disturbed in its midst."""
+    pace = [str(REPO / "tests/helpers/paced"), *filter(None, [os.environ.get("PYTHONPATH")])]
     with log.open("wb") as out:
         return subprocess.Popen(
             command,
@@ -47,11 +43,41 @@ def start(command: list[str], log: Path, *, forked: bool = False) -> subprocess.
         )
 
 
-def finish(command: list[str], log: Path, timeout: float = 240) -> tuple[int, str]:
-    """Run to the end; the exit status and all that was printed. Python starts warm, see warm.py."""
+class Started:
+    """As much of subprocess.Popen as tests use, of what was started warm."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = warm().poll(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        if self.returncode is None:
+            self.returncode = warm().wait(self.pid, timeout)
+        return self.returncode
+
+
+def start_warm(command: list[str], log: Path, *, group: bool = False) -> Started:
+    """Start Python at a pace as `start` does, but forked from a process that has loaded torch.
+
+    The ranks of a torchrun are forked too, and have its command line and environment in /proc.
+    group: it leads a process group of its own, as what a terminal starts does.
+    """
+    return Started(warm().start(command, REPO, {**environment(), PACE: "0.04"}, log, group=group))
+
+
+def finish(command: list[str], log: Path, timeout: float = 240, **variables: str) -> tuple[int, str]:
+    """Run to the end; the exit status and all that was printed. Python starts warm, see warm.py.
+
+    variables: more of the environment.
+    """
     if command[0] != sys.executable:
         return _finish_cold(command, log, timeout)
-    pid = warm().start(command, REPO, environment(), log)
+    pid = warm().start(command, REPO, {**environment(), **variables}, log)
     try:
         status = warm().wait(pid, timeout)
     finally:
@@ -102,6 +128,15 @@ def descendants(pid: int) -> list[int]:
         found += below
         waiting += below
     return found
+
+
+def children(pid: int) -> list[int]:
+    """Of a torchrun: its ranks."""
+    return [each for each in descendants(pid) if parent(each) == pid]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def kill_tree(pid: int) -> None:

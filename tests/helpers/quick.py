@@ -1,4 +1,4 @@
-"""Of tests over many alike, a few that run every time."""
+"""Of tests over many alike, those that run every time, and those that stand for others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+
+
+def exhaustive_but(values: Iterable[str], those: Iterable[str], *quick: str) -> list[Any]:
+    """For parametrize: all of them, slow but for the `quick` ones; `those` stand for the rest, exhaustive."""
+    chosen = {*those, *quick}
+    rest = (pytest.mark.slow, pytest.mark.exhaustive)
+    return [
+        pytest.param(value.values[0], marks=value.marks if value.values[0] in chosen else rest)
+        for value in slow_but(values, *quick)
+    ]
 
 
 def slow_but(values: Iterable[str], *quick: str) -> list[Any]:

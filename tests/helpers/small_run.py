@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from small_corpus import Corpus
 
-STEPS = 400
+STEPS = 140
 SMALL_NETWORK = {"n_mels": 20, "channels": 16, "embedding_size": 16}
 
 
@@ -22,7 +22,7 @@ def config(corpus: Corpus, path: Path, **train: Any) -> Path:
                 "model": {"name": "tdnn", "options": SMALL_NETWORK},
                 "loss": {"name": "angleproto"},
                 "train": {"steps": STEPS, "log_every": 1, **train},
-                "checkpoint": {"every": 40, "keep": 100},
+                "checkpoint": {"every": 20, "keep": 100},
             }
         )
     )

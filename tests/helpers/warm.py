@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = ("torch.distributed.run", "train.run")
+PACE = "VOXSHARD_TESTS_PACE"
+"""The variable that says how many seconds trainings wait before a step, as paced/sitecustomize.py has it."""
 
 
 class Warm:
@@ -50,13 +52,16 @@ class Warm:
         environment: dict[str, str],
         log: Path,
         errors: Path | None = None,
+        group: bool = False,
     ) -> int:
         """Run `command` (sys.executable, then Python's arguments); the process's id.
 
         Its output goes to `log`, that on stderr to `errors` where given.
+        group: it leads a process group of its own.
         """
         files = {"log": str(log), "errors": str(errors or log)}
-        return self._ask({"command": command[1:], "cwd": str(cwd), "environment": environment, **files})
+        asked = {"command": command[1:], "cwd": str(cwd), "environment": environment, "group": group}
+        return self._ask({**asked, **files})
 
     def poll(self, pid: int) -> int | None:
         """The exit status, as subprocess has it; None while it runs."""
@@ -120,6 +125,8 @@ def serve() -> None:
         else:
             pid = os.fork()
             if pid == 0:
+                if asked["group"]:
+                    os.setpgid(0, 0)
                 log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(log, 1)
                 if asked["errors"] != asked["log"]:
@@ -166,7 +173,10 @@ def become(words: list[str], environment: dict[str, str]) -> None:
     status = 1
     try:
         clean(environment)
-        status = run([word for word in words if word != "-u"])
+        words = words[words[0] == "-u" :]
+        if PACE in environment and (words[0] == "-c" or words[:2] == ["-m", "train"]):
+            pace(float(environment[PACE]))
+        status = run(words)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -176,6 +186,19 @@ def become(words: list[str], environment: dict[str, str]) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def pace(seconds: float) -> None:
+    """Steps wait to begin, so that a run can be disturbed in its midst."""
+    from train import trainer
+
+    seed = trainer.seed_generators
+
+    def later(*arguments: Any) -> None:
+        time.sleep(seconds)
+        seed(*arguments)
+
+    trainer.seed_generators = later
 
 
 def clean(environment: dict[str, str]) -> None:
@@ -200,6 +223,10 @@ def run(words: list[str]) -> int:
             sys.argv[:] = words[1:]
             sys.path[0] = os.getcwd()
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        elif words[0] == "-c":
+            sys.argv[:] = ["-c", *words[2:]]
+            sys.path[0] = ""
+            exec(words[1], {"__name__": "__main__"})
         else:
             sys.argv[:] = words
             sys.path[0] = os.path.dirname(os.path.abspath(words[0]))

@@ -13,6 +13,7 @@ import pytest
 
 from shard_tools import cli, storage
 from shard_tools.cli import main
+from shard_tools.dataset.manifest_table import is_table
 from shard_tools.dataset.verification import verify
 from shard_tools.pack.packing import PackOptions, pack
 from shard_tools.synthetic import corpus as synthesise
@@ -36,8 +37,11 @@ def test_pack_info_verify(corpus, tmp_path, capsys):
     assert (description["utterances"], description["speakers"], description["shards"]) == (25, 5, 4)
     assert description["codecs"] == {"wav": 20, "flac": 5}
     assert description["utterances_per_speaker"] == [3.0, 5.0, 7.0]
+    assert is_table(description["manifest_table"])
     assert main(["info", out]) == 0
-    assert "25" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "25" in said
+    assert description["manifest_table"] in said
     assert main(["verify", out, "--workers", "1"]) == 0
     assert "everything is as it should be" in capsys.readouterr().out
 

@@ -50,7 +50,7 @@ def main() -> int:
         folder = Path(name)
         # Enough steps that none of the preemptions finds the run at its end.
         given = config(
-            small_corpus.make(folder / "corpus"), folder / "c.yaml", steps=400 * chosen.preemptions
+            small_corpus.make(folder / "corpus"), folder / "c.yaml", steps=200 * chosen.preemptions
         )
         run = folder / "run"
         size = ("--nodes", "2", "--ranks-per-node", "1", "--time", "600")

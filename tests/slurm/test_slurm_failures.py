@@ -10,18 +10,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from cluster import Cluster
 from jobs import (
-    PATIENCE_S,
-    REPO,
+    ask,
     attempts,
-    environment,
     finish,
     first_of_path,
     printed,
     reach,
-    slurm,
     submit,
     until,
 )
@@ -31,6 +29,7 @@ from small_run import STEPS, config
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 SIZE = ("--nodes", "2", "--ranks-per-node", "1")
+ONE_NODE = ("--nodes", "1", "--ranks-per-node", "2")
 
 
 def train(
@@ -39,12 +38,13 @@ def train(
     tmp_path: Path,
     *,
     options: tuple[str, ...] = (),
+    size: tuple[str, ...] = SIZE,
     steps: int = STEPS,
     **more: str,
 ) -> tuple[str, Path]:
     run = tmp_path / "run"
     given = config(corpus, tmp_path / "config.yaml", steps=steps)
-    command = ("train", "--config", str(given), *SIZE, *options, "--", "--run.folder", str(run))
+    command = ("train", "--config", str(given), *size, *options, "--", "--run.folder", str(run))
     [job] = submit(cluster, *command, **more)
     return job, run
 
@@ -83,6 +83,7 @@ def test_a_mistake_ends_the_job_once_and_for_all(cluster: Cluster, corpus: Corpu
     assert "lower optim.lr" in attempt["cause"]
 
 
+@pytest.mark.exhaustive
 def test_a_module_that_one_node_lacks_is_named_with_the_node(
     cluster: Cluster, corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_module_that_one_node_lacks_is_named_with_the_node(
     assert "has no module soundfile: install it there too" in cause
 
 
+@pytest.mark.exhaustive
 def test_a_full_disk_is_named(cluster: Cluster, corpus: Corpus, tmp_path: Path) -> None:
     with small_disk(tmp_path / "run", 400):
         job, run = train(cluster, corpus, tmp_path)
@@ -116,7 +118,7 @@ def test_a_full_disk_is_named(cluster: Cluster, corpus: Corpus, tmp_path: Path) 
 def test_starts_without_progress_are_bounded(cluster: Cluster, corpus: Corpus, tmp_path: Path) -> None:
     dying = "import os\nif os.environ.get('RANK') == '1': os.kill(os.getpid(), 9)\n"
     surroundings = at_start(tmp_path / "site", dying)
-    job, run = train(cluster, corpus, tmp_path, options=("--tries", "1"), **surroundings)
+    job, run = train(cluster, corpus, tmp_path, options=("--tries", "1"), size=ONE_NODE, **surroundings)
     assert finish(cluster, job, run) == "FAILED", printed(run)
     assert cluster.job(job)["Restarts"] == "1"
     tried, refused = attempts(run)
@@ -128,23 +130,17 @@ def test_starts_without_progress_are_bounded(cluster: Cluster, corpus: Corpus, t
 def test_a_second_run_is_refused_and_a_cancelled_one_stays_cancelled(
     cluster: Cluster, corpus: Corpus, tmp_path: Path
 ) -> None:
-    job, run = train(cluster, corpus, tmp_path, steps=100_000)
+    job, run = train(cluster, corpus, tmp_path, steps=100_000, size=ONE_NODE)
     reach(run, 10)
-    again = slurm(
-        cluster, "train", "--config", str(tmp_path / "config.yaml"), *SIZE, "--", "--run.folder", str(run)
+    again = ask(
+        cluster, "train", "--config", str(tmp_path / "config.yaml"), *ONE_NODE, "--", "--run.folder", str(run)
     )
     assert again.returncode == 1
     assert f"already has job {job} (RUNNING)" in again.stderr
-    beside = subprocess.run(
-        [sys.executable, "-m", "train", "--config", str(tmp_path / "config.yaml"), "--run.folder", str(run)],
-        cwd=REPO,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert beside.returncode == 1
-    assert f"is in use by another run (job {job}, process " in beside.stderr
+    words = ["-m", "train", "--config", str(tmp_path / "config.yaml"), "--run.folder", str(run)]
+    status, said = processes.finish([sys.executable, *words], tmp_path / "beside.txt")
+    assert status == 1
+    assert f"is in use by another run (job {job}, process " in said
 
     cluster.run("scancel", job)
     assert finish(cluster, job, run) == "CANCELLED"
@@ -163,6 +159,6 @@ def test_a_run_folder_that_cannot_be_written_is_refused_at_once(
     (tmp_path / "file").write_text("")
     given = config(corpus, tmp_path / "config.yaml")
     folder = tmp_path / "file" / "run"
-    done = slurm(cluster, "train", "--config", str(given), "--", "--run.folder", str(folder))
+    done = ask(cluster, "train", "--config", str(given), "--", "--run.folder", str(folder))
     assert done.returncode == 1
     assert done.stderr.startswith(f"slurm: error: the folder {folder} cannot be written (Not a directory)")

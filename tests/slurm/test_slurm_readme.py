@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import PATIENCE_S, REPO, attempts, environment, finish, printed, reach, records
+from jobs import FORKED, PATIENCE_S, REPO, attempts, environment, finish, printed, reach, records
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -22,19 +22,33 @@ def commands() -> list[str]:
     return re.findall(r"^    (\S.*)$", section, flags=re.M)
 
 
+def smaller(recipe: str, *numbers: str) -> str:
+    """With a fifth of each."""
+    for each in numbers:
+        assert each in recipe
+        name, value = each.split()
+        recipe = recipe.replace(each, f"{name} {int(value) // 5}")
+    return recipe
+
+
 def test_the_section_does_what_it_says(cluster: Cluster, tmp_path: Path) -> None:
-    """In a folder that looks like the project's, so that nothing is left in it."""
-    (tmp_path / "configs").symlink_to(REPO / "configs")
+    """In a folder that looks like the project's, so that nothing is left in it; of a fifth of the steps."""
+    (tmp_path / "configs").mkdir()
+    recipe = (REPO / "configs/tiny.yaml").read_text()
+    (tmp_path / "configs/tiny.yaml").write_text(smaller(recipe, "steps: 400", "every: 200", "every: 100"))
     (tmp_path / ".venv").symlink_to(sys.prefix)
     run = tmp_path / "runs/tiny/first"
     listed = commands()
     assert len(listed) == 10
+    shown, fewer = "--speakers 60 --test-speakers 10", "--speakers 34 --test-speakers 4"
+    assert shown in listed[1]
+    listed[1] = listed[1].replace(shown, fewer)
 
     def start(command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             ["bash", "-ec", f"{listed[0]}; {command}"],
             cwd=tmp_path,
-            env=environment(cluster),
+            env=environment(cluster, **FORKED, VOXSHARD_TESTS_PACE="0.1"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -56,7 +70,7 @@ def test_the_section_does_what_it_says(cluster: Cluster, tmp_path: Path) -> None
         if "slurm train" in command:
             training, evaluation = re.findall(r"^job (\d+)", said, flags=re.M)
         if "logs -f" in command:
-            assert "step 400 of 400" in said
+            assert "step 80 of 80" in said
     assert 0 <= json.loads(said)["eer"] <= 50
     assert [attempt["outcome"] for attempt in attempts(run)] == ["stopped", "done"]
-    assert records(run / "metrics.jsonl")[-1]["step"] == 400
+    assert records(run / "metrics.jsonl")[-1]["step"] == 80

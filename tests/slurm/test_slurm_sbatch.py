@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import PACED, REPO, attempts, finish, printed, reach, restarted, slurm
+from jobs import FORKED, REPO, attempts, finish, printed, reach, restarted, slurm
 from small_corpus import Corpus
 from small_run import config
 
@@ -40,7 +40,7 @@ def test_training_is_requeued_evaluated_and_watched_like_any_other(
 ) -> None:
     project(tmp_path)
     run = tmp_path / "runs/first"
-    given = config(corpus, tmp_path / "config.yaml", steps=200)
+    given = config(corpus, tmp_path / "config.yaml", steps=60)
     training = edited(
         "train.sbatch",
         tmp_path,
@@ -60,10 +60,10 @@ def test_training_is_requeued_evaluated_and_watched_like_any_other(
         DATA=f"DATA={corpus.folder}/wav",
     )
     chdir = f"--chdir={tmp_path}"
-    pace = [f"{name}={value}" for name, value in PACED.items()]
-    job = cluster.run("env", *pace, "sbatch", "--parsable", chdir, str(training)).strip()
+    forked = [f"{name}={value}" for name, value in FORKED.items()]
+    job = cluster.run("env", *forked, "sbatch", "--parsable", chdir, str(training)).strip()
     then = cluster.run("sbatch", "--parsable", chdir, f"--dependency=afterok:{job}", str(evaluation)).strip()
-    reach(run, 20)
+    reach(run, 10)
     given.write_text("edited: meanwhile\n")
     cluster.run("scontrol", "requeue", job)
     restarted(cluster, job, run, 1)

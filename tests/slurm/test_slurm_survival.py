@@ -44,11 +44,13 @@ def undisturbed(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dic
     return final_state(run)
 
 
-def train(cluster: Cluster, corpus: Corpus, tmp_path: Path, *options: str) -> tuple[str, Path]:
-    """A run of one rank on each of two nodes, on its way."""
+def train(
+    cluster: Cluster, corpus: Corpus, tmp_path: Path, *options: str, nodes: int = 2
+) -> tuple[str, Path]:
+    """A run of two ranks on one or two nodes, on its way."""
     run = tmp_path / "run"
     given = config(corpus, tmp_path / "config.yaml")
-    size = ("--nodes", "2", "--ranks-per-node", "1")
+    size = ("--nodes", str(nodes), "--ranks-per-node", str(2 // nodes))
     command = ("train", "--config", str(given), *size, *options, "--", "--run.folder", str(run))
     [job] = submit(cluster, *command)
     return job, run
@@ -78,10 +80,10 @@ def _is_torchrun(pid: int) -> bool:
 
 def go_on(run: Path) -> None:
     """Until some steps after those that were there before."""
-    reach(run, step(run) + random.randint(5, 40))
+    reach(run, step(run) + random.randint(3, 12))
 
 
-def test_preempted_requeued_killed_and_short_of_a_node_it_ends_in_the_same_weights(
+def test_preempted_killed_and_short_of_a_node_it_ends_in_the_same_weights(
     cluster: Cluster, corpus: Corpus, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     job, run = train(cluster, corpus, tmp_path)
@@ -92,12 +94,8 @@ def test_preempted_requeued_killed_and_short_of_a_node_it_ends_in_the_same_weigh
     restarted(cluster, job, run, 1)
 
     go_on(run)
-    cluster.run("scontrol", "requeue", job)
-    restarted(cluster, job, run, 2)
-
-    go_on(run)
     os.kill(rank(cluster, job, random.choice(cluster.nodes)), signal.SIGKILL)
-    restarted(cluster, job, run, 3)
+    restarted(cluster, job, run, 2)
 
     go_on(run)
     cluster.stop_node("n1")  # the one that leads
@@ -110,12 +108,10 @@ def test_preempted_requeued_killed_and_short_of_a_node_it_ends_in_the_same_weigh
     assert finish(cluster, job, run) == "COMPLETED", printed(run)
     assert_same_weights(final_state(run), undisturbed)
     assert every_step_once(run)
-    preempted, requeued, killed, _, last = attempts(run)
+    preempted, killed, _, last = attempts(run)
     assert preempted["outcome"] == "stopped"
-    assert requeued["outcome"] == "stopped"
     # What a signal stopped, nothing was lost of: the next attempt found the very step of the stop.
-    assert preempted["saved_after"] == requeued["saved_before"]
-    assert requeued["saved_after"] == killed["saved_before"] > preempted["saved_after"]
+    assert preempted["saved_after"] == killed["saved_before"] > 0
     assert killed["outcome"] == "failed"
     assert "was ended by SIGKILL" in killed["cause"]
     assert last["outcome"] == "done"
@@ -125,12 +121,12 @@ def test_out_of_time_it_goes_on_in_the_next_start(
     cluster: Cluster, corpus: Corpus, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     began = time.monotonic()
-    job, run = train(cluster, corpus, tmp_path, "--time", "20", "--signal-delay", "80")
+    job, run = train(cluster, corpus, tmp_path, "--time", "20", "--signal-delay", "80", nodes=1)
     reach(run, random.randint(1, 10))
     # However long that took, a minute or two are left of the time now, and the signal comes before.
     minutes = math.ceil((time.monotonic() - began + 70) / 60)
     cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
-    slow = rank(cluster, job, random.choice(cluster.nodes))
+    slow = rank(cluster, job, cluster.hosts(job)[0])
     os.kill(slow, signal.SIGSTOP)  # its step takes until SLURM's signal is there
     until(lambda: "SIGUSR2: the ranks save" in printed(run), "the signal before the time limit", run)
     os.kill(slow, signal.SIGCONT)

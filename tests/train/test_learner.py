@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import start_ranks
 
 from models.registry import build_network
 from train.config.sections import OptimConfig, TrainConfig
@@ -29,7 +28,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "ecapa_tdnn": {"channels": 16, "embedding_size": SIZE, "n_mels": 16},
 }
 # With the steps that ranks are compared over; all were once, over 50: what is seen is seen in a few.
-STEPS = {("resnet", "aamsoftmax"): 12, ("ecapa_tdnn", "aamsoftmax"): 4, ("resnet", "angleproto"): 6}
+STEPS = {("resnet", "aamsoftmax"): 6, ("ecapa_tdnn", "aamsoftmax"): 2, ("resnet", "angleproto"): 4}
 CASES = list(STEPS)
 
 
@@ -94,6 +93,11 @@ GHOST = TrainConfig(norm_rows=4)
 SHARED = TrainConfig(sync_norm=True)
 
 
+def cases(world: int) -> list[tuple[str, str]]:
+    """Two ranks tell nothing of another network or loss that four do not tell."""
+    return CASES if world == 4 else CASES[:1]
+
+
 def run_rank(rank: int, folder: str) -> None:
     """Four ranks, then two of them: the groups of both by turns, so that processes start once."""
     torch.set_num_threads(1)
@@ -108,9 +112,9 @@ def run_rank(rank: int, folder: str) -> None:
             timeout=timedelta(seconds=120),
         )
         found = {}
-        for case in CASES:
+        for case in cases(world):
             for name, train in (("ghost", GHOST), ("shared", SHARED)):
-                steps = STEPS[case] if name == "ghost" else 3
+                steps = STEPS[case] if name == "ghost" else 2
                 made = learner(*case, train, world, rank)
                 found[f"{name} {case}"] = learn(made, steps, torch.float64, rank, world)
             made = learner(*case, GHOST, world, rank, torch.float32)
@@ -122,29 +126,26 @@ def run_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
-    multiprocessing.set_forkserver_preload(["train.learner", "models.registry"])
-    context = mp.start_processes(
-        run_rank, args=(str(tmp_path),), nprocs=4, start_method="forkserver", join=False
-    )
+    context = start_ranks(run_rank, 4, str(tmp_path), join=False)
     wanted = {}
     for case in CASES:
         wanted[f"ghost {case}"] = learn(learner(*case, GHOST), STEPS[case], torch.float64)
-        wanted[f"shared {case}"] = learn(learner(*case, TrainConfig()), 3, torch.float64)
+        wanted[f"shared {case}"] = learn(learner(*case, TrainConfig()), 2, torch.float64)
         wanted[f"first {case}"] = learn(learner(*case, GHOST, kind=torch.float32), 1, torch.float32)
     while not context.join():
         pass
     for world in (4, 2):
         for rank in range(world):
             found = torch.load(tmp_path / f"{world}-{rank}.pt", weights_only=True)
-            assert found.keys() == wanted.keys()
-            for name in wanted:
+            assert len(found) == 3 * len(cases(world))
+            for name in found:
                 check(found[name], wanted[name], f"{world} ranks, {name}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_pieces_learn_what_the_whole_batch_teaches(case: tuple[str, str]) -> None:
-    steps = 3
+    steps = min(3, STEPS[case])
     whole = learn(learner(*case, GHOST), steps, torch.float64)
     for pieces in (2, 4):
         parts = learn(learner(*case, replace(GHOST, accumulate=pieces)), steps, torch.float64)

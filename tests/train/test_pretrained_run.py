@@ -17,10 +17,9 @@ from eval.checkpoint.file import load_network, read_checkpoint
 from train.config.parsing import parse
 from train.run import run
 
-transformers = pytest.importorskip("transformers")
-
 
 def encoder(folder: Path) -> Path:
+    transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     made = transformers.Wav2Vec2Config(
         hidden_size=16,

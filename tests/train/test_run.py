@@ -7,12 +7,11 @@ import os
 import random
 import shutil
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from processes import alive, descendants, finish, kill_tree, start, torchrun, wait_until
+from processes import alive, children, descendants, finish, kill_tree, start_warm, torchrun, wait_until
 from project import REPO
 from small_run import SMALL_NETWORK
 
@@ -101,16 +100,30 @@ def assert_same_state(first, second):
             )
 
 
-@pytest.mark.parametrize("victim", ["everything", "torchrun", "a rank"])
-def test_sigkill_at_a_random_step_and_resume_end_in_the_same_parameters(
-    corpus, undisturbed, tmp_path, victim
-):
+def test_killed_in_three_ways_and_resumed_it_ends_in_the_same_parameters(corpus, undisturbed, tmp_path):
+    """SIGKILL for all processes, for torchrun alone and for a rank alone, each at any step of a third."""
     folder, log = tmp_path / "run", tmp_path / "out"
-    moment = random.randrange(3, STEPS - 5)  # any step will do; the message below tells which it was
-    print("kill after step", moment)
-    process = start(train(corpus, folder, **EVERYTHING), log, forked=victim != "a rank")
     metrics = folder / "metrics.jsonl"
+    victims = random.sample(["everything", "torchrun", "a rank"], 3)
+    for third, victim in enumerate(victims):
+        moment = 8 * third + random.randrange(3, 9)  # the message below tells which it was
+        print("kill", victim, "after step", moment)
+        kill_at(moment, victim, start_warm(train(corpus, folder, **EVERYTHING), log), log, metrics)
 
+    status, output = finish(train(corpus, folder, **EVERYTHING), log)
+    assert status == 0, output
+    assert "resuming from" in output
+    assert_same_state(final_state(undisturbed), final_state(folder))
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps == list(range(1, STEPS + 1)), "a step is missing from the metrics, or twice in them"
+    losses = [
+        [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (undisturbed, folder)
+    ]
+    assert losses[0] == losses[1]
+
+
+def kill_at(moment, victim, process, log, metrics):
     def reached():
         assert process.poll() is None, log.read_text()
         return metrics.exists() and metrics.read_text().count("\n") >= moment
@@ -124,25 +137,12 @@ def test_sigkill_at_a_random_step_and_resume_end_in_the_same_parameters(
         elif victim == "torchrun":
             os.kill(process.pid, signal.SIGKILL)
         else:
-            ranks = [pid for pid in below if _parent(pid) == process.pid and _is_rank(pid)]
-            os.kill(random.choice(ranks), signal.SIGKILL)
+            os.kill(random.choice(children(process.pid)), signal.SIGKILL)
         process.wait(60)
         wait_until(lambda: not alive(below), 30, "the end of all ranks and workers")
     finally:
         kill_tree(process.pid)
     assert process.returncode != 0
-
-    status, output = finish(train(corpus, folder, **EVERYTHING), log)
-    assert status == 0, output
-    assert "resuming from" in output
-    assert_same_state(final_state(undisturbed), final_state(folder))
-    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
-    assert steps == list(range(1, STEPS + 1)), "a step is missing from the metrics, or twice in them"
-    losses = [
-        [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-        for run in (undisturbed, folder)
-    ]
-    assert losses[0] == losses[1]
 
 
 def test_several_datasets_by_windows_resume_bit_equal(corpus, tmp_path):
@@ -182,14 +182,6 @@ def test_several_datasets_by_windows_resume_bit_equal(corpus, tmp_path):
             two[key] for key in ("step", "loss", "epochs")
         ]
     assert lines[0][-1]["epochs"][0] >= 1
-
-
-def _parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _is_rank(pid):
-    return b"-m\0train\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_a_cut_checkpoint_is_passed_over(corpus, undisturbed, tmp_path):
@@ -256,7 +248,9 @@ def test_mistakes_end_every_rank_with_one_clear_line(corpus, tmp_path, processes
     assert "\n  File " not in output.split(first)[0], "a traceback came before the message"
 
 
-@pytest.mark.parametrize(("processes", "changed"), [(2, EVERYTHING), (4, {})])
+@pytest.mark.parametrize(
+    ("processes", "changed"), [(2, EVERYTHING), pytest.param(4, {}, marks=pytest.mark.exhaustive)]
+)
 def test_the_logged_error_rates_are_those_of_eval(corpus, tmp_path, processes, changed):
     """Every rank measures the network that the checkpoint has: BatchNorm's statistics are those of all."""
     folder = tmp_path / "run"

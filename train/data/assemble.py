@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,14 +15,19 @@ from shard_tools.arrays import Int64Array
 from shard_tools.cache.cache import CachedShard, ShardCache
 from shard_tools.cache.source import CachedSource
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
+from shard_tools.dataset.lazy import Mapped
 from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
+from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.heaps import share_heaps
+from shard_tools.launched import launched
 from shard_tools.read.reader import Reader
+from shard_tools.workers import processors
 from train.augment import SOURCES
 from train.augment.speed import Speeds
 from train.config.sections import Config, DataConfig
 from train.data.augmentation import build_augmenter
+from train.data.copies import folder_on_node
 from train.data.excluded import Sieve, emptied, find_excluded, left_of
 from train.data.loading import CropLoader
 from train.data.pipeline import Stream
@@ -33,6 +39,7 @@ logger = logging.getLogger("train")
 
 # Besides those of two windows: shards that substitutes come from.
 _HELD_BESIDES = 16
+_INDEX_READERS = 4
 
 
 def open_training_data(config: Config) -> TrainingData:
@@ -43,13 +50,22 @@ def open_training_data(config: Config) -> TrainingData:
         excluded = find_excluded(shardwise, data.exclude)
         datasets = [_by_windows(config, *each) for each in zip(shardwise, excluded, strict=True)]
     else:
-        whole = [open_catalogue(url, block_crcs=data.verify == "crops") for url in data.urls]
+        whole = [
+            open_catalogue(url, block_crcs=data.verify == "crops", processes=_processes())
+            for url in data.urls
+        ]
         excluded = find_excluded(whole, data.exclude)
         datasets = [_by_epochs(config, *each) for each in zip(whole, excluded, strict=True)]
     if len(datasets) == 1:
         return single(datasets[0])
     lanes = data.windows.lanes if data.order == "windows" else None
     return join(datasets, data.shares, data.same_speakers, config.augment.speed, lanes)
+
+
+def _processes() -> int:
+    """How many may read indexes for this rank: its share of the node's processors, and no more than help."""
+    place = launched()
+    return max(1, min(processors() // (place.on_node if place else 1), _INDEX_READERS))
 
 
 def _by_epochs(config: Config, catalogue: Catalogue, excluded: Int64Array) -> Dataset:
@@ -72,7 +88,8 @@ def _open_shardwise(config: Config, url: str) -> ShardwiseCatalogue:
     # speakers in common, of two that are looked ahead into.
     plans = 2 if len(config.data.urls) > 1 and config.data.same_speakers == "joined" else 1
     held = plans * 2 * given.lanes * given.shards + _HELD_BESIDES
-    return open_shardwise(url, held=held, block_crcs=config.data.verify == "crops")
+    near = partial(folder_on_node, config.data)
+    return open_shardwise(url, held=held, block_crcs=config.data.verify == "crops", near=near)
 
 
 def _by_windows(config: Config, catalogue: ShardwiseCatalogue, excluded: Int64Array) -> Dataset:
@@ -190,11 +207,15 @@ def _reader(data: TrainingData, config: Config, processes_on_node: int, world: i
             "twice, one window in use and one on its way: raise the capacity or lower data.windows.shards"
         )
     cache = ShardCache(given.folder, capacity, verify=config.data.verify == "shards")
-    shards = [
-        CachedShard(url, int(size), digest)
-        for url, size, digest in zip(catalogue.shard_urls, sizes, catalogue.shard_sha256, strict=True)
-    ]
-    return Reader(catalogue, CachedSource(cache, shards), verify)
+    return Reader(
+        catalogue, CachedSource(cache, Mapped(range(len(sizes)), partial(_shard, catalogue))), verify
+    )
+
+
+def _shard(catalogue: UtteranceTable, shard: int) -> CachedShard:
+    return CachedShard(
+        catalogue.shard_urls[shard], catalogue.shard_sizes[shard], catalogue.shard_sha256[shard]
+    )
 
 
 def _of_each(data: TrainingData) -> str:
@@ -218,16 +239,16 @@ def build_stream(
         ),
         rank,
         world,
-        ahead=_batches_ahead(config.data, plan.spec.size // world * plan.spec.crop, data.table.shard_urls),
+        ahead=_batches_ahead(config.data, plan.spec.size // world * plan.spec.crop, data.table.folders),
         remote=any(storage.local_path(url) is None for url in _places(config)),
     )
 
 
-def _batches_ahead(config: DataConfig, samples: int, shards: Sequence[str]) -> int:
+def _batches_ahead(config: DataConfig, samples: int, folders: Sequence[str]) -> int:
     """Batches that a worker reads ahead: none from local storage, else what data.ahead_mib holds.
 
-    samples: in a batch of one rank; shards: those that are read.
+    samples: in a batch of one rank; folders: where shards lie that are read.
     """
-    if config.access == "cached" or all(storage.local_path(shard) is not None for shard in shards):
+    if config.access == "cached" or all(storage.local_path(folder) is not None for folder in folders):
         return 0
     return max(1, (config.ahead_mib << 20) // (4 * samples))  # float32

@@ -67,20 +67,25 @@ def _folder(config: CopyConfig, data: DataConfig) -> str | None:
     """Where copies go; None for nowhere, which the log says."""
     if config.folder is not None:
         return config.folder
-    if data.cache.folder is not None:
-        return os.path.join(data.cache.folder, "copies")
-    folder = usual_folder()
-    if in_memory(folder):
+    if data.cache.folder is None and in_memory(folder := usual_folder()):
         logger.info(
             "noise and rooms are read from where they lie: %s lies in memory; augment.copy.folder says where"
             " a disk of the node is", folder,
         )  # fmt: skip
         return None
     try:
-        make_own(folder)
+        return folder_on_node(data)
     except CacheError as error:
         logger.warning("noise and rooms are read from where they lie: %s; give augment.copy.folder", error)
         return None
+
+
+def folder_on_node(data: DataConfig) -> str:
+    """Where a run keeps on a node what its processes share. Raises CacheError where it cannot be made."""
+    if data.cache.folder is not None:
+        return os.path.join(data.cache.folder, "copies")
+    folder = usual_folder()
+    make_own(folder)
     return os.path.join(folder, "copies")
 
 

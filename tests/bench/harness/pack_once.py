@@ -1,12 +1,13 @@
 """One turn of the packing benchmark, in a process of its own: prints seconds, cpu_seconds, peak_mib as JSON.
 
-Usage: pack_once.py pack|tar|make_tiny SOURCE TARGET NUMBER FORMAT
-NUMBER: workers of pack; utterances of make_tiny, which makes SOURCE.
+Usage: pack_once.py pack|tar|encode|make_tiny SOURCE TARGET NUMBER FORMAT
+NUMBER: workers of pack; processes of encode; utterances of make_tiny, which makes SOURCE.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from shard_tools import audio
 from shard_tools.pack.packing import PackOptions, pack
@@ -27,6 +29,8 @@ def main() -> None:
         pack(source, target, options=PackOptions(format=form), workers=int(number))  # type: ignore[arg-type]
     elif what == "tar":
         _tar(source, Path(target))
+    elif what == "encode":
+        _encode(sorted(Path(source).rglob("*.wav")), int(number))
     else:
         _make_tiny(Path(source), int(number))
     seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds() - cpu
@@ -42,6 +46,25 @@ def _tar(source: str, target: Path) -> None:
         place = os.open(path, os.O_RDONLY)
         os.fsync(place)
         os.close(place)
+
+
+def _encode(paths: list[Path], processes: int) -> None:
+    """Every file to FLAC and away: what two of this machine's cores do together of what packing waits for."""
+    workers = [
+        multiprocessing.get_context("fork").Process(target=_encode_some, args=(paths[first::processes],))
+        for first in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+
+
+def _encode_some(paths: list[Path]) -> None:
+    for path in paths:
+        samples, _ = soundfile.read(path, dtype="int16")
+        audio.encode(samples, "flac")
 
 
 def _make_tiny(root: Path, count: int) -> None:

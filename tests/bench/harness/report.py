@@ -74,6 +74,25 @@ def _planning(document: dict[str, Any]) -> str:
     return table(heads, rows)
 
 
+def _scale(document: dict[str, Any]) -> str:
+    rows = []
+    for result in document["contestants"]:
+        marks = {name: " ✓" if met else " ✗" for name, met in result.get("met", {}).items()}
+        units = ("seconds", "cpu_seconds", "private_mib", "pss_mib")
+        figures = [figure(result[unit]) + marks.get(unit, "") for unit in units]
+        rows.append([result["name"], f"{result['utterances']:,}", *figures])
+    most = document["limits"]
+    heads = [
+        "order",
+        "utterances",
+        "seconds",
+        f"CPU seconds (mapped ≤ {most['cpu_seconds']:g})",
+        f"private, MiB (mapped ≤ {most['private_mib']:g})",
+        "PSS, MiB",
+    ]
+    return table(heads, rows)
+
+
 def _fetched(document: dict[str, Any]) -> str:
     rows = []
     for result in document["contestants"]:
@@ -182,6 +201,7 @@ def _bootstrap(document: dict[str, Any]) -> str:
 LAYOUTS = {
     "rates": _rates,
     "planning": _planning,
+    "scale": _scale,
     "fetched": _fetched,
     "packing": _packing,
     "stages": _stages,

@@ -19,6 +19,7 @@ class Settings:
     speech: recordings that the corpus on the stores is cut from (None: it is made up);
     gets: requests of one turn of a client; large: shards, and utterances of each, of a set that is opened;
     cpu: the core that contestants run on (None: any); plan_utterances: size of the planning benchmark;
+    scale: shards and speakers of the set that is opened, and by how many processes at once;
     convert_files, convert_loop: m4a that are converted by us, and by the loop that we are compared with;
     tiny_utterances: sizes of the packing benchmark's sets of tiny files;
     score_utterances, score_loop, score_cohort: utterances of the list that is scored (four trials each),
@@ -35,6 +36,7 @@ class Settings:
     remote_rounds: int
     plan_utterances: int
     plan_rounds: int
+    scale: tuple[int, int, int]
     convert_files: int
     convert_loop: int
     convert_rounds: int
@@ -63,6 +65,7 @@ def full(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         remote_rounds=3,
         plan_utterances=1_092_009,
         plan_rounds=3,
+        scale=(100_000, 1_000_000, 4),
         convert_files=4000,
         convert_loop=100,
         convert_rounds=3,
@@ -91,6 +94,7 @@ def quick(cache: Path, start: Callable[..., Any], cpu: int) -> Settings:
         remote_rounds=1,
         plan_utterances=1_092_009,
         plan_rounds=1,
+        scale=(100_000, 1_000_000, 4),
         convert_files=400,
         convert_loop=20,
         convert_rounds=1,
@@ -120,6 +124,7 @@ def tiny(cache: Path, start: Callable[..., Any]) -> Settings:
         remote_rounds=1,
         plan_utterances=20_000,
         plan_rounds=1,
+        scale=(50, 900, 1),
         convert_files=4,
         convert_loop=2,
         convert_rounds=1,

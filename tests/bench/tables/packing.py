@@ -20,17 +20,25 @@ from harness.spread import Target, ratios, summary
 TITLE = "Packing"
 LAYOUT = "packing"
 ABOUT = (
-    "The WAVs of the corpus (8 s each), warm in the page cache, into shards beside them; all that is written"
-    " is synced to the disk before the clock stops. GNU tar makes one tar of the same files and syncs it."
-    " Two cores; each figure from a fresh process, the clock running from where it has imported what it"
-    " needs; in rounds in which all take their turns. A ratio of “MB per CPU second” tells how much more"
-    " there is to compute: a SHA-256 of each shard and a CRC-32 of each 8 KiB. “Tiny”: utterances of 20 ms,"
-    " one worker; memory is the process's peak."
+    "The WAVs of the corpus (8 s each), warm in the page cache, into shards beside them; all that is "
+    "written is synced to the disk before the clock stops. GNU tar makes one tar of the same files and "
+    "syncs it. Two cores; each figure from a fresh process, the clock running from where it has imported "
+    "what it needs; in rounds in which all take their turns. A ratio of “MB per CPU second” tells how "
+    "much more there is to compute: a SHA-256 of each shard and a CRC-32 of each 8 KiB. “Encoding alone”:"
+    " the same files to FLAC in memory by so many processes, with nothing between them: what more this "
+    "machine's second core can bring. “Tiny”: utterances of 20 ms, one worker; memory is the process's "
+    "peak."
 )
 TAR, KEEP, KEEP_2 = "GNU tar", "unchanged, 1 worker", "unchanged, 2 workers"
 FLAC, FLAC_2 = "to FLAC, 1 worker", "to FLAC, 2 workers"
+ENCODE, ENCODE_2 = "encoding alone, 1 process", "encoding alone, 2 processes"
 UNITS = ("mb_per_second", "mb_per_cpu_second")
-TARGETS = (Target(KEEP_2, TAR, 0.7), Target(KEEP, TAR), Target(FLAC_2, FLAC, 1.8))
+TARGETS = (
+    Target(KEEP_2, TAR, 0.7),
+    Target(KEEP, TAR),
+    Target(FLAC_2, FLAC, 1.8),
+    Target(ENCODE_2, ENCODE),
+)
 PROGRAM = Path(__file__).parents[1] / "harness" / "pack_once.py"
 
 
@@ -64,6 +72,8 @@ def _contest(source: Path, scratch: Path, settings: Settings) -> dict[str, list[
         KEEP_2: lambda: _once("pack", source, scratch / "out", "2", "keep"),
         FLAC: lambda: _once("pack", source, scratch / "out", "1", "flac"),
         FLAC_2: lambda: _once("pack", source, scratch / "out", "2", "flac"),
+        ENCODE: lambda: _once("encode", source, scratch / "out", "1", "flac"),
+        ENCODE_2: lambda: _once("encode", source, scratch / "out", "2", "flac"),
     }
     found: dict[str, list[dict[str, float]]] = {name: [] for name in turns}
     _once("tar", source, scratch / "out", "0", "keep")  # the page cache is warm from here on

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 from metrics_recipe import FILE, quality_columns, quality_list
-from sklearn.linear_model import LogisticRegression
 
 from eval.calibration.logistic import Inseparable, fit_logistic
 from eval.metrics import cllr
@@ -24,6 +23,8 @@ def drawn(trials=2000, seed=0):
 
 @pytest.mark.parametrize("prior", [0.5, 0.01, 0.9])
 def test_ratios_are_those_of_weighted_logistic_regression(prior):
+    from sklearn.linear_model import LogisticRegression
+
     columns, labels = drawn()
     weights, offset = fit_logistic(columns, labels, prior)
     counts = np.bincount(labels)

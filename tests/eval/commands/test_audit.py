@@ -9,9 +9,9 @@ import pytest
 import torch
 from eval_fakes import Ears
 
+from eval import subject
 from eval.audit.audit import Audit, Pair, Suspect
 from eval.audit.outputs import dropped
-from eval.commands import audit as command
 from eval.commands.audit import main
 from eval.embeddings import Embeddings, load_embeddings
 from shard_tools.pack.packing import PackOptions, pack
@@ -57,8 +57,8 @@ def test_shards_are_embedded_and_their_labels_taken(voices, tmp_path, monkeypatc
     url, out = str(tmp_path / "shards"), tmp_path / "out"
     pack(str(voices.folder), url, options=PackOptions(utterances_per_shard=5))
     (tmp_path / "c.pt").write_bytes(b"a checkpoint")
-    monkeypatch.setattr(command, "decode_checkpoint", lambda data, url: {})
-    monkeypatch.setattr(command, "load_network", lambda checkpoint, device, name: Ears().eval())
+    monkeypatch.setattr(subject, "decode_checkpoint", lambda data, url: {"config": {}, "step": 1})
+    monkeypatch.setattr(subject, "load_network", lambda checkpoint, device, name: Ears().eval())
     kept = str(tmp_path / "kept.npz")
     words = ["--data", url, "--out", str(out), "--save-embeddings", kept, "--device", "cpu"]
     with torch.inference_mode():
@@ -96,6 +96,7 @@ def test_of_duplicates_the_smaller_goes():
     assert dropped(found, labels, duplicates=True) == [3, 4, 6, 9]
 
 
+@pytest.mark.slow
 def test_a_network_that_tells_nobody_apart_is_not_believed(tmp_path, capsys):
     random = np.random.default_rng(0)
     names = tuple(f"s{n // 4}/{n}.wav" for n in range(80))

@@ -59,9 +59,11 @@ def made_up(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cohort_normalises(made_up, tmp_path):
+def test_a_cohort_normalises(made_up, tmp_path, capsys):
     cohort = ["--norm", "as", "--cohort", str(tmp_path / "made.npz"), "--top", "7"]
     assert main([*made_up, *cohort]) == 0
+    warning = capsys.readouterr().err
+    assert "15 speakers of made.txt are in the cohort too (s0, s1, s10, s11, s12, …)" in warning
     embeddings, trials = load_embeddings(str(tmp_path / "made.npz")), read_trials(str(tmp_path / "made.txt"))
     scorer = build_scorer("cosine")
     means = speaker_means(embeddings, numbered(speakers_of(embeddings.names)))

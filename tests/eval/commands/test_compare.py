@@ -78,6 +78,7 @@ def test_systems_are_compared_with_the_first(folders, tmp_path, capsys):
         assert line == f"{one['first']!r}\t{one['left']}\t{one['right']}"
 
 
+@pytest.mark.slow
 def test_a_paired_test_with_costs_and_speakers_that_one_of_them_knows(folders, tmp_path, capsys):
     points = [OperatingPoint(0.01, 10.0), OperatingPoint(0.05)]
     for folder in folders[:2]:

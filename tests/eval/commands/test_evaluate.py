@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
 from checkpoints import write_checkpoint
+from processes import answer
 from project import REPO
 
 from eval.__main__ import main
@@ -47,6 +46,8 @@ def run(arguments, *more):
     return main([*words, *more])
 
 
+@pytest.mark.slow
+@pytest.mark.pictures
 def test_results_and_summary(arguments, tmp_path, capsys):
     assert run(arguments, "--crops", "2", "--crop-frames", "30", "--p-target", "0.1") == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -55,6 +56,8 @@ def test_results_and_summary(arguments, tmp_path, capsys):
     assert list(metrics["min_dcf"]) == ["0.1"]
     assert metrics["versions"]["torch"] == torch.__version__
     assert len((tmp_path / "out" / "scores.txt").read_text().splitlines()) == 66
+    assert (tmp_path / "out" / "det.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "report.html").stat().st_size > 20_000  # with pictures
     shown = capsys.readouterr()
     assert f"EER {metrics['eer']:>26.3f} %".split() == shown.out.splitlines()[1].split()[:3]
     assert "minDCF(p_target=0.1)" in shown.out
@@ -268,10 +271,7 @@ def start_ranks(arguments, out, *more):
         "--out",
         str(out),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
-    return subprocess.run(
-        [*words, *more], cwd=REPO, env=environment, capture_output=True, text=True, timeout=200
-    )
+    return answer([*words, *more])
 
 
 @pytest.mark.slow
@@ -373,7 +373,7 @@ def test_version(capsys):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there(arguments, capsys):
     assert run(arguments | {"--device": "cuda"}) == 1
-    assert "--device cuda" in capsys.readouterr().err
+    assert "--device is cuda, but torch finds no GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -428,6 +428,7 @@ def test_help_has_examples(capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the real recordings are not at {REAL}")
 def test_random_weights_on_real_speech(tmp_path, capsys):
     options = {"embedding_size": 512, "pooling": "sap", "n_mels": 40, "log_input": True}

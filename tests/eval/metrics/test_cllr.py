@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.isotonic import IsotonicRegression
 
 from eval.metrics import cllr, error_rates, min_cllr
 
@@ -26,6 +25,8 @@ def test_cllr_worked_by_hand():
 @pytest.mark.slow
 @given(trials)
 def test_min_cllr_is_that_of_isotonic_regression(rows):
+    from sklearn.isotonic import IsotonicRegression
+
     scores, labels = (np.array(column, float) for column in zip(*rows, strict=True))
     found = min_cllr(error_rates(scores, labels))
     share = labels.mean()

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_curve
 
 from eval.metrics import convex_hull, convex_hull_eer, equal_error_rate, error_rates, voxceleb_trainer_eer
 
@@ -22,6 +21,8 @@ def rates_of(rows):
 @pytest.mark.slow
 @given(trials)
 def test_the_trainers_rate_is_read_at_the_corners_that_scikit_learn_keeps(rows):
+    from sklearn.metrics import roc_curve
+
     scores, labels = zip(*rows, strict=True)
     fpr, tpr, _ = roc_curve(labels, np.array(scores, float), pos_label=1)
     fnr = 1 - tpr

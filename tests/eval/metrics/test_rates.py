@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_curve
 
 from eval.metrics import equal_error_rate, error_rates, min_dcf
 
@@ -39,6 +38,8 @@ def test_rates_at_a_threshold_count_scores_that_equal_it():
 @pytest.mark.slow
 @given(trials)
 def test_operating_points_are_those_of_scikit_learn(rows):
+    from sklearn.metrics import roc_curve
+
     scores, labels = split(rows)
     rates = error_rates(scores, labels)
     fpr, tpr, thresholds = roc_curve(labels, scores, drop_intermediate=False)
@@ -50,6 +51,8 @@ def test_operating_points_are_those_of_scikit_learn(rows):
 @pytest.mark.slow
 @given(trials)
 def test_eer_lies_where_the_polygon_crosses_the_diagonal(rows):
+    from sklearn.metrics import roc_curve
+
     scores, labels = split(rows)
     fpr, tpr, _ = roc_curve(labels, scores)
     crossings = []

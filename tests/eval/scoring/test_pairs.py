@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from eval.scoring.pairs import batches
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 30)), max_size=80)
 
 
+@pytest.mark.slow
 @given(PAIRS, st.integers(1, 20))
 def test_every_trial_is_in_one_batch_with_its_two_utterances(pairs, most):
     left, right = np.array(pairs, np.int64).reshape(-1, 2).T

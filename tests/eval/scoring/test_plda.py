@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
 from scoring_cases import embeddings_of, trials_of
 from scoring_recipe import FOLDER, plda_trials, training
 
@@ -37,6 +36,8 @@ def test_a_model_of_ours_scores_as_speechbrains_of_the_same_training_set(pairs):
 
 
 def test_scores_are_ratios_of_likelihoods_of_what_fit_prepared(pairs):
+    from scipy.stats import multivariate_normal
+
     embeddings, trials = pairs
     vectors, labels = training()
     scorer = build_scorer("plda", {"dimension": 3}).fit(embeddings_of(vectors), labels)

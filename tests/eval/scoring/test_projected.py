@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scoring_cases import embeddings_of, speakers, trials_of
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from eval.scoring import build_scorer
 from shard_tools.errors import UserError
@@ -58,6 +57,8 @@ def test_whitening_makes_the_covariance_the_identity(sets):
 
 @pytest.mark.parametrize("dimension", [0, 2])
 def test_lda_is_scikit_learns(sets, dimension):
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     vectors, labels, others, trials = sets
     theirs = LinearDiscriminantAnalysis(solver="eigen", n_components=dimension or None)
     theirs.fit(vectors.astype(np.float64), labels)

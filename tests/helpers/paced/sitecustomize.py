@@ -6,10 +6,12 @@ For tests that disturb a run in its midst: it lasts long enough on any machine, 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import time
 
-PAUSE_S = 0.04
+# Long, so that what disturbs a run finds it after few steps: steps take CPU, waiting takes none.
+PAUSE_S = float(os.environ.get("VOXSHARD_TESTS_PACE", "0.15"))
 _MODULE = "train.seeding"
 
 

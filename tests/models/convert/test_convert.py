@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from golden_recipe import FOLDER
-from network_recipe import NETWORKS, audio_input, fill_learnt, original_file
-from quick import slow_but
+from network_recipe import NETWORKS, ONE_OF_EACH, audio_input, fill_learnt, original_file
+from quick import exhaustive_but
 
 from models.convert.convert import best_fit, convert_weights
 from models.convert.formats import Found, find_tensors
@@ -32,7 +32,7 @@ def saved(name: str, golden: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return original_file(name, golden, network.state_dict())
 
 
-@pytest.mark.parametrize("name", slow_but(NETWORKS, "redimnet2", "ecapa_plain"))
+@pytest.mark.parametrize("name", exhaustive_but(NETWORKS, ONE_OF_EACH, "redimnet2", "ecapa_plain"))
 def test_a_converted_network_embeds_audio_as_the_original(name: str, golden: dict[str, np.ndarray]) -> None:
     """The originals' outputs were recorded from audio, by their own front-ends or torchaudio's of Kaldi."""
     network_name, options = NETWORKS[name]

@@ -27,8 +27,9 @@ SMALL = {
 DIFFERENTIATED = {"resnetse34l": (True,), "tdnn": (False, True)}
 """In which precisions gradients go through the compiler too; more take minutes and tell nothing more."""
 
+STAND_FOR_ALL = ("tdnn", "ecapa_tdnn")
 CASES = [
-    (name, half, backend)
+    pytest.param(*(name, half, backend), marks=() if name in STAND_FOR_ALL else pytest.mark.exhaustive)
     for name in network_names()
     if name != "pretrained"  # whose encoder is left as it is
     for half in DIFFERENTIATED.get(name, (False,))

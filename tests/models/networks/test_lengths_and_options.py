@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from quick import slow_but
+from quick import exhaustive_but, slow_but
 
 from models.options import ModelError
 from models.registry import build_network, check_crop, least_samples, network_names
@@ -71,7 +71,7 @@ def test_silence_trains_without_nan(name: str) -> None:
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", slow_but(network_names(), "tdnn"))
+@pytest.mark.parametrize("name", exhaustive_but(network_names(), ("resnet",), "tdnn"))
 def test_bfloat16_autocast_stays_near_float32(name: str) -> None:
     torch.manual_seed(0)
     network = small(name).eval()
@@ -83,7 +83,7 @@ def test_bfloat16_autocast_stays_near_float32(name: str) -> None:
     assert torch.linalg.norm(found - wanted) <= 0.05 * torch.linalg.norm(wanted)
 
 
-@pytest.mark.parametrize("name", slow_but(network_names(), "tdnn"))
+@pytest.mark.parametrize("name", exhaustive_but(network_names(), ("resnet",), "tdnn"))
 def test_weights_follow_the_seed(name: str) -> None:
     made = []
     for seed in (1, 1, 2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import torch
 from models.options import ModelError, weights_follow
 from models.registry import build_network, least_samples, network_options
 
-transformers = pytest.importorskip("transformers")
-
-pytestmark = pytest.mark.slow  # loading it takes longer than most of them
+pytestmark = [
+    pytest.mark.slow,  # loading it takes longer than most of them
+    pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed"),
+]
 
 CONVOLUTIONS = {"conv_dim": [8] * 7, "num_feat_extract_layers": 7}
 SMALL = {
@@ -41,6 +43,8 @@ KINDS = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Each kind as save_pretrained leaves it."""
+    import transformers
+
     made = {}
     for kind, (name, options) in KINDS.items():
         torch.manual_seed(0)
@@ -63,6 +67,8 @@ def audio(samples: int = 9600) -> torch.Tensor:
 
 def layers_of(kind: str, folder: Path, values: torch.Tensor) -> list[torch.Tensor]:
     """What transformers' own feature extractor and class give."""
+    import transformers
+
     model = transformers.AutoModel.from_pretrained(folder).eval()
     if kind == "wav2vec2-bert":
         extractor = transformers.SeamlessM4TFeatureExtractor()
@@ -210,6 +216,8 @@ def test_no_encoder_at_all() -> None:
 
 
 def test_features_of_w2v_bert(folders: dict[str, Path]) -> None:
+    import transformers
+
     network = build(folders["wav2vec2-bert"])
     values = audio(16240)
     extractor = transformers.SeamlessM4TFeatureExtractor()

@@ -48,7 +48,7 @@ def test_quantiles_are_those_of_the_lengths(corpus, out, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["png", "svg", "PNG"])
+@pytest.mark.parametrize("kind", ["PNG", "svg"])
 def test_the_figure_is_written_and_always_the_same(out, tmp_path, capsys, kind):
     path = tmp_path / f"figure.{kind}"
     assert main(["info", str(out), "--plot", str(path)]) == 0

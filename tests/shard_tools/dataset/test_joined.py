@@ -37,6 +37,7 @@ def test_speakers_apart_are_a_label_each(sets):
     assert list(found.names) == [name for own in sets for name in own]
 
 
+@pytest.mark.slow
 @given(NAMES)
 def test_refusing_differs_from_joining_in_the_refusal_alone(sets):
     urls = [f"url{i}" for i in range(len(sets))]
@@ -65,7 +66,7 @@ def test_everything_is_where_its_own_dataset_has_it(corpus, tmp_path, opening):
     joined = pickle.loads(pickle.dumps(JoinedTable(tables, names)))
     size, shards = len(tables[0]), len(tables[0].shard_urls)
     assert len(joined) == 2 * size
-    assert joined.shard_urls == tables[0].shard_urls + tables[1].shard_urls
+    assert joined.shard_urls == [*tables[0].shard_urls, *tables[1].shard_urls]
     every = np.arange(size)
     rows = np.random.default_rng(0).permutation(2 * size)
     for name in COLUMNS:

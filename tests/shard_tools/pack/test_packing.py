@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ from shard_tools import audio, storage
 from shard_tools.audio.flac_header import without_length
 from shard_tools.dataset import index as index_file
 from shard_tools.dataset.catalogue import open_catalogue
+from shard_tools.dataset.manifest_table import name_of
 from shard_tools.dataset.verification import verify
 from shard_tools.errors import UserError
 from shard_tools.pack import state as pack_state
@@ -35,6 +37,10 @@ SMALL = PackOptions(utterances_per_shard=8, group=2)
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def table_of(files: dict[str, bytes]) -> str:
+    return name_of(hashlib.sha256(files["manifest.json"]).hexdigest())
 
 
 def tars(folder: Path) -> list[str]:
@@ -65,7 +71,8 @@ def test_bytes_do_not_depend_on_workers_runs_or_file_times(corpus, tmp_path):
     one = contents(tmp_path / "one")
     assert len([name for name in one if name.endswith(".tar")]) == 4
     assert set(one) == {f"shard-{n:06d}.{kind}" for n in range(4) for kind in ("tar", "index.npz")} | {
-        "manifest.json"
+        "manifest.json",
+        table_of(one),
     }
     assert contents(tmp_path / "four") == one
 
@@ -254,10 +261,10 @@ def test_damage_found_in_packing_leaves_no_manifest_and_mending_it_finishes(corp
 def test_packing_again_reuses_everything(corpus, tmp_path):
     out = tmp_path / "out"
     pack(str(corpus.root), str(out), options=SMALL)
-    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.name != "manifest.json"}
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.name.startswith("shard-")}
     assert pack(str(corpus.root), str(out), options=SMALL).reused == 4
     assert {
-        path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.name != "manifest.json"
+        path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.name.startswith("shard-")
     } == before
 
 
@@ -439,7 +446,7 @@ def test_leftovers_of_a_killed_pack_are_swept_up(corpus, tmp_path):
     (out / pack_state.STATE_NAME).write_text("{}")
     (out / "shard-000009.tar").write_bytes(b"of another list")
     pack(str(corpus.root), str(out), options=SMALL)
-    assert len(contents(out)) == 9
+    assert len(contents(out)) == 10
 
 
 def test_two_packs_at_once_do_not_meet(corpus, tmp_path, monkeypatch):

@@ -70,6 +70,7 @@ def test_same_bytes_however_many_processes(corpus: Path, tmp_path: Path) -> None
     assert contents(tmp_path / "again") == contents(corpus)
 
 
+@pytest.mark.slow
 def test_every_utterance_has_words_level_and_length_of_its_own(corpus: Path) -> None:
     for speaker in (corpus / "train").iterdir():
         said = [sf.read(path)[0] for path in sorted(speaker.rglob("*.wav"))]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import processes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,28 +113,34 @@ def test_every_config_can_be_used(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_demo_end_to_end(tmp_path: Path) -> None:
+def test_demo_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of its commands in a process of its own, which starts warm."""
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        done = processes.answer(command)
+        print(done.stdout)
+        print(done.stderr, file=sys.stderr)
+        return done
+
+    monkeypatch.chdir(REPO)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(demo, "subprocess", SimpleNamespace(run=run))
     stale = [tmp_path / part / "stale" for part in ("shards", "train", "eval-before", "eval-after")]
     for file in stale:
         file.parent.mkdir()
         file.touch()
     command = ["--folder", str(tmp_path), "--speakers", "8", "--utterances", "2", "--steps", "3"]
-    done = subprocess.run(
-        [sys.executable, "-m", "shard_tools.synthetic.demo", *command],
-        cwd=REPO,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    status = demo.main(command)
+    said = capsys.readouterr()
+    assert status == 0, said.out + said.err
     for folder, step in (("eval-before", 0), ("eval-after", 3)):
         metrics = json.loads((tmp_path / folder / "metrics.json").read_text())
         assert metrics["step"] == step
         assert 0 <= metrics["eer"] <= 100
         assert metrics["trials"] == 2 * 2 * 12 * 11 / 2
-        assert f"{metrics['eer']:6.2f} %" in done.stdout
+        assert f"{metrics['eer']:6.2f} %" in said.out
         assert (tmp_path / folder / "report.html").stat().st_size > 1000
     assert not [file for file in stale if file.exists()]
     assert (tmp_path / "train/checkpoints/step-00000003.pt").is_file()

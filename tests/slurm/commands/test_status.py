@@ -214,6 +214,7 @@ def test_the_end_of_metrics_is_read_from_a_whole_line_on(run: FakeRun) -> None:
     assert run.folder.metrics("train", 10 * path.stat().st_size) == everything
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     file=st.sampled_from(["metrics.jsonl", "state.json", "jobs/jobs.jsonl", "jobs/attempts.jsonl"]),

@@ -111,6 +111,15 @@ def test_an_interface_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert f"{HERE}: there is no network interface nosuch0 here: give --interface one of lo" in attempt.cause
 
 
+def test_binding_without_numactl_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slurm.node.training.shutil.which", lambda _: None)
+    run = tmp_path / "run"
+    assert run_node(Training(str(run), (), 1, numa_binding="node"), place()) == 1
+    [attempt] = RunFolder(run).attempts()
+    assert attempt.cause is not None
+    assert "--numa-binding node needs the program numactl, not found here" in attempt.cause
+
+
 def test_ports_differ_between_jobs_and_between_attempts() -> None:
     ports = {port_of(str(job), restart) for job in range(1000, 1020) for restart in range(4)}
     assert len(ports) == 80
@@ -121,8 +130,9 @@ def test_ports_differ_between_jobs_and_between_attempts() -> None:
 def test_the_signals_are_left_to_the_ranks() -> None:
     command = torchrun(
         "python", nodes=2, node=1, ranks=8, job="7", address="n1", port=20001, own_address="n2",
-        join_timeout_s=300, module=["train", "--config", "x.yaml"],
+        join_timeout_s=300, numa_binding="node", module=["train", "--config", "x.yaml"],
     )  # fmt: skip
+    assert "--numa-binding=node" in command
     assert "--signals-to-handle=SIGHUP" in command
     assert "--rdzv-endpoint=n1:20001" in command
     assert "--rdzv-conf=is_host=0,join_timeout=300,read_timeout=300" in command

@@ -105,6 +105,7 @@ def test_a_sites_file_that_is_not_there_is_named() -> None:
         (("--constraint", "a\u2028b"), "constraint holds a line end"),
         (("--cluster", "local", "--nodes", "2"), "--cluster local is one machine"),
         (("--time", "1", "--signal-delay", "60"), "--signal-delay 60 s is not less than --time 1 min"),
+        (("--numa-binding", "node"), "--numa-binding is for ranks with GPUs"),
         (("--sbatch", "-p gpu"), "give NAME=VALUE or NAME"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
@@ -116,15 +115,16 @@ def test_a_dry_run_says_that_it_is_not_to_be_sent(fake, config, capsys):
 
 
 @pytest.mark.slow
-def test_an_evaluation_follows_a_training_on_this_machine(corpus, tmp_path):
+def test_an_evaluation_follows_a_training_on_this_machine(warm, corpus, tmp_path, monkeypatch, capsys):
     validation = {"trials": str(corpus.trials), "data": f"{corpus.folder}/wav"}
     path = small_run.config(corpus, tmp_path / "c.yaml", steps=4)
     path.write_text(path.read_text() + yaml.safe_dump({"validation": validation}))
     words = ["train", "--config", str(path), "--cluster", "local", "--then-eval"]
-    environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "slurm", *words, "--", "--run.folder", "run"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    forking = REPO / "tests/helpers/forked"  # torchrun forks its rank
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(forking), str(REPO))))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert main([*words, "--", "--run.folder", "run"]) == 0, capsys.readouterr().err
     folder = tmp_path / "run"
     training, evaluation = RunFolder(folder).jobs()
     assert (training.kind, evaluation.kind, evaluation.after) == ("train", "eval", training.job)
@@ -132,6 +132,7 @@ def test_an_evaluation_follows_a_training_on_this_machine(corpus, tmp_path):
     while not (found := list(folder.glob("eval/*/metrics.json"))) and time.monotonic() < end:
         time.sleep(0.2)
     assert found, "".join(log.read_text() for log in folder.glob("jobs/*_log.*"))
-    status = [sys.executable, "-m", "slurm", "status", "run"]
-    said = subprocess.run(status, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
+    capsys.readouterr()
+    assert main(["status", "run"]) == 0
+    said = capsys.readouterr().out
     assert f"on {corpus.trials.name} of step 4: run/eval/step-00000004/report.html" in said

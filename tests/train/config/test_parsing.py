@@ -354,6 +354,7 @@ def test_keys_of_an_earlier_release_are_taken(tmp_path):
     assert config.schedule == ScheduleConfig("step", {"gamma": 0.5, "every": 7, "unit": "steps"})
 
 
+@pytest.mark.slow
 def test_several_datasets_are_a_list_in_yaml_and_on_the_command_line(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("data:\n  url: [s3://bucket/one, two]\n  weights: [3, 1]\ntrain: {steps: 1}\n")

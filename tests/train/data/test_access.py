@@ -97,6 +97,7 @@ def test_cached_by_workers_and_ranks_gives_the_same(corpus, shards, by_windows, 
     assert joined(streams, workers=2) == by_windows
 
 
+@pytest.mark.slow
 def test_epoch_order_is_the_same_through_the_cache(corpus, shards, tmp_path):
     order = ("--data.order", "epoch")
     local = fetch(make_stream(corpus, str(shards / "wav"), *order))

@@ -98,6 +98,7 @@ class Left:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cap", [(), ("--batch.max_utterances_per_speaker", "3")])
 def test_windows_are_planned_of_what_is_left(urls, tmp_path, cap):
     catalogue = open_catalogue(urls["six"])
@@ -116,6 +117,7 @@ def test_windows_are_planned_of_what_is_left(urls, tmp_path, cap):
     assert len(data.table._parts) <= data.table.held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["epoch", "windows"])
 def test_several_datasets(urls, tmp_path, order):
     both = f"[{urls['six']}, {urls['twelve']}]"
@@ -195,6 +197,7 @@ def test_what_is_left_out_stands_in_for_nothing(urls, tmp_path, order):
     assert list(open_loader(stream, 0, 2, workers=0, prefetch=2))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_same_utterances_left_out(urls, tmp_path):
     exclude = drop(tmp_path / "drop.txt", urls["six"], [4, 9])
     config = configure(urls["six"], "epoch", "--data.exclude", exclude)

@@ -131,7 +131,9 @@ print(next(batches)["step"], flush=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["sys.exit(3)", "raise RuntimeError"])
+@pytest.mark.parametrize(
+    "end", ["sys.exit(3)", pytest.param("raise RuntimeError", marks=pytest.mark.exhaustive)]
+)
 def test_an_interpreter_that_ends_in_mid_stream_ends(end, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(FORGETFUL.format(end=end))

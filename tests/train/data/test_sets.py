@@ -121,6 +121,7 @@ def test_one_cache_serves_the_shards_of_all(urls, tmp_path, order):
             stream_of(configure(urls, ("wav", "same"), *more, *cached, "0.0001"))
 
 
+@pytest.mark.slow
 def test_one_dataset_in_a_list_is_that_dataset(urls):
     alone = parse(["--data.url", urls["wav"], "--train.steps", "1", "--batch.speakers", "8"])
     listed = parse(["--data.url", f"[{urls['wav']}]", "--train.steps", "1", "--batch.speakers", "8"])

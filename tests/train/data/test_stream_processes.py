@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import alive, descendants, finish, kill_tree, start, torchrun, wait_until
+from processes import alive, descendants, finish, kill_tree, start_warm, torchrun, wait_until
 from project import REPO
 from small_run import SMALL_NETWORK
 
@@ -73,7 +73,8 @@ def joined(prefix, world):
 def test_a_stream_goes_on_under_other_numbers_of_ranks_and_two_jobs_share_a_cache(corpus, shards, tmp_path):
     """1 rank to step 5, 2 ranks to 10, 4 to 16: the stream of one undisturbed process; two jobs at a time."""
     arguments = options(corpus, shards, **cached(tmp_path / "cache"))
-    whole = start(torchrun(1, *dump(tmp_path / "whole", 0, 16, options(corpus, shards))), tmp_path / "log0")
+    alone = torchrun(1, *dump(tmp_path / "whole", 0, 16, options(corpus, shards)))
+    whole = start_warm(alone, tmp_path / "log0")
     parts = [(1, 0, 5), (2, 5, 10), (4, 10, 16)]
     try:
         for world, first, last in parts:
@@ -142,7 +143,7 @@ def test_a_corrupted_shard_is_substituted_alike_on_one_rank_and_two_and_counted(
 def test_a_killed_reader_ends_all_ranks_with_a_word_about_it(corpus, shards, tmp_path):
     more = {"train__steps": 100000, "run__folder": tmp_path / "run"}
     command = torchrun(2, "-m", "train", *options(corpus, shards, **more))
-    process = start(command, tmp_path / "out", forked=True)
+    process = start_warm(command, tmp_path / "out")
     metrics = tmp_path / "run" / "metrics.jsonl"
     try:
         wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3, 120, "the third step")
@@ -164,7 +165,7 @@ def test_a_signal_ends_a_run_whose_batch_does_not_come_with_all_that_it_learnt(c
         "import sys, train.data.loader; from train.__main__ import main; train.data.loader.GRACE_S = 1; "
         "sys.exit(main())"
     )
-    process = start([sys.executable, "-c", code, *arguments], tmp_path / "out")
+    process = start_warm([sys.executable, "-c", code, *arguments], tmp_path / "out")
     metrics = tmp_path / "run" / "metrics.jsonl"
     try:
         wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3, 120, "the third step")
@@ -173,7 +174,7 @@ def test_a_signal_ends_a_run_whose_batch_does_not_come_with_all_that_it_learnt(c
         before = -1
         while before != (before := metrics.read_text().count("\n")):  # until no batch is left
             time.sleep(1)
-        process.send_signal(signal.SIGTERM)
+        os.kill(process.pid, signal.SIGTERM)
         assert process.wait(60) == STOPPED
         wait_until(lambda: not alive([reader]), 20, "the end of the reading process")
     finally:

@@ -93,6 +93,7 @@ def test_rows_of_the_speeds_that_are_left_are_kept(tmp_path, had, has, numbers, 
         assert torch.equal(head[name], tensor[rows] if tensor.dim() else tensor), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "words", "why"),
     [
@@ -120,6 +121,7 @@ def test_a_head_of_no_use_is_begun_anew_and_it_is_said_why(tmp_path, caplog, sta
     assert why in caplog.text
 
 
+@pytest.mark.slow
 def test_a_head_of_other_shards_can_be_kept(tmp_path):
     state = write(tmp_path / "c.pt", manifest_digest="other")
     assert same(begun(tmp_path / "c.pt", "--init.head", "keep").loss.state_dict(), state["loss"])
@@ -181,6 +183,7 @@ def test_what_models_convert_writes_will_do(tmp_path):
     assert same(begun(tmp_path / "c.pt").network.state_dict(), state["network"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -288,6 +291,7 @@ def test_a_second_stage_begins_with_the_mean_and_resumes_without_it(corpus: Corp
     assert "init.from is passed over: the run has begun" in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["aamsoftmax_subcentre", "softmax"])
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_a_rank_takes_its_own_speakers_of_a_head_that_is_shared(tmp_path, monkeypatch, loss, rank):

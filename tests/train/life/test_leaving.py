@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
-from project import REPO
+from processes import answer
 
 PROGRAM = """
 import atexit, sys
@@ -28,7 +27,7 @@ sys.exit(main.main())
 @pytest.mark.parametrize("backend", ["cpu:gloo,cuda:nccl", "gloo"])
 def test_nothing_is_torn_down_under_nccl(backend, failure):
     command = [sys.executable, "-c", PROGRAM.format(backend=backend, failure=failure)]
-    ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    ended = answer(command)
     assert ended.returncode == 1
     assert ("train: error: lower it" if "UserError" in failure else "RuntimeError: a defect") in ended.stderr
     assert ended.stdout == ("" if "nccl" in backend else "torn down\n")

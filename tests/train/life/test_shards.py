@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import start_ranks
 from torch import nn
 
 from eval.checkpoint.file import CheckpointError
@@ -125,8 +124,7 @@ def differences(first: Any, second: Any, bound: float = 0.0, at: str = "") -> li
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    multiprocessing.set_forkserver_preload(["train.learner"])
-    mp.start_processes(run_rank, args=(str(folder),), nprocs=WORLD, start_method="forkserver")
+    start_ranks(run_rank, WORLD, str(folder))
     return folder
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import start_ranks
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -104,11 +103,9 @@ def run_rank(rank: int, world: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("world", [4, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_gradients_of_ranks_are_those_of_the_whole_batch(world: int, tmp_path: Path) -> None:
-    # A fork server imports torch once for all ranks and has no threads that a fork could break.
-    multiprocessing.set_forkserver_preload(["train.losses", "torch.nn.parallel"])
-    mp.start_processes(run_rank, args=(world, str(tmp_path)), nprocs=world, start_method="forkserver")
+    start_ranks(run_rank, world, world, str(tmp_path))
     for rank in range(world):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert len(results) == len(_UTTERANCES) + len(_SHARDED)

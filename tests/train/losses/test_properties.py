@@ -43,6 +43,7 @@ def test_aamsoftmax_gradient_is_finite_at_the_ends_of_the_cosine(sign: float, ea
     assert loss.weight.grad.abs().max() > 0
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 10**6), margin=st.floats(0, 1.5), easy_margin=st.booleans())
 def test_aamsoftmax_is_a_margin_on_the_angle(seed: int, margin: float, easy_margin: bool) -> None:

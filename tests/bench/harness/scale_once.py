@@ -1,0 +1,132 @@
+"""Opens a made-up dataset in a process of its own: python scale_once.py make|open FOLDER … → JSON.
+
+    python scale_once.py make FOLDER SHARDS SPEAKERS    writes a manifest of SHARDS shards of 1,000 utterances
+    python scale_once.py open FOLDER windows|epoch      from its URL to the plan of the first batch
+
+There are no tars, and a few indexes serve all shards: what is opened is planned, and not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from shard_tools.dataset import index as index_file
+from shard_tools.dataset import manifest_table
+from shard_tools.dataset.index_columns import WAV, ShardIndex
+from shard_tools.dataset.manifest import Manifest, ShardEntry
+from shard_tools.storage import Folder
+
+PER_SHARD, SECONDS, INDEXES = 1000, 8, 64
+
+
+def make(folder: Path, shards: int, speakers: int) -> None:
+    """A set whose shards share `INDEXES` indexes, each of speakers drawn from all in groups of four."""
+    folder.mkdir(parents=True, exist_ok=True)
+    indexes = [_index(number, min(shards, INDEXES), speakers) for number in range(min(shards, INDEXES))]
+    written = [index_file.to_bytes(index) for index in indexes]
+    digests = [hashlib.sha256(data).hexdigest() for data in written]
+    for number, data in enumerate(written):
+        (folder / f"{number:03d}.index.npz").write_bytes(data)
+    entries = tuple(
+        ShardEntry(
+            f"shard-{number:06d}.tar",
+            PER_SHARD,
+            indexes[own].shard_size,
+            indexes[own].shard_sha256,
+            int(indexes[own].frames.sum()),
+            f"{own:03d}.index.npz",
+            digests[own],
+        )
+        for number in range(shards)
+        for own in [number % len(indexes)]
+    )
+    names = tuple(f"id{number:08d}" for number in range(speakers))
+    manifest = Manifest(names, entries, 16000, "0" * 64, {"format": "wav"})
+    manifest_table.publish(Folder(str(folder)), manifest)
+
+
+def _index(number: int, of: int, speakers: int) -> ShardIndex:
+    keys = [f"id{number:03d}/video{row // 4:07d}/{row:05d}" for row in range(PER_SHARD)]
+    key_bytes, key_ends = index_file.pack_keys(keys)
+    frames = np.full(PER_SHARD, 16000 * SECONDS, np.int64)
+    each = 2 * 16000 * SECONDS + 2048
+    each += -each % 512
+    offset = 512 + np.arange(PER_SHARD, dtype=np.int64) * each
+    size = int(offset[-1]) + each + 1024
+    rng = np.random.default_rng(number)
+    label = rng.integers(0, speakers, PER_SHARD // 4).repeat(4).astype(np.int32)
+    zeros = np.zeros(PER_SHARD, np.int32)
+    return ShardIndex(
+        key_bytes=key_bytes,
+        key_ends=key_ends,
+        label=label,
+        turn=np.arange(PER_SHARD, dtype=np.int32) % 4,
+        total=zeros + 4,
+        next_shard=zeros + number,
+        frames=frames,
+        codec=np.full(PER_SHARD, WAV, np.uint8),
+        offset=offset,
+        size=44 + 2 * frames,
+        pcm_offset=offset + 44,
+        flac_block=zeros,
+        flac_offset=np.empty(0, np.uint32),
+        block_crc32=rng.integers(0, 2**32, -(-size // index_file.BLOCK_SIZE), dtype=np.uint32),
+        block_size=index_file.BLOCK_SIZE,
+        shard_size=size,
+        shard_sha256=hashlib.sha256(f"{number} of {of}".encode()).hexdigest(),
+        inputs="0" * 64,
+    )
+
+
+def memory_mib(*fields: str) -> float:
+    """The sum of some fields of this process's smaps_rollup, such as Pss or Private_Dirty."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    found = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return sum(found[field] for field in fields) / 1024
+
+
+def measure(url: str, order: str) -> dict[str, float]:
+    """Seconds and MiB of opening, as a training process does it; MiB are what its memory grew by.
+
+    It waits for a line on stdin before it opens, and before and after it looks at its memory, so that
+    several do so at once.
+    """
+    from train.config.parsing import parse
+    from train.data.assemble import build_plan, build_stream, open_training_data
+
+    words = ["--data.url", url, "--train.steps", "1", "--data.order", order, "--batch.speakers", "200"]
+    config = parse([*words, "--batch.max_utterances_per_speaker", "null"])
+    _wait()
+    private = ("Private_Clean", "Private_Dirty")
+    before = memory_mib(*private), memory_mib("Pss")
+    began, computed = time.perf_counter(), time.process_time()
+    data = open_training_data(config)
+    stream = build_stream(config, data, build_plan(data, config), 0, 1, 1)
+    next(iter(stream.planned([0])))
+    found = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - computed}
+    _wait()
+    own, shared = memory_mib(*private) - before[0], memory_mib("Pss") - before[1]
+    _wait()
+    return {**found, "private_mib": own, "pss_mib": shared, "utterances": len(data.table)}
+
+
+def _wait() -> None:
+    print("here", flush=True)
+    sys.stdin.readline()
+
+
+def main() -> None:
+    if sys.argv[1] == "make":
+        make(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    else:
+        print(json.dumps(measure(sys.argv[2], sys.argv[3])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Workers start as forks where nobody could be in the midst of something, else clean; either way alike."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from project import REPO
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = """
+import os, signal, sys, threading
+from shard_tools import workers
+
+def task(number, report):
+    report(number)
+    handled = signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    return os.getppid(), "marker" in sys.modules, handled
+
+if __name__ == "__main__":
+    sys.modules["marker"] = sys  # what a fork has and a clean process has not
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    if sys.argv[1] == "threads":
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    if sys.argv[1] == "bar":
+        from tqdm import tqdm
+        bar = tqdm(total=1)
+    seen = []
+    for number, (parent, marked, handled) in workers.run(task, range(6), workers=2, progress=seen.append):
+        assert parent == os.getpid() and not handled
+        assert marked == (sys.argv[1] != "threads"), (number, marked)
+    assert sum(seen) == 15
+    print("right")
+"""
+
+
+@pytest.mark.parametrize("beside", ["nothing", "bar", "threads"])
+def test_processes(beside: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "program.py", beside],
+        env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "right\n", done.stderr

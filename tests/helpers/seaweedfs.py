@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ACCESS_KEY, SECRET_KEY = "testkey", "testsecret"
+OPEN = "open"  # a bucket that everyone may read, if it is made
 PROGRAM = Path(sys.executable).with_name("weed")
 _PATIENCE_S = 120.0
 
@@ -26,11 +27,12 @@ def seaweedfs(folder: Path) -> Iterator[str]:
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     actions = ["Admin", "Read", "Write", "List"]
     identity = {"name": "test", "credentials": credentials, "actions": actions}
-    identities.write_text(json.dumps({"identities": [identity]}))
+    everyone = {"name": "anonymous", "actions": [f"Read:{OPEN}"]}
+    identities.write_text(json.dumps({"identities": [identity, everyone]}))
     ports = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
     command = [
         *(str(PROGRAM), f"-logdir={folder}", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-        *("-master.volumeSizeLimitMB=1024", "-master.telemetry=false", "-volume.max=10"),
+        *("-master.volumeSizeLimitMB=1024", "-master.telemetry=false", "-volume.max=100"),
         *("-filer", "-filer.maxMB=64", "-s3", f"-s3.config={identities}"),
         *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         *(f"-{name}.port={port}" for name, port in ports.items()),

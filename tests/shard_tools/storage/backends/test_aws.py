@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import seaweedfs
 from botocore.exceptions import NoCredentialsError, ProfileNotFound
-from s3_settings import forget_clients
+from s3_settings import forget_clients, make_bucket
 
 from shard_tools import storage
 from shard_tools.errors import UserError
@@ -195,3 +195,37 @@ def test_what_expires_in_mid_run_is_looked_up_anew(written, faulty_seaweed, alon
     alone(config, "[default]\naws_access_key_id = another\naws_secret_access_key = secret\n")
     with pytest.raises(StorageError, match=r"InvalidAccessKeyId"):  # the new one is what the store was told
         read(written)
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_an_open_bucket(seaweed_endpoint, faulty_seaweed, monkeypatch):
+    make_bucket(seaweedfs.OPEN)
+    url = f"s3://{seaweedfs.OPEN}/x"
+    place_at(url).write(b"0123456789")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("fsspec.config.conf", {"s3": {"anon": "true"}})
+    forget_clients()
+    assert read(url) == b"234"
+    assert "authorization" not in faulty_seaweed.headers
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_one_where_whoever_reads_pays(written, faulty_seaweed, monkeypatch):
+    assert read(written) == b"234"
+    assert "x-amz-request-payer" not in faulty_seaweed.headers
+    monkeypatch.setattr("fsspec.config.conf", {"s3": {"requester_pays": True}})
+    forget_clients()
+    assert read(written) == b"234"
+    assert faulty_seaweed.headers["x-amz-request-payer"] == "requester"
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_a_name_with_dots(seaweed_endpoint):
+    make_bucket("of.many.parts")
+    place_at("s3://of.many.parts/x").write(b"0123456789")
+    assert read("s3://of.many.parts/x") == b"234"
+    assert storage.list_names("s3://of.many.parts") == ["x"]

@@ -88,8 +88,10 @@ class ObstorePlace:
                 raise StorageError(
                     f"{url}: has {meta['size']} bytes, the manifest says {size}: it was packed anew"
                 )
+            if answer.range != (start, end):
+                raise WrongAnswerError(f"bytes {answer.range} came when {(start, end)} were asked for")
             data = memoryview(answer.bytes())
-        except StorageError:
+        except (StorageError, WrongAnswerError):
             raise
         except Exception as error:
             found = self._seen(error)

@@ -45,6 +45,7 @@ class FaultProxy:
         self._stopped = threading.Event()
         self._lies: list[tuple[str, int, int]] = []
         self.expired: str | None = None  # whoever signs with this in the header is told that it has expired
+        self.headers: dict[str, str] = {}  # of the latest request
         self.requests = 0
         self.faults: Counter[str] = Counter()
         self.set_faults(0)
@@ -129,6 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         asked = _range(self.headers.get("Range"))
+        proxy.headers = {name.lower(): value for name, value in headers.items()}
         if proxy.expired is not None and proxy.expired in self.headers.get("Authorization", ""):
             self._send(400, {"Content-Type": "application/xml"}, _error_xml("ExpiredToken"))
             return

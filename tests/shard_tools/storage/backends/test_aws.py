@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import seaweedfs
 from botocore.exceptions import NoCredentialsError, ProfileNotFound
-from s3_settings import forget_clients
+from s3_settings import forget_clients, make_bucket
 
 from shard_tools import storage
 from shard_tools.errors import UserError
@@ -126,11 +126,11 @@ def test_credentials_that_end_are_asked_for_twice_a_minute():
 
 
 @pytest.fixture
-def written(seaweed_folder):
+def written(s3_folder):
     """The URL of an object on a store that checks signatures, and the store's address."""
-    place_at(f"{seaweed_folder}/x").write(b"0123456789")
+    place_at(f"{s3_folder}/x").write(b"0123456789")
     forget_clients()
-    return f"{seaweed_folder}/x"
+    return f"{s3_folder}/x"
 
 
 def read(url):
@@ -140,8 +140,8 @@ def read(url):
 
 @pytest.mark.s3
 @pytest.mark.slow
-def test_a_profile_with_its_endpoint(written, seaweed_endpoint, alone):
-    alone(f"[profile lab]\nregion = us-east-1\nendpoint_url = {seaweed_endpoint}\n", f"[lab]\n{KEYS}").setenv(
+def test_a_profile_with_its_endpoint(written, s3_endpoint, alone):
+    alone(f"[profile lab]\nregion = us-east-1\nendpoint_url = {s3_endpoint}\n", f"[lab]\n{KEYS}").setenv(
         "AWS_PROFILE", "lab"
     )
     assert read(written) == b"234"
@@ -149,7 +149,7 @@ def test_a_profile_with_its_endpoint(written, seaweed_endpoint, alone):
 
 @pytest.mark.s3
 @pytest.mark.slow
-def test_a_process(written, seaweed_endpoint, alone, tmp_path):
+def test_a_process(written, s3_endpoint, alone, tmp_path):
     program = tmp_path / "process.py"
     program.write_text(
         "import datetime, json\n"
@@ -159,7 +159,7 @@ def test_a_process(written, seaweed_endpoint, alone, tmp_path):
         f"print(json.dumps(said | {{'SecretAccessKey': {seaweedfs.SECRET_KEY!r}}}))\n"
     )
     alone(
-        f"[default]\nregion = us-east-1\nendpoint_url = {seaweed_endpoint}\n"
+        f"[default]\nregion = us-east-1\nendpoint_url = {s3_endpoint}\n"
         f"credential_process = {sys.executable} {program}\n"
     )
     assert read(written) == b"234"
@@ -183,15 +183,49 @@ def test_what_is_in_the_environment_is_refused(written, monkeypatch, storage_pol
 
 @pytest.mark.s3
 @pytest.mark.slow
-def test_what_expires_in_mid_run_is_looked_up_anew(written, faulty_seaweed, alone, storage_policy):
+def test_what_expires_in_mid_run_is_looked_up_anew(written, faulty_s3, alone, storage_policy):
     """As where a file is written anew while the run goes on."""
     storage_policy(StoragePolicy(first_wait_s=0.01))
-    config = f"[default]\nregion = us-east-1\nendpoint_url = {faulty_seaweed.endpoint}\n"
+    config = f"[default]\nregion = us-east-1\nendpoint_url = {faulty_s3.endpoint}\n"
     alone(config, f"[default]\n{KEYS}")
     assert read(written) == b"234"
-    faulty_seaweed.expired = f"Credential={seaweedfs.ACCESS_KEY}/"
+    faulty_s3.expired = f"Credential={seaweedfs.ACCESS_KEY}/"
     with pytest.raises(StorageError, match=r"does not accept the AWS credentials \(ExpiredToken\)"):
         read(written)
     alone(config, "[default]\naws_access_key_id = another\naws_secret_access_key = secret\n")
     with pytest.raises(StorageError, match=r"InvalidAccessKeyId"):  # the new one is what the store was told
         read(written)
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_an_open_bucket(s3_endpoint, faulty_s3, monkeypatch):
+    make_bucket(seaweedfs.OPEN_BUCKET)
+    url = f"s3://{seaweedfs.OPEN_BUCKET}/x"
+    place_at(url).write(b"0123456789")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("fsspec.config.conf", {"s3": {"anon": "true"}})
+    forget_clients()
+    assert read(url) == b"234"
+    assert "authorization" not in faulty_s3.headers
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_one_where_whoever_reads_pays(written, faulty_s3, monkeypatch):
+    assert read(written) == b"234"
+    assert "x-amz-request-payer" not in faulty_s3.headers
+    monkeypatch.setattr("fsspec.config.conf", {"s3": {"requester_pays": True}})
+    forget_clients()
+    assert read(written) == b"234"
+    assert faulty_s3.headers["x-amz-request-payer"] == "requester"
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_a_name_with_dots(s3_endpoint):
+    make_bucket("of.many.parts")
+    place_at("s3://of.many.parts/x").write(b"0123456789")
+    assert read("s3://of.many.parts/x") == b"234"
+    assert storage.list_names("s3://of.many.parts") == ["x"]

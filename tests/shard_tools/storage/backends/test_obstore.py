@@ -18,12 +18,12 @@ DATA = bytes(range(256)) * 40
 
 
 @pytest.fixture(params=["obstore", "s3fs"])
-def url(request, s3_bucket, faulty_s3, storage_policy, monkeypatch):
+def url(request, s3_folder, faulty_s3, storage_policy, monkeypatch):
     """An object behind the proxy, read by either client."""
     if request.param == "s3fs":
         monkeypatch.setattr(choose, "may_use", lambda: False)
     storage_policy(StoragePolicy(attempts=4, first_wait_s=0.01, read_timeout_s=1, connect_timeout_s=2))
-    url = f"{s3_bucket}/shard.tar"
+    url = f"{s3_folder}/shard.tar"
     storage.publish_bytes(url, DATA)
     assert isinstance(place_at(url), ObstorePlace if request.param == "obstore" else FsspecPlace)
     return url
@@ -98,15 +98,15 @@ def test_nobody_listens(url, monkeypatch):
             read(url)
 
 
-def test_a_range_of_nothing_and_one_behind_the_end(s3_bucket):
-    place = place_at(f"{s3_bucket}/x")
+def test_a_range_of_nothing_and_one_behind_the_end(s3_folder):
+    place = place_at(f"{s3_folder}/x")
     place.write(b"0123456789")
     assert (place.read(3, 3), place.read(20, 30), place.read(20, None)) == (b"", b"", b"")
 
 
 @pytest.mark.parametrize("key", ["a//b", "/a", "a/../b", "a/./b", "line\nfeed", "x?versionId=1"])
-def test_keys_that_obstore_cannot_name_are_fsspecs(s3_bucket, key):
-    assert isinstance(place_at(f"{s3_bucket}/{key}"), FsspecPlace)
+def test_keys_that_obstore_cannot_name_are_fsspecs(s3_folder, key):
+    assert isinstance(place_at(f"{s3_folder}/{key}"), FsspecPlace)
 
 
 def test_unknown_errors_are_said_in_their_words():

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib.util
 import logging
+import os
 import re
 import threading
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ def _split(url: str) -> tuple[str | None, str]:
 
 
 def _make(bucket: str) -> Client | None:
+    # Else obstore's runtime has a thread for each core of the machine in each of its many processes.
+    os.environ.setdefault("TOKIO_WORKER_THREADS", "2")
     scheme, _, name = bucket.partition("://")
     client = _make_s3(name) if scheme in ("s3", "s3a") else _make_other(scheme, name)
     if client is not None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-<<<<<<< HEAD
-=======
 import uuid
->>>>>>> hC
 from types import SimpleNamespace
 
 import pytest
@@ -204,11 +201,7 @@ def test_what_expires_in_mid_run_is_looked_up_anew(written, faulty_s3, alone, st
 @pytest.mark.s3
 @pytest.mark.slow
 def test_an_open_bucket(s3_endpoint, faulty_s3, monkeypatch):
-<<<<<<< HEAD
-    url = f"s3://{seaweedfs.OPEN}/aws/x"
-=======
     url = f"s3://{seaweedfs.OPEN_BUCKET}/{uuid.uuid4().hex}"
->>>>>>> hC
     place_at(url).write(b"0123456789")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

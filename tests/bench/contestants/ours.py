@@ -1,6 +1,7 @@
 """voxshard's own loader: plan → ranged reads → augmenter, in the calling process.
 
-What a training process with data.workers 0 does, or one of its reading processes. Options: codec (wav, flac), augment,
+What a training process with data.workers 0 does, or one of its reading processes.
+Options: codec (wav, flac), augment,
 cache_mib (of impulse responses' spectra), access (direct, cached: whole shards by way of a
 folder on the local disk, which is empty at the start), verify (none, crops, shards), client
 (s3fs: as where obstore is not installed), near (whether remote noise and rooms are brought to

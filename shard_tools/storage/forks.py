@@ -7,7 +7,9 @@ the epoll instance, which both have, crashes the parent. So such a child must re
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 
 _used = False  # in this process
 _inherited = False  # used in a process that this one was forked from
@@ -39,8 +41,27 @@ def use() -> None:
     _used = True
 
 
+_held: list[object] = []
+
+
+def _keep_inherited() -> None:
+    """Let no client of the parent's be destroyed here, as fsspec would at its first use in a child.
+
+    Parent and child share the epoll of its event loop: a socket that is closed in the child leaves it, and
+    the parent would wait for its next answer for ever.
+    """
+    s3fs = sys.modules.get("s3fs")
+    asyn = sys.modules.get("fsspec.asyn")
+    if s3fs is not None:
+        _held.extend(s3fs.S3FileSystem._cache.values())
+    if asyn is not None:
+        _held.extend((asyn.loop[0], asyn.iothread[0]))
+    gc.freeze()
+
+
 def _in_child() -> None:
     global _used, _inherited, _kept
+    _keep_inherited()
     _inherited = _inherited or _used
     _used = _kept = False
 

@@ -406,3 +406,4 @@ def test_s3_works_on_both_sides_of_a_fork(s3_folder):
         os._exit(0 if storage.read_bytes(s3_folder + "/x") == b"data" else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert storage.read_bytes(s3_folder + "/x") == b"data"
+    storage.publish_bytes(s3_folder + "/x", b"more")  # by the client that the child had too

@@ -1,7 +1,8 @@
 """Whether this process may read by a client that no fork survives.
 
-obstore's runtime has threads and locks of its own. A child that was forked after its parent has read by it
-waits for them for ever, even with a store of its own, so such a child must read by fsspec instead.
+obstore's runtime has threads, locks and an epoll instance of its own. A child that was forked after its
+parent has read by it waits for the threads for ever, even with a store of its own, and what it registers with
+the epoll instance, which both have, crashes the parent. So such a child must read by fsspec instead.
 """
 
 from __future__ import annotations

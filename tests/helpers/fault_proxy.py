@@ -44,6 +44,8 @@ class FaultProxy:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._lies: list[tuple[str, int, int]] = []
+        self.expired: str | None = None  # whoever signs with this in the header is told that it has expired
+        self.headers: dict[str, str] = {}  # of the latest request
         self.requests = 0
         self.faults: Counter[str] = Counter()
         self.set_faults(0)
@@ -128,6 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         asked = _range(self.headers.get("Range"))
+        proxy.headers = {name.lower(): value for name, value in headers.items()}
+        if proxy.expired is not None and proxy.expired in self.headers.get("Authorization", ""):
+            self._send(400, {"Content-Type": "application/xml"}, _error_xml("ExpiredToken"))
+            return
         fault = proxy.draw(self.path, asked) if self.command in proxy.methods else None
         if fault == "lost":
             proxy.forward(self.command, self.path, headers, body)
@@ -150,14 +156,17 @@ class _Handler(BaseHTTPRequestHandler):
         if asked is not None and status == 206 and fault in _RANGED:
             # Made here, not by asking for another range: some stores check the signature of what was asked.
             data = data.translate(_INVERTED)
-            total = int(answer.headers["Content-Range"].rpartition("/")[2])
+            found = answer.headers["Content-Range"]
+            total = int(found.rpartition("/")[2])
+            sent = {name: value for name, value in sent.items() if name.lower() != "content-range"}
             if fault == "whole":
                 status = 200
-                del sent["Content-Range"]
                 data = bytes(asked[0]) + data + bytes(total - asked[0] - len(data))
             elif fault == "wrong_range":
                 shift = 7 if asked[0] < 7 else -7
                 sent["Content-Range"] = f"bytes {asked[0] + shift}-{asked[1] - 1 + shift}/{total}"
+            else:
+                sent["Content-Range"] = found
         length = int(answer.headers["Content-Length"]) if self.command == "HEAD" else len(data)
         if fault in ("truncated", "stalled"):
             self._send(status, sent, data[: length // 2], length)

@@ -66,7 +66,7 @@ class StorageConfig:
         first_wait: Seconds before the second try; each further wait is twice as long.
         connect_timeout: Seconds to connect.
         read_timeout: Seconds without a byte.
-        connections: Requests of a process that are under way at once (null: up to 256; by fsspec 32).
+        connections: Requests of a process that are under way at once (null: up to 384; by fsspec 32).
     """
 
     attempts: Annotated[int, Within(1, 100)] = 8

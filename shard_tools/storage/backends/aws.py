@@ -108,10 +108,26 @@ def _find_url(session: Any, bucket: str, endpoint: str | None) -> tuple[str, str
         found = _region_of(client, bucket)
         if found not in (None, client.meta.region_name):
             client = _client(session, endpoint, found)
-    # Unsigned, so that it is made without credentials and has no query.
-    url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": _KEY})
     region = client.meta.region_name
-    return str(url), "us-east-1" if region in (None, "aws-global") else str(region)
+    return _url_asked(client, bucket), "us-east-1" if region in (None, "aws-global") else str(region)
+
+
+class _Asked(Exception):
+    """A request that is not sent."""
+
+
+def _url_asked(client: Any, bucket: str) -> str:
+    """Not by a presigned URL, which for some regions is of an address that sends whoever asks elsewhere."""
+
+    def catch(request: Any, **_: object) -> None:
+        raise _Asked(request.url)
+
+    client.meta.events.register("before-send.s3.GetObject", catch)
+    try:
+        client.get_object(Bucket=bucket, Key=_KEY)
+    except _Asked as asked:
+        return str(asked)
+    raise RuntimeError(f"botocore sent a request for {bucket} that was not to be sent")
 
 
 def _client(session: Any, endpoint: str | None, region: str | None) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.util
 import logging
+import os
 import re
 import threading
 from dataclasses import dataclass
@@ -76,8 +78,14 @@ def _split(url: str) -> tuple[str | None, str]:
 
 
 def _make(bucket: str) -> Client | None:
+    # Else obstore's runtime has a thread for each core of the machine in each of its many processes.
+    os.environ.setdefault("TOKIO_WORKER_THREADS", "2")
     scheme, _, name = bucket.partition("://")
-    return _make_s3(name) if scheme in ("s3", "s3a") else _make_other(scheme, name)
+    client = _make_s3(name) if scheme in ("s3", "s3a") else _make_other(scheme, name)
+    if client is not None:
+        # For ever: a forked child that ended, and freed its copy, would take the connections from its parent.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(client.store))
+    return client
 
 
 def _make_s3(name: str) -> Client | None:

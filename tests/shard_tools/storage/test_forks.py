@@ -52,9 +52,9 @@ def said(url, *lines):
 
 
 @pytest.fixture
-def url(s3_bucket):
-    storage.publish_bytes(f"{s3_bucket}/x", b"0123456789")
-    return f"{s3_bucket}/x"
+def url(s3_folder):
+    storage.publish_bytes(f"{s3_folder}/x", b"0123456789")
+    return f"{s3_folder}/x"
 
 
 def test_a_child_of_one_that_has_read_reads_by_fsspec(url):

@@ -7,13 +7,16 @@ import shutil
 import pytest
 import torch
 
+from shard_tools import storage
 from shard_tools.dataset.catalogue import open_catalogue
 from shard_tools.errors import UserError
 from shard_tools.pack.packing import PackOptions, pack
+from shard_tools.storage.backends import choose
 from train.config.parsing import parse
 from train.data.assemble import build_plan, build_stream, open_training_data
 from train.data.loader import open_loader
 from train.data.windowed import WindowedBatches
+from train.life.failure import RankError
 
 
 def make_stream(corpus, url, *more, rank=0, world=1, anchor=None):
@@ -133,6 +136,26 @@ def test_ranged_over_s3_gives_the_same(corpus, by_windows, s3_folder, form, veri
     assert fetch(stream, last=8) == by_windows[:8]
     if verify == "none" and form == "wav":
         assert fetch(make_stream(corpus, url, *WINDOWS), last=8, workers=2) == by_windows[:8]
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+@pytest.mark.parametrize(("verify", "client"), [("none", "obstore"), ("crops", "obstore"), ("none", "s3fs")])
+def test_a_shard_that_is_replaced_in_mid_run_ends_it(corpus, shards, s3_folder, verify, client, monkeypatch):
+    """Whatever else may be substituted: the labels are of the audio that was there."""
+    if client == "s3fs":
+        monkeypatch.setattr(choose, "may_use", lambda: False)
+    url = f"{s3_folder}/shards"
+    for path in (shards / "wav").iterdir():
+        storage.publish_bytes(f"{url}/{path.name}", path.read_bytes())
+    stream = make_stream(corpus, url, "--data.verify", verify, "--data.on_error", "substitute")
+    with open_loader(stream, 0, 100, workers=0, prefetch=2) as batches:
+        next(batches)
+        for path in (shards / "wav").glob("*.tar"):
+            storage.publish_bytes(f"{url}/{path.name}", path.read_bytes()[::-1])
+        with pytest.raises(RankError, match=f"{url}/.*tar: was replaced while it was being read") as caught:
+            list(batches)
+    assert not caught.value.passing
 
 
 @pytest.mark.slow

@@ -1,0 +1,116 @@
+"""What a store does wrong, and what is said of it: by obstore as by s3fs."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from shard_tools import storage
+from shard_tools.storage import MissingError, ShortError, StorageError, StoragePolicy
+from shard_tools.storage.backends import choose, obstore_errors, place_at
+from shard_tools.storage.backends.fsspec import FsspecPlace
+from shard_tools.storage.backends.obstore import ObstorePlace
+
+pytestmark = [pytest.mark.s3, pytest.mark.slow]
+
+DATA = bytes(range(256)) * 40
+
+
+@pytest.fixture(params=["obstore", "s3fs"])
+def url(request, s3_folder, faulty_s3, storage_policy, monkeypatch):
+    """An object behind the proxy, read by either client."""
+    if request.param == "s3fs":
+        monkeypatch.setattr(choose, "may_use", lambda: False)
+    storage_policy(StoragePolicy(attempts=4, first_wait_s=0.01, read_timeout_s=1, connect_timeout_s=2))
+    url = f"{s3_folder}/shard.tar"
+    storage.publish_bytes(url, DATA)
+    assert isinstance(place_at(url), ObstorePlace if request.param == "obstore" else FsspecPlace)
+    return url
+
+
+def read(url):
+    return storage.read_range(url, 1000, 3000, len(DATA))
+
+
+@pytest.mark.parametrize(
+    "kind", ["error", "slow_down", "reset", "truncated", "stalled", "wrong_range", "whole"]
+)
+def test_what_may_pass_is_tried_again(url, faulty_s3, kind):
+    faulty_s3.set_faults(0.5, [kind], seed=3)
+    assert all(read(url) == DATA[1000:3000] for _ in range(4))
+    assert faulty_s3.faults[kind] > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("error", "gave up after 4 tries .*; the store is out of reach or overloaded"),
+        ("slow_down", "gave up after 4 tries"),
+        ("reset", "gave up after 4 tries|cannot connect"),
+        ("truncated", "gave up after 4 tries"),
+        ("stalled", "gave up after 4 tries"),
+        ("wrong_range", "4 times; whatever answers there cannot serve parts of objects"),
+        ("whole", "4 times; whatever answers there cannot serve parts of objects"),
+    ],
+)
+def test_what_does_not_pass_is_said(url, faulty_s3, kind, words):
+    before = faulty_s3.requests
+    faulty_s3.set_faults(1, [kind])
+    with pytest.raises(StorageError, match=f"{url}: .*({words})") as caught:
+        read(url)
+    # No client tries again by itself, but for s3fs's where a connection that was kept is lost.
+    by_s3fs = isinstance(place_at(url), FsspecPlace)
+    assert faulty_s3.requests - before == 4 or (by_s3fs and kind == "reset")
+    assert caught.value.passing
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_nothing_there(url, faulty_s3):
+    missing = url.replace("shard.tar", "none.tar")
+    for ask in (storage.size, storage.read_bytes, lambda url: storage.read_range(url, 0, 1, 1)):
+        with pytest.raises(MissingError, match=f"{missing}: does not exist") as caught:
+            ask(missing)
+        assert not caught.value.bucket
+    nowhere = "s3://no-such-bucket/x"
+    for ask in (storage.read_bytes, storage.list_names, lambda url: storage.read_range(url, 0, 1, 1)):
+        with pytest.raises(MissingError, match="there is no bucket 'no-such-bucket'") as caught:
+            ask(nowhere)
+        assert caught.value.bucket
+
+
+def test_beyond_the_end(url):
+    with pytest.raises(ShortError, match=f"ends at byte {len(DATA)}, the manifest says 20000"):
+        storage.read_range(url, 10_000, 10_300, 20_000)
+    with pytest.raises(ShortError):
+        storage.read_range(url, 15_000, 15_300, 20_000)
+
+
+def test_nobody_listens(url, monkeypatch):
+    from s3_settings import forget_clients
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        forget_clients()
+        with pytest.raises(StorageError, match=r"cannot connect \(.*\); check AWS_ENDPOINT_URL and the net"):
+            read(url)
+
+
+def test_a_range_of_nothing_and_one_behind_the_end(s3_folder):
+    place = place_at(f"{s3_folder}/x")
+    place.write(b"0123456789")
+    assert (place.read(3, 3), place.read(20, 30), place.read(20, None)) == (b"", b"", b"")
+
+
+@pytest.mark.parametrize("key", ["a//b", "/a", "a/../b", "a/./b", "line\nfeed", "x?versionId=1"])
+def test_keys_that_obstore_cannot_name_are_fsspecs(s3_folder, key):
+    assert isinstance(place_at(f"{s3_folder}/{key}"), FsspecPlace)
+
+
+def test_unknown_errors_are_said_in_their_words():
+    found = obstore_errors.translated(ValueError("odd"))
+    assert isinstance(found, ValueError)
+    verdict = obstore_errors.judge(found, "s3://b/x")
+    assert (verdict.advice, verdict.passing) == ("ValueError: odd", False)

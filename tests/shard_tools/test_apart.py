@@ -38,7 +38,7 @@ def test_what_a_process_cannot_do_is_done_here():
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_a_remote_catalogue_is_the_same_by_several_processes(tmp_path, s3_bucket, monkeypatch):
+def test_a_remote_catalogue_is_the_same_by_several_processes(tmp_path, s3_folder, monkeypatch):
     from wav_files import tone, wav
 
     for number in range(9):
@@ -46,7 +46,7 @@ def test_a_remote_catalogue_is_the_same_by_several_processes(tmp_path, s3_bucket
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(wav(pcm=tone(1600 + number).tobytes()))
     options = PackOptions(utterances_per_shard=2, group=1)
-    url = f"{s3_bucket}/set"
+    url = f"{s3_folder}/set"
     pack(str(tmp_path / "audio"), url, options=options)
     alone = open_catalogue(url, block_crcs=True)
     monkeypatch.setattr(catalogue, "_WORTH_A_PROCESS", 1)

@@ -19,6 +19,7 @@ from shard_tools.dataset.lazy import Mapped
 from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
 from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
+from shard_tools.heaps import share_heaps
 from shard_tools.launched import launched
 from shard_tools.read.reader import Reader
 from shard_tools.workers import processors
@@ -112,6 +113,7 @@ def configure_storage(config: DataConfig) -> None:
     A process that is to fork readers asks storage in a way that they survive, before it asks for anything.
     """
     patience = config.storage
+    share_heaps()  # before threads that ask storage have theirs, which forked readers would inherit
     if config.workers:
         storage.keep_forkable()
     storage.configure(

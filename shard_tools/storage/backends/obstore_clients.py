@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from shard_tools.heaps import share_heaps
 from shard_tools.storage import forks
 from shard_tools.storage.backends.aws import CredentialProvider, find_bucket
 from shard_tools.storage.policy import current_policy
@@ -54,6 +55,7 @@ def client_of(url: str) -> tuple[Client, str] | None:
     if name not in _clients:
         with _making:
             if name not in _clients:
+                share_heaps()
                 _clients[name] = _make(bucket)
     client = _clients[name]
     return None if client is None else (client, key)

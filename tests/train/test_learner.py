@@ -117,8 +117,9 @@ def run_rank(rank: int, folder: str) -> None:
                 steps = STEPS[case] if name == "ghost" else 2
                 made = learner(*case, train, world, rank)
                 found[f"{name} {case}"] = learn(made, steps, torch.float64, rank, world)
-            made = learner(*case, GHOST, world, rank, torch.float32)
-            found[f"first {case}"] = learn(made, 1, torch.float32, rank, world)
+            if case == CASES[0]:
+                made = learner(*case, GHOST, world, rank, torch.float32)
+                found[f"first {case}"] = learn(made, 1, torch.float32, rank, world)
         torch.save(found, f"{folder}/{world}-{rank}.pt")
         dist.barrier()
         dist.destroy_process_group()
@@ -131,13 +132,14 @@ def test_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
     for case in CASES:
         wanted[f"ghost {case}"] = learn(learner(*case, GHOST), STEPS[case], torch.float64)
         wanted[f"shared {case}"] = learn(learner(*case, TrainConfig()), 2, torch.float64)
-        wanted[f"first {case}"] = learn(learner(*case, GHOST, kind=torch.float32), 1, torch.float32)
+    case = CASES[0]  # one tells what float32 is
+    wanted[f"first {case}"] = learn(learner(*case, GHOST, kind=torch.float32), 1, torch.float32)
     while not context.join():
         pass
     for world in (4, 2):
         for rank in range(world):
             found = torch.load(tmp_path / f"{world}-{rank}.pt", weights_only=True)
-            assert len(found) == 3 * len(cases(world))
+            assert len(found) == 2 * len(cases(world)) + 1
             for name in found:
                 check(found[name], wanted[name], f"{world} ranks, {name}")
 

@@ -8,7 +8,13 @@ from typing import Any
 
 import torch.multiprocessing as mp
 
-PRELOADED = ("train.learner", "models.registry", "eval.embed_all", "torch.nn.parallel")
+PRELOADED = (
+    "train.learner",
+    "models.registry",
+    "eval.embed_all",
+    "torch.nn.parallel",
+    "torch._dynamo",  # which DistributedDataParallel and optimisers load
+)
 
 
 def start_ranks(rank: Callable[..., None], world: int, *arguments: Any, join: bool = True) -> Any:

@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Literal, TypeVar
 
 from shard_tools.errors import UserError
+from shard_tools.storage.forks import forkable
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -98,13 +99,14 @@ def _method() -> Literal["fork", "spawn"]:
     """A fork starts at once, where a clean process loads for half a second.
 
     But it copies locks that threads hold at the moment, such as those that talk to storage. tqdm's own,
-    which watches the bars, is none to the workers: they draw none.
+    which watches the bars, is none to the workers: they draw none. And some of these threads are not
+    Python's.
     """
     from tqdm import TMonitor  # loads for 30 ms, and not every program that comes by here has tasks
 
     others = [each for each in threading.enumerate() if each is not threading.main_thread()]
     alone = all(isinstance(each, TMonitor) for each in others)
-    return "fork" if alone and sys.platform.startswith("linux") else "spawn"
+    return "fork" if alone and forkable() and sys.platform.startswith("linux") else "spawn"
 
 
 def _in_threads(

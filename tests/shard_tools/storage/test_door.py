@@ -29,8 +29,8 @@ from seaweedfs import OPEN
 from shard_tools import storage
 from shard_tools.storage import door, retries
 from shard_tools.storage import policy as storage_policy
+from shard_tools.storage.backends import choose, fsspec_errors
 from shard_tools.storage.backends import fsspec as fsspec_backend
-from shard_tools.storage.backends import fsspec_errors
 from shard_tools.storage.errors import MissingError, StorageError
 from shard_tools.storage.policy import StoragePolicy
 
@@ -295,6 +295,7 @@ def test_tries_are_bounded_and_said(waits, monkeypatch, tmp_path, caplog):
     ],
 )
 def test_errors_that_do_not_pass_fail_at_once(error, text, waits, monkeypatch):
+    monkeypatch.setattr(choose, "may_use", lambda: False)  # obstore's are in its own test
     monkeypatch.setattr(fsspec_backend, "open_filesystem", lambda _: raise_(error))
     with pytest.raises(StorageError) as caught:
         storage.read_bytes("s3://bucket/x")
@@ -305,6 +306,7 @@ def test_errors_that_do_not_pass_fail_at_once(error, text, waits, monkeypatch):
 
 
 def test_a_wrong_endpoint_is_tried_less_often(waits, monkeypatch):
+    monkeypatch.setattr(choose, "may_use", lambda: False)
     monkeypatch.setattr(
         fsspec_backend, "open_filesystem", lambda _: raise_(EndpointConnectionError(endpoint_url="http://x"))
     )

@@ -148,7 +148,8 @@ def test_a_shard_that_is_replaced_in_mid_run_ends_it(corpus, shards, s3_folder, 
     url = f"{s3_folder}/shards"
     for path in (shards / "wav").iterdir():
         storage.publish_bytes(f"{url}/{path.name}", path.read_bytes())
-    stream = make_stream(corpus, url, "--data.verify", verify, "--data.on_error", "substitute")
+    options = ("--data.verify", verify, "--data.on_error", "substitute", "--data.ahead_mib", "1")
+    stream = make_stream(corpus, url, *options)
     with open_loader(stream, 0, 100, workers=0, prefetch=2) as batches:
         next(batches)
         for path in (shards / "wav").glob("*.tar"):

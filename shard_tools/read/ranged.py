@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from shard_tools import storage
 from shard_tools.errors import UserError
-from shard_tools.read.errand import Errand
+from shard_tools.read.crew import Crew
 from shard_tools.read.source import RangeError, Unheeding
 
 # Ranges that lie no further apart are fetched by one request. In a tar of WAVs the headers and the JSON
@@ -81,11 +80,9 @@ class RangedSource(Unheeding):
         made = spans(shards, offsets, [len(buffer) for buffer in buffers])
         try:
             if len(made) > 1:
-                most = storage.connections(urls[made[0].shard])
-                errand = Errand(made, fetch)
-                errand.run(_threads(most), most)
-                if errand.failure is not None:
-                    self._fail(made[errand.failure[0]], errand.failure[1], offsets, buffers)
+                failure = _crew(storage.connections(urls[made[0].shard])).do(made, fetch)
+                if failure is not None:
+                    self._fail(made[failure[0]], failure[1], offsets, buffers)
             elif made:
                 try:
                     fetch(made[0])
@@ -108,16 +105,16 @@ class RangedSource(Unheeding):
         raise RangeError(guilty[0], str(error).removeprefix(f"{url}: ")) from error
 
 
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_crews: dict[tuple[int, int], Crew] = {}
 
 
-def _threads(most: int) -> ThreadPoolExecutor:
-    """This process's threads, up to `most`, which are made as they are needed and kept until it ends.
+def _crew(most: int) -> Crew:
+    """This process's threads, as many as requests may be under way; kept until it ends.
 
     By process, because threads do not survive a fork.
     """
     key = os.getpid(), most
-    if key not in _pools:
-        _pools.clear()
-        _pools[key] = ThreadPoolExecutor(most, thread_name_prefix="ranges")
-    return _pools[key]
+    if key not in _crews:
+        _crews.clear()
+        _crews[key] = Crew(most)
+    return _crews[key]

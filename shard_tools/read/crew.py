@@ -1,0 +1,136 @@
+"""Doing many requests by as many threads as the slowness of their answers asks for.
+
+Requests cost CPU, and answers cost waiting. A store that is near answers about as soon as the processor has
+made the next requests, and more threads than a few would only be switched between; one that takes 30 ms needs
+hundreds of requests under way. How long an answer takes is told by the quickest: the others wait for the
+processor too.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+FEW = 16  # threads that are called for a store that answers at once
+EACH_S = 1e-4  # of the processor's time for a request, about: so many more for each of these in an answer
+LOOK_S = 0.002  # between two looks at whether more are to be called
+
+Item = TypeVar("Item")
+
+
+class Crew:
+    """The threads of a process, up to `most`, which are made as they are needed; several may use it at once.
+
+    answer_s: how long the store takes to answer, as far as is known.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.answer_s = 0.0
+        self._most = most
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="ranges")
+        self._busy = 0
+        self._counting = threading.Lock()
+
+    def do(self, items: Sequence[Item], work: Callable[[Item], object]) -> tuple[int, BaseException] | None:
+        """work(item) for each of `items`, begun in their order; nothing is under way afterwards.
+
+        Returns the first that failed, by that order: its position and its error. Nothing is begun after one
+        has failed, so that it does not depend on the threads.
+        """
+        errand = _Errand(items, work)
+        began = time.perf_counter()
+        try:
+            while True:
+                quickest = errand.quickest
+                if quickest is None:
+                    quickest = max(self.answer_s, time.perf_counter() - began)
+                self._call(errand, FEW + int(quickest / EACH_S))
+                if errand.ended.wait(LOOK_S if errand.waiting else None):
+                    break
+        finally:
+            errand.give_up()
+            errand.ended.wait()
+        if errand.quickest is not None:
+            self.answer_s = (self.answer_s + errand.quickest) / 2 if self.answer_s else errand.quickest
+        return errand.failure
+
+    def _call(self, errand: _Errand[Item], wanted: int) -> None:
+        """Set more threads to work on it, until `wanted` are busy in all."""
+        with self._counting:
+            number = min(min(wanted, self._most) - self._busy, len(errand.waiting))
+            if not errand.helped:
+                number = max(number, 1)
+            number = max(number, 0)
+            self._busy += number
+        for called in range(number):
+            try:
+                self._threads.submit(self._help, errand)
+            except RuntimeError:  # no more threads are to be had
+                with self._counting:
+                    self._busy -= number - called - 1
+                self._help(errand)
+                return
+            errand.helped = True
+
+    def _help(self, errand: _Errand[Item]) -> None:
+        try:
+            errand.work_off()
+        finally:
+            with self._counting:
+                self._busy -= 1
+
+
+class _Errand(Generic[Item]):
+    """helped: whether any thread has been called; quickest: seconds that an item took, at least."""
+
+    def __init__(self, items: Sequence[Item], work: Callable[[Item], object]) -> None:
+        self.waiting = deque(enumerate(items))
+        self.ended = threading.Event()
+        self.helped = False
+        self.quickest: float | None = None
+        self._work = work
+        self._left = len(items)  # not done, nor given up
+        self._counting = threading.Lock()
+        self._failures: list[tuple[int, BaseException]] = []
+
+    @property
+    def failure(self) -> tuple[int, BaseException] | None:
+        return min(self._failures, key=lambda each: each[0]) if self._failures else None
+
+    def work_off(self) -> None:
+        """Do what nobody else does, until there is no more."""
+        waiting, work, clock = self.waiting, self._work, time.perf_counter
+        while True:
+            try:
+                position, item = waiting.popleft()
+            except IndexError:
+                return
+            began = clock()
+            try:
+                work(item)
+            except BaseException as error:
+                self._failures.append((position, error))
+                self.give_up()
+            took = clock() - began
+            with self._counting:
+                if self.quickest is None or took < self.quickest:
+                    self.quickest = took
+                self._left -= 1
+                if self._left == 0:
+                    self.ended.set()
+
+    def give_up(self) -> None:
+        """Begin nothing more."""
+        while True:
+            try:
+                self.waiting.popleft()
+            except IndexError:
+                return
+            with self._counting:
+                self._left -= 1
+                if self._left == 0:
+                    self.ended.set()

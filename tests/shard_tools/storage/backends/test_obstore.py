@@ -68,7 +68,8 @@ def test_what_does_not_pass_is_said(url, faulty_s3, kind, words):
 
 
 @pytest.mark.parametrize("kind", ["wrong_range", "whole", "truncated"])
-def test_a_part_of_a_small_file_is_the_part_that_was_asked_for(url, faulty_s3, kind):
+def test_a_part_of_a_small_file_is_the_part_that_was_asked_for(url, faulty_s3, kind, storage_policy):
+    storage_policy(StoragePolicy(attempts=20, first_wait_s=0.001))
     faulty_s3.set_faults(0.5, [kind], seed=3)
     for start, end in ((1000, 3000), (1000, None), (None, 300)):
         assert all(storage.read_bytes(url, start, end) == DATA[start:end] for _ in range(4))

@@ -157,6 +157,7 @@ def test_crops_from_stores_have_their_figures(bench, from_store, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.s3
+@pytest.mark.exhaustive
 def test_requests_to_s3_have_their_figures(bench, from_store, monkeypatch):
     table = bench("tables.s3_requests")
     monkeypatch.setattr(table, "CLIENTS", {table.OURS: "voxshard", table.S3FS: "s3fs"})
@@ -179,6 +180,7 @@ def test_the_first_batch_of_a_large_set(bench, from_store, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.s3
+@pytest.mark.exhaustive
 def test_faults_change_no_batch(bench, from_store, monkeypatch):
     table = bench("tables.s3_faults")
     two = (table.NGINX, table.PROXIED)
@@ -192,6 +194,7 @@ def test_faults_change_no_batch(bench, from_store, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.s3
+@pytest.mark.exhaustive
 def test_a_store_that_is_far_away(bench, from_store, monkeypatch):
     monkeypatch.setattr(bench("tables.s3_latency"), "CONNECTIONS", (4,))
     document, page = from_store("s3_latency")

@@ -23,7 +23,7 @@ from pathlib import Path
 ACCESS_KEY, SECRET_KEY = "testkey", "testsecret"
 PROGRAM = Path(sys.executable).with_name("weed")
 BUCKET = "tests"
-OPEN = "open"  # a bucket that everyone may read and list
+OPEN_BUCKET = "open"  # a bucket that everyone may read and list
 OWNER = "VOXSHARD_TESTS_OWNER"
 """The variable with the id of the process whose end is that of the store of `shared`."""
 _PATIENCE_S = 120.0
@@ -67,7 +67,7 @@ def running(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     actions = ["Admin", "Read", "Write", "List"]
     identity = {"name": "test", "credentials": credentials, "actions": actions}
-    anyone = {"name": "anonymous", "actions": [f"Read:{OPEN}", f"List:{OPEN}"]}
+    anyone = {"name": "anonymous", "actions": [f"Read:{OPEN_BUCKET}", f"List:{OPEN_BUCKET}"]}
     identities.write_text(json.dumps({"identities": [identity, anyone]}))
     ports = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
     command = [
@@ -89,7 +89,7 @@ def running(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen
             assert process.poll() is None, said
             assert time.monotonic() < end, said
             time.sleep(0.2)
-        for bucket in (BUCKET, OPEN):  # a bucket is a folder of its filer's
+        for bucket in (BUCKET, OPEN_BUCKET):  # a bucket is a folder of its filer's
             address = f"http://127.0.0.1:{ports['filer']}/buckets/{bucket}/"
             urllib.request.urlopen(urllib.request.Request(address, method="POST"), timeout=30).close()
         yield endpoint, process

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import signal
 import traceback
@@ -158,6 +159,7 @@ def _work(
     for each in inherited:  # so that each process notices when the other end of its own is gone
         each.close()
     keep_freed_memory()
+    gc.freeze()  # what was loaded stays: collections would look at it, and so copy it, all the time
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, ConnectionError):  # the one that is read for has gone
         failed = _hand_over(stream, steps, room, connection)

@@ -1,6 +1,7 @@
 """voxshard's own loader: plan → ranged reads → augmenter, in the calling process.
 
-What a training process with data.workers 0 does. Options: codec (wav, flac), augment,
+What a training process with data.workers 0 does, or one of its reading processes.
+Options: codec (wav, flac), augment,
 cache_mib (of impulse responses' spectra), access (direct, cached: whole shards by way of a
 folder on the local disk, which is empty at the start), verify (none, crops, shards), client
 (s3fs: as where obstore is not installed), near (whether remote noise and rooms are brought to
@@ -9,6 +10,7 @@ the node), connections, first_wait (data.storage's).
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 
@@ -55,6 +57,7 @@ def make_stream(task: Task) -> Stream:
 
 def batches(task: Task) -> Iterator[torch.Tensor]:
     stream = make_stream(task)
+    gc.freeze()  # as a reading process does
     epoch = stream.plan.steps_per_epoch
     first = 0
     while True:  # epoch by epoch: what is read ahead is not of an epoch that nobody asked for

@@ -24,7 +24,7 @@ from fsspec.config import conf as fsspec_config
 from fsspec.config import set_conf_env
 from s3_settings import forget_clients
 from s3fs import S3FileSystem
-from seaweedfs import OPEN
+from seaweedfs import OPEN_BUCKET
 
 from shard_tools import storage
 from shard_tools.storage import door, retries
@@ -171,7 +171,7 @@ def forgotten_clients():
 @pytest.mark.slow
 @pytest.mark.s3
 def test_a_bucket_that_is_open_to_everyone(s3_endpoint, monkeypatch, forgotten_clients):
-    folder = f"s3://{OPEN}/{uuid.uuid4().hex}"
+    folder = f"s3://{OPEN_BUCKET}/{uuid.uuid4().hex}"
     storage.publish_bytes(f"{folder}/a/x", b"0123")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

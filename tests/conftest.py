@@ -131,6 +131,14 @@ def s3_endpoint() -> Iterator[str]:
     forget_clients()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_node_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What runs keep on a node is not found by the next session's, nor left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_TMPDIR", str(tmp_path_factory.mktemp("node")))
+        yield
+
+
 @pytest.fixture
 def s3_bucket(s3_endpoint: str) -> str:
     """The URL ("s3://name") of a fresh, empty bucket, whose first object takes the store a while."""

@@ -32,6 +32,7 @@ class Crew:
         self.answer_s = 0.0
         self._most = most
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="ranges")
+        self._latest: deque[float] = deque(maxlen=8)
         self._busy = 0
         self._counting = threading.Lock()
 
@@ -47,7 +48,7 @@ class Crew:
             while True:
                 quickest = errand.quickest
                 if quickest is None:
-                    quickest = max(self.answer_s, time.perf_counter() - began)
+                    quickest = self.answer_s or time.perf_counter() - began
                 self._call(errand, FEW + int(quickest / EACH_S))
                 if errand.ended.wait(LOOK_S if errand.waiting else None):
                     break
@@ -55,7 +56,8 @@ class Crew:
             errand.give_up()
             errand.ended.wait()
         if errand.quickest is not None:
-            self.answer_s = (self.answer_s + errand.quickest) / 2 if self.answer_s else errand.quickest
+            self._latest.append(errand.quickest)
+            self.answer_s = min(self._latest)  # a processor that is taken away makes all answers of one slow
         return errand.failure
 
     def _call(self, errand: _Errand[Item], wanted: int) -> None:

@@ -92,6 +92,8 @@ class FaultProxy:
             for number, kind in enumerate(self._due):
                 if kind in _RANGED and asked is None:
                     continue
+                if kind == "wrong_bytes" and path.endswith(".json"):  # which nobody has the sums of
+                    continue
                 if kind == "wrong_bytes" and asked is not None:
                     if any(path == p and asked[0] < e and s < asked[1] for p, s, e in self._lies):
                         continue

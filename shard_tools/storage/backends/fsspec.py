@@ -16,7 +16,7 @@ from fsspec.core import url_to_fs
 from fsspec.registry import known_implementations
 
 from shard_tools.storage.backends.fsspec_errors import judge
-from shard_tools.storage.backends.ranges import fetch_range
+from shard_tools.storage.backends.ranges import fetch_part, fetch_range
 from shard_tools.storage.backends.s3_leftovers import abort_uploads
 from shard_tools.storage.backends.s3_upload import UPLOAD_PART, UPLOAD_PARTS_AT_ONCE, S3Upload
 from shard_tools.storage.errors import StorageError, Verdict
@@ -53,6 +53,8 @@ class FsspecPlace:
         if end is not None and end <= (start or 0):
             fs.info(path)  # HTTP has no empty range: s3fs would ask for, and hand on, the whole object
             return b""
+        if (start or end is not None) and _is_s3(fs):
+            return fetch_part(fs, path, start or 0, end)
         data: bytes = fs.cat_file(path, start=start, end=end)
         return data
 

@@ -6,6 +6,7 @@ its body is read, so that a server that ignores ranges costs no gigabyte.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fsspec.asyn import sync
@@ -66,6 +67,40 @@ async def _fetch_s3(fs: Any, path: str, start: int, end: int, size: int, url: st
         body.close()
     if len(data) != end - start:
         raise WrongAnswerError(f"{len(data)} of {end - start} bytes came")
+    return data
+
+
+def fetch_part(fs: Any, path: str, start: int, end: int | None) -> bytes:
+    """Bytes [start, end), not empty, of S3's object at `path`, or those that it has of them.
+
+    Raises WrongAnswerError where others came, and what the filesystem raises.
+    """
+    data: bytes = sync(fs.loop, _fetch_part, fs, path, start, end)
+    return data
+
+
+async def _fetch_part(fs: Any, path: str, start: int, end: int | None) -> bytes:
+    bucket, key, _ = fs.split_path(path)
+    asked = f"bytes={start}-" + ("" if end is None else str(end - 1))
+    try:
+        answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=asked)
+    except OSError as error:
+        if error_code(error) in ("InvalidRange", "416"):
+            return b""
+        raise
+    body = answer["Body"]
+    try:
+        found = re.match(r"bytes (\d+)-(\d+)/", answer.get("ContentRange") or "")
+        if found is None:
+            raise WrongAnswerError(f"the whole object came when {asked} was asked for")
+        first, last = int(found[1]), int(found[2])
+        if first != start or (end is not None and last >= end):
+            raise WrongAnswerError(f"{found[0]} came when {asked} was asked for")
+        data: bytes = await body.read()
+    finally:
+        body.close()
+    if len(data) != last + 1 - first:
+        raise WrongAnswerError(f"{len(data)} of {last + 1 - first} bytes came")
     return data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 
 import numpy as np
@@ -14,7 +15,7 @@ from shard_tools.dataset.shardwise import ShardwiseCatalogue
 from shard_tools.pack.packing import PackOptions, pack
 from train.augment.speed import Speeds
 from train.config.parsing import parse
-from train.data.assemble import build_plan, build_stream, open_training_data
+from train.data.assemble import build_plan, build_stream, open_training_data, tell_of_slow_client
 from train.data.loader import open_loader
 from train.data.windowed import WindowedBatches
 from train.plan import WindowUtterances
@@ -120,3 +121,16 @@ def test_ranks_substitute_the_same(shards, tmp_path):
             assert torch.equal(torch.cat([share[name] for share in shares]), whole[name])
         assert sum(share["substituted"] for share in shares) == whole["substituted"]
     assert sum(batch["substituted"] for batch in alone) > 0
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_remote_data_without_the_faster_client_is_said_once(monkeypatch, caplog, installed):
+    found = object() if installed else None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: found if name == "obstore" else object())
+    config = parse(
+        ["--data.url", "s3://bucket/a", "--train.steps", "1", "--augment.noise.url", "s3://bucket/b"]
+    )
+    with caplog.at_level(logging.WARNING):
+        tell_of_slow_client(config)
+    assert caplog.text.count("pip install 'voxshard[s3]'") == (0 if installed else 1)
+    assert installed or "s3://bucket/a is read by fsspec" in caplog.text

@@ -67,6 +67,15 @@ def test_what_does_not_pass_is_said(url, faulty_s3, kind, words):
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize("kind", ["wrong_range", "whole", "truncated"])
+def test_a_part_of_a_small_file_is_the_part_that_was_asked_for(url, faulty_s3, kind, storage_policy):
+    storage_policy(StoragePolicy(attempts=20, first_wait_s=0.001))
+    faulty_s3.set_faults(0.5, [kind], seed=3)
+    for start, end in ((1000, 3000), (1000, None), (None, 300)):
+        assert all(storage.read_bytes(url, start, end) == DATA[start:end] for _ in range(4))
+    assert faulty_s3.faults[kind] > 0
+
+
 def test_nothing_there(url, faulty_s3):
     missing = url.replace("shard.tar", "none.tar")
     for ask in (storage.size, storage.read_bytes, lambda url: storage.read_range(url, 0, 1, 1)):

@@ -32,6 +32,7 @@ def make_stream(task: Task) -> Stream:
     arguments += ["--data.crop_frames", str((task.frames - 240) // 160)]
     if task.option("access") == "cached":
         arguments += ["--data.access", "cached", "--data.cache.folder", str(task.scratch)]
+        arguments += ["--data.order", "epoch"]  # a window of a small set has too few speakers for a batch
     if task.option("verify"):
         arguments += ["--data.verify", task.option("verify")]
     if task.option("augment"):

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Sequence
@@ -68,10 +69,12 @@ class ReadingProcess:
         context = multiprocessing.get_context(method)
         if method == "forkserver":
             context.set_forkserver_preload([__name__])  # loads torch once, rather than in every process
+        # A server of forks has the environment of its own start, without credentials that were set since.
+        environment = dict(os.environ) if method == "forkserver" else None
         # A fork shares the plan and the catalogue, megabytes for a million utterances; others get copies.
         self._process: BaseProcess = context.Process(  # type: ignore[attr-defined]
             target=_work,
-            args=(stream, steps, self._room, theirs, inherited, storage.current_policy()),
+            args=(stream, steps, self._room, theirs, inherited, storage.current_policy(), environment),
             daemon=True,
         )
         try:
@@ -152,8 +155,12 @@ def _work(
     connection: Connection,
     inherited: Sequence[Connection],
     patience: storage.StoragePolicy,
+    environment: dict[str, str] | None,
 ) -> None:
     end_with_parent()
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
     storage.configure(patience)
     ignore()
     for each in inherited:  # so that each process notices when the other end of its own is gone

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,26 @@ def test_processes_that_start_clean_give_the_same(before):
     with open_loader(Stream(), 0, 100, workers=1, prefetch=2, start_method="forkserver") as batches:
         reading = {next(batches)["pid"]}
     wait_until(lambda: not alive(list(reading)), 20, "the end of the reading processes")
+
+
+def somewhere_else():
+    if os.environ.get("VOXSHARD_TESTS_HERE") != "yes":
+        raise UserError("not the environment of now")
+    if not Path("here").exists():
+        raise UserError(f"not the folder of now: {os.getcwd()}")
+
+
+@pytest.mark.slow
+def test_processes_that_start_clean_have_the_environment_and_folder_of_now(monkeypatch, tmp_path):
+    ensure_running()  # what it was started with must not matter, nor what it was told by tests before
+    monkeypatch.setenv("VOXSHARD_TESTS_HERE", "yes")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").touch()
+    for method in ("forkserver", "spawn"):
+        with open_loader(
+            Stream(0, somewhere_else), 0, 1, workers=1, prefetch=1, start_method=method
+        ) as batches:
+            assert len(list(batches)) == 1
 
 
 def test_no_steps_are_no_batches():

@@ -32,7 +32,7 @@ test: $(VENV)/.installed-test
 
 # Further members of families of which `test` has some.
 test-exhaustive: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest --numprocesses 3 -m exhaustive
+	@$(BIN)/python -m pytest --numprocesses 4 -m exhaustive
 
 test-all: test test-exhaustive
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,7 +115,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The processes of a run share one store, which the first that needs it starts; see `s3_endpoint`."""
+    """The processes of a run share one store, which the first that needs it starts; see `s3_endpoint`.
+
+    A shell's background job ignores Ctrl-C, and so would all that the tests start and interrupt.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         os.environ[seaweedfs.OWNER] = str(os.getpid())
 

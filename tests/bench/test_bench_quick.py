@@ -226,6 +226,7 @@ def test_planning_has_its_figures(measure):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_large_set_is_opened_by_its_table_and_without(measure):
     document, page = measure("scale")
     assert [result["name"] for result in document["contestants"]] == [

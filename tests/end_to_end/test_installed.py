@@ -85,6 +85,7 @@ def test_the_programs_and_what_they_need_are_there(installed: Path, hostile: Pat
     assert not Path(site).is_relative_to(REPO)
 
 
+@pytest.mark.exhaustive
 def test_a_job_trains_with_what_is_installed(installed: Path, hostile: Path) -> None:
     corpus = small_corpus.make(hostile / "corpus")
     run([installed / "voxshard", "recipes", "configs"], hostile)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cluster import ENDED, Cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.exhaustive]
 
 
 def _submit(cluster: Cluster, *options: str, command: str) -> int:

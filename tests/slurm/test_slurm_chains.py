@@ -12,7 +12,7 @@ from small_corpus import Corpus
 
 from shard_tools.pack.packing import PackOptions, pack
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.exhaustive]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

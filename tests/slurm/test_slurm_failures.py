@@ -115,6 +115,7 @@ def test_a_full_disk_is_named(cluster: Cluster, corpus: Corpus, tmp_path: Path) 
         assert "no space left on the disk" in said
 
 
+@pytest.mark.exhaustive
 def test_starts_without_progress_are_bounded(cluster: Cluster, corpus: Corpus, tmp_path: Path) -> None:
     dying = "import os\nif os.environ.get('RANK') == '1': os.kill(os.getpid(), 9)\n"
     surroundings = at_start(tmp_path / "site", dying)

@@ -42,6 +42,7 @@ def checkpoint(folder: Path, name: str, options: dict[str, Any]) -> tuple[str, t
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_both_forms_embed_speech_of_five_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     url, network = checkpoint(tmp_path, *TDNN)

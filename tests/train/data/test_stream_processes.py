@@ -114,6 +114,7 @@ def test_a_corrupted_shard_ends_the_run_with_its_name_and_place(corpus, shards, 
     assert "lost the other processes" not in output
 
 
+@pytest.mark.exhaustive
 def test_a_corrupted_shard_is_substituted_alike_on_one_rank_and_two_and_counted(corpus, shards, tmp_path):
     url = corrupt(shards, tmp_path / "shards")
     more = {"data__verify": "crops", "data__on_error": "substitute", "data__max_substituted": 0.5}

@@ -15,6 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
 
 LENGTH, THREADS = 65_536, 32
 Wanted = list[tuple[str, int]]  # URL, and where to begin
@@ -81,18 +85,23 @@ def s3fs(shards: dict[str, int], at_once: int) -> Callable[[Wanted], None]:
     return fetch
 
 
-def obstore(shards: dict[str, int], at_once: int) -> Callable[[Wanted], None]:
-    """Bare, from threads."""
-    from obstore import get
+def _bare_store(shards: dict[str, int]) -> S3Store:
+    """obstore's, of the bucket where they are."""
     from obstore.store import S3Store
 
-    bucket = next(iter(shards)).split("/")[2]
-    store = S3Store(
-        bucket,
+    return S3Store(
+        next(iter(shards)).split("/")[2],
         endpoint=os.environ["AWS_ENDPOINT_URL"],
         client_options={"allow_http": True},
         virtual_hosted_style_request=False,
     )
+
+
+def obstore(shards: dict[str, int], at_once: int) -> Callable[[Wanted], None]:
+    """Bare, from threads."""
+    from obstore import get
+
+    store = _bare_store(shards)
     threads = ThreadPoolExecutor(THREADS)
 
     def one(wanted: tuple[str, int]) -> int:
@@ -109,15 +118,8 @@ def obstore(shards: dict[str, int], at_once: int) -> Callable[[Wanted], None]:
 def obstore_asyncio(shards: dict[str, int], at_once: int) -> Callable[[Wanted], None]:
     """Bare, from one thread's event loop."""
     from obstore import get_async
-    from obstore.store import S3Store
 
-    bucket = next(iter(shards)).split("/")[2]
-    store = S3Store(
-        bucket,
-        endpoint=os.environ["AWS_ENDPOINT_URL"],
-        client_options={"allow_http": True},
-        virtual_hosted_style_request=False,
-    )
+    store = _bare_store(shards)
     loop = asyncio.new_event_loop()
 
     async def one(url: str, start: int) -> int:

@@ -25,6 +25,7 @@ def test_multiply_accumulates_are_those_counted_by_hand() -> None:
     assert count_macs("tdnn", options) == (bands + layers + 32 * 16) / 2
 
 
+@pytest.mark.slow
 def test_a_page_has_options_and_bounds() -> None:
     page = network_page("ecapa_tdnn")
     assert page.startswith("ecapa_tdnn: 6.2 M weights, ")

@@ -62,6 +62,7 @@ def requests(monkeypatch, harm) -> list[str]:
     return seen
 
 
+@pytest.mark.slow
 def test_parts_become_one_object_when_all_are_there(url):
     upload = place_at(url).upload()
     send(upload)

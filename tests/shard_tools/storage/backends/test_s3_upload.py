@@ -378,6 +378,7 @@ def test_who_stops_does_not_wait_for_the_next_try(monkeypatch, url):
     assert under_way(url) == []
 
 
+@pytest.mark.slow
 def test_no_sums_but_the_md5_are_sent(url):
     fs, _ = open_filesystem(url, own_checksums=True)
     assert fs.config_kwargs.get("request_checksum_calculation") == "when_required"

@@ -79,11 +79,14 @@ def _advice(error: BaseException, code: str | None) -> str | None:
         return f"the store does not accept the AWS credentials ({code}); check them and this machine's clock"
     if code in _REFUSED_CODES or isinstance(error, PermissionError):
         reason = code or brief(error)
-        return f"access refused ({reason}); check that the AWS credentials may read and write there"
+        return f"access refused ({reason}); check that your credentials may read and write there"
     if isinstance(error, ImportError):
-        return f"{error}; install the package that opens this kind of URL"
+        wanted = "" if "nstall" in str(error) else "; install the package that opens this kind of URL"
+        return f"{error}{wanted}"
     if isinstance(error, ValueError) and "Protocol not known" in str(error):
         return "unknown kind of URL; give a path, file://, s3://bucket/prefix, or what fsspec opens"
+    if _has_class(error, "ParamValidationError"):
+        return f"not a name that S3 has; give s3://BUCKET/PREFIX ({brief(error).partition(': ')[2]})"
     if _has_class(error, "EndpointConnectionError"):
         return f"cannot connect ({brief(error)}); check AWS_ENDPOINT_URL and the network"
     return None

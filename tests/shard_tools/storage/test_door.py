@@ -18,6 +18,7 @@ from botocore.exceptions import (
     ConnectTimeoutError,
     EndpointConnectionError,
     NoCredentialsError,
+    ParamValidationError,
     ReadTimeoutError,
 )
 from fsspec.config import conf as fsspec_config
@@ -291,7 +292,12 @@ def test_tries_are_bounded_and_said(waits, monkeypatch, tmp_path, caplog):
         (caused(PermissionError("x"), client_error("AccessDenied", 403)), "access refused (AccessDenied)"),
         (caused(FileNotFoundError("x"), client_error("NoSuchBucket", 404)), "there is no bucket 'bucket'"),
         (NoCredentialsError(), "no AWS credentials"),
-        (ImportError("Install gcsfs"), "install the package"),
+        (ImportError("No module named 'x'"), "x'; install the package"),
+        (ImportError("Install gcsfs"), "x: Install gcsfs"),
+        (
+            ParamValidationError(report="Invalid length for parameter Key, value: 0"),
+            "give s3://BUCKET/PREFIX (Parameter validation failed: Invalid length for parameter Key",
+        ),
     ],
 )
 def test_errors_that_do_not_pass_fail_at_once(error, text, waits, monkeypatch):

@@ -114,7 +114,5 @@ def _crew(most: int) -> Crew:
     By process, because threads do not survive a fork.
     """
     key = os.getpid(), most
-    if key not in _crews:
-        _crews.clear()
-        _crews[key] = Crew(most)
-    return _crews[key]
+    found = _crews.get(key)
+    return _crews.setdefault(key, Crew(most)) if found is None else found  # other threads may ask just now

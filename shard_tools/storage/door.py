@@ -160,4 +160,12 @@ def remove_drafts(url: str, ours: Callable[[str], bool]) -> list[str]:
 def _ask(url: str, verb: Callable[[Place], Result]) -> Result:
     """`verb` of what lies at `url`, with retries; whatever fails in the end is a StorageError."""
     place = place_at(url)
-    return guarded(url, lambda: verb(place), place.judge)
+    anew: Place | None = place
+
+    def attempt() -> Result:
+        # Looked for again at a second try: the first may have found that the client's credentials have ended.
+        nonlocal anew
+        found, anew = anew or place_at(url), None
+        return verb(found)
+
+    return guarded(url, attempt, place.judge)

@@ -8,6 +8,7 @@ the like) are heeded where they are known here; for others, and for what has no 
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def find_bucket(name: str, options: Mapping[str, Any]) -> Bucket | None:
         endpoint=url.removesuffix(f"/{_KEY}") if virtual else url.removesuffix(f"/{name}/{_KEY}"),
         virtual=virtual,
         region=region,
-        ca_bundle=_read(session.get_config_variable("ca_bundle")),
+        ca_bundle=_authorities(session),
         requester_pays=_is_true(options.get("requester_pays")),
         credentials=provider,
     )
@@ -161,15 +162,18 @@ def _region_of(client: Any, bucket: str) -> str | None:
     return None if found is None else str(found)
 
 
-def _read(path: str | bool | None) -> bytes | None:
-    if not isinstance(path, str):
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; AWS_CA_BUNDLE, or ca_bundle in ~/.aws, names it"
-        ) from error
+def _authorities(session: Any) -> bytes | None:
+    """The certificates that botocore trusts where it is told of any."""
+    for path, name in (
+        (session.get_config_variable("ca_bundle"), "AWS_CA_BUNDLE, or ca_bundle in ~/.aws,"),
+        (os.environ.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"),
+    ):
+        if isinstance(path, str):
+            try:
+                return Path(path).read_bytes()
+            except OSError as error:
+                raise UserError(f"{path}: {error.strerror}; {name} names it") from error
+    return None
 
 
 def _is_true(option: object) -> bool:

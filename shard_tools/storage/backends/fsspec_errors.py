@@ -18,8 +18,8 @@ _PASSING_CLASSES = frozenset(
 _REFUSED_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"})
 _CREDENTIAL_CODES = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
-    | {"AuthorizationHeaderMalformed"}
 )
+_REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "301"})
 
 
 def judge(error: BaseException, url: str) -> Verdict:
@@ -75,6 +75,20 @@ def _advice(error: BaseException, code: str | None) -> str | None:
             "no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE;"
             " for a bucket that is open to everyone, FSSPEC_S3_ANON=true"
         )
+    if _has_class(error, "ProfileNotFound"):
+        return f"{brief(error)}; check AWS_PROFILE and ~/.aws/config"
+    if _has_class(error, "SSLError"):
+        return (
+            f"the certificate that answers is not accepted ({brief(error)[:120]}); AWS_CA_BUNDLE names the"
+            " file of the authorities to be trusted"
+        )
+    if code in _REGION_CODES:
+        return (
+            f"the bucket is in another region than was asked ({code}), or the AWS credentials are none;"
+            " check AWS_DEFAULT_REGION, or the profile's region, and AWS_ENDPOINT_URL"
+        )
+    if code == "InvalidObjectState":
+        return f"the object is archived ({code}); restore it from its storage class first"
     if code in _CREDENTIAL_CODES:
         return f"the store does not accept the AWS credentials ({code}); check them and this machine's clock"
     if code in _REFUSED_CODES or isinstance(error, PermissionError):
@@ -83,6 +97,8 @@ def _advice(error: BaseException, code: str | None) -> str | None:
     if isinstance(error, ImportError):
         wanted = "" if "nstall" in str(error) else "; install the package that opens this kind of URL"
         return f"{error}{wanted}"
+    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
+        return f"{error}; AWS_ENDPOINT_URL, or the profile's endpoint_url, must be like https://host:port"
     if isinstance(error, ValueError) and "Protocol not known" in str(error):
         return "unknown kind of URL; give a path, file://, s3://bucket/prefix, or what fsspec opens"
     if _has_class(error, "ParamValidationError"):

@@ -66,8 +66,8 @@ class ObstorePlace:
             return bytes(get(self.client.store, self.key, options=options).bytes())
         except Exception as error:
             found = self._seen(error)
-            if start and isinstance(found, AnswerError) and found.status == 416:
-                return b""  # as a file that ends before `start`
+            if options and isinstance(found, AnswerError) and found.status == 416:
+                return b""  # as a file that ends before `start`, or an empty one
             raise found from error
 
     def read_exactly(self, start: int, end: int, size: int) -> memoryview:

@@ -10,6 +10,7 @@ from shard_tools.storage.errors import Verdict, WrongAnswerError
 
 _STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z -]*)")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_NO_TLS = re.compile(r"error: (InvalidCertificate|InvalidMessage)\(\s*(\w+)")
 _KIND = re.compile(r"kind: (Connect|Timeout|Interrupted|Request|Decode|Unknown)\b")
 _WRONG = re.compile(r"Requested [\d.]+, got [\d.]+|non-partial response|Content-Range|content range", re.I)
 _CODES = {"ContainerNotFound": "NoSuchBucket", "BlobNotFound": "NoSuchKey"}  # Azure's words for S3's
@@ -34,8 +35,12 @@ class UnreachableError(ConnectionError):
     """No connection could be made."""
 
 
+class SSLError(OSError):
+    """Who answers is not who was to be asked, for all that its certificate says; named as botocore's is."""
+
+
 def translated(error: BaseException) -> BaseException:
-    """The same by kind: an AnswerError, UnreachableError, ConnectionError, TimeoutError, WrongAnswerError.
+    """The same by kind: an error of those above, ConnectionError, TimeoutError or WrongAnswerError.
 
     What is of none, or Python's own, is returned as it is.
     """
@@ -56,8 +61,13 @@ def translated(error: BaseException) -> BaseException:
     if type(error).__name__ == "PreconditionError":
         return AnswerError(412, "Precondition Failed", "PreconditionFailed")
     first = words.partition("\n")[0]
+    if "redirect without LOCATION" in first:  # as S3 answers who asks for a bucket in the wrong region
+        return AnswerError(301, "Moved Permanently", "PermanentRedirect")
     if _WRONG.search(first):
         return WrongAnswerError(first.partition(" error: ")[2] or first)
+    tls = _NO_TLS.search(words)
+    if tls is not None:
+        return SSLError(tls[2]) if tls[1] == "InvalidCertificate" else UnreachableError("it speaks no TLS")
     kind = _KIND.search(words)
     if kind is None:
         return error

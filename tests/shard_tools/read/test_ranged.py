@@ -256,3 +256,9 @@ def test_damage_is_named_with_both_checksums(packed, tmp_path):
 def test_verifying_needs_the_checksums(packed):
     with pytest.raises(ValueError, match="block_crcs=True"):
         Reader(open_catalogue(str(packed)), verify="crops")
+
+
+def test_sources_that_may_ask_for_other_numbers_at_once_keep_their_threads():
+    crew = ranged._crew(4)
+    assert ranged._crew(5) is not crew
+    assert ranged._crew(4) is crew

@@ -17,6 +17,7 @@ from shard_tools.errors import UserError
 from shard_tools.storage import StorageError, StoragePolicy
 from shard_tools.storage.backends import aws, place_at
 from shard_tools.storage.backends.obstore import ObstorePlace
+from shard_tools.storage.backends.obstore_clients import client_of
 
 KEYS = f"aws_access_key_id = {seaweedfs.ACCESS_KEY}\naws_secret_access_key = {seaweedfs.SECRET_KEY}\n"
 
@@ -26,7 +27,7 @@ def alone(monkeypatch, tmp_path):
     """An environment without credentials; writes ~/.aws/config and ~/.aws/credentials as they are given."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"):
+    for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -106,6 +107,9 @@ def test_ca_bundle(alone, tmp_path):
     (tmp_path / "ca.pem").write_text("certificates")
     patch = alone()
     patch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    assert found(anon=True).ca_bundle == b"certificates"
+    patch.delenv("AWS_CA_BUNDLE")
+    patch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))  # botocore's, too
     assert found(anon=True).ca_bundle == b"certificates"
     patch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
     with pytest.raises(UserError, match=r"none\.pem: No such file or directory; AWS_CA_BUNDLE"):
@@ -193,6 +197,7 @@ def test_what_expires_in_mid_run_is_looked_up_anew(written, faulty_s3, alone, st
     faulty_s3.expired = f"Credential={seaweedfs.ACCESS_KEY}/"
     with pytest.raises(StorageError, match=r"does not accept the AWS credentials \(ExpiredToken\)"):
         read(written)
+    client_of(written)  # with what has expired
     alone(config, "[default]\naws_access_key_id = another\naws_secret_access_key = secret\n")
     with pytest.raises(StorageError, match=r"InvalidAccessKeyId"):  # the new one is what the store was told
         read(written)

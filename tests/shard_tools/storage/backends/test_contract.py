@@ -71,6 +71,7 @@ def test_an_empty_file_is_a_file(place):
     place.write(b"")
     place.check()
     assert (place.size(), place.read(None, None)) == (0, b"")
+    assert (place.read(0, 10), place.read(None, 10), place.read(5, 10)) == (b"", b"", b"")
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 1), (3, 10), (0, 10)])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import pytest
+from obstore.exceptions import GenericError
+from s3_settings import forget_clients
 
 from shard_tools import storage
 from shard_tools.storage import MissingError, ShortError, StorageError, StoragePolicy
@@ -97,8 +100,6 @@ def test_beyond_the_end(url):
 
 
 def test_nobody_listens(url, monkeypatch):
-    from s3_settings import forget_clients
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
@@ -123,3 +124,42 @@ def test_unknown_errors_are_said_in_their_words():
     assert isinstance(found, ValueError)
     verdict = obstore_errors.judge(found, "s3://b/x")
     assert (verdict.advice, verdict.passing) == ("ValueError: odd", False)
+
+
+def tls(error: str) -> str:
+    return f"HTTP error: error sending request\n inner: HttpError {{ kind: Connect, error: {error}(\n Why,\n)"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (tls("InvalidCertificate"), "certificate that answers is not accepted .*Why.*AWS_CA_BUNDLE"),
+        (tls("InvalidMessage"), r"cannot connect \(it speaks no TLS\); check AWS_ENDPOINT_URL"),
+        (
+            "Received redirect without LOCATION",
+            r"another region .*\(PermanentRedirect\).* AWS_DEFAULT_REGION",
+        ),
+        ("status code: 400 Bad Request: <Code>AuthorizationHeaderMalformed</Code>", "AWS_DEFAULT_REGION"),
+        ("status code: 403 Forbidden: <Code>InvalidObjectState</Code>", "archived .*; restore it"),
+    ],
+)
+def test_what_is_said_names_a_remedy(words, said):
+    verdict = obstore_errors.judge(obstore_errors.translated(GenericError(words)), "s3://b/x")
+    assert re.search(said, verdict.advice)
+
+
+@pytest.mark.parametrize("obstore", [True, False])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000", "AWS_ENDPOINT_URL, or .* must be like https://host:port"),
+        ("AWS_PROFILE", "none-such", "none-such.*; check AWS_PROFILE and ~/.aws/config"),
+    ],
+)
+def test_settings_that_make_no_sense(monkeypatch, s3_endpoint, obstore, name, value, said):
+    monkeypatch.setattr(choose, "may_use", lambda: obstore)
+    monkeypatch.setenv(name, value)
+    forget_clients()
+    with pytest.raises(StorageError, match=said):
+        storage.read_bytes("s3://b/x")
+    forget_clients()

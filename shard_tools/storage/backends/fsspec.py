@@ -8,14 +8,15 @@ so nothing here is carried over a fork. All listings are fresh.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from fsspec.core import url_to_fs
 from fsspec.registry import known_implementations
 
-from shard_tools.storage.backends.fsspec_errors import judge
+from shard_tools.storage.backends.fsspec_errors import EXPIRED, error_code, judge
 from shard_tools.storage.backends.ranges import fetch_part, fetch_range
 from shard_tools.storage.backends.s3_leftovers import abort_uploads
 from shard_tools.storage.backends.s3_upload import UPLOAD_PART, UPLOAD_PARTS_AT_ONCE, S3Upload
@@ -33,7 +34,11 @@ class FsspecPlace:
     at_once: ClassVar[int] = 32
 
     def judge(self, error: BaseException) -> Verdict:
-        return judge(error, self.url)
+        verdict = judge(error, self.url)
+        if error_code(error) in EXPIRED:
+            _forget_filesystems()
+            return replace(verdict, passing=True, tries=2)
+        return verdict
 
     def check(self) -> None:
         fs, path = open_filesystem(self.url)
@@ -135,6 +140,13 @@ def _without_checksums() -> dict[str, str]:
 
     option = "request_checksum_calculation"
     return {option: "when_required"} if option in Config.OPTION_DEFAULTS else {}
+
+
+def _forget_filesystems() -> None:
+    """Let the next ones look for credentials again: an S3FileSystem keeps those that it has found."""
+    s3fs = sys.modules.get("s3fs")
+    if s3fs is not None:
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 def _is_s3(fs: Any) -> bool:

@@ -19,6 +19,8 @@ _REFUSED_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem
 _CREDENTIAL_CODES = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
 )
+# After these the credentials are looked up anew, once: files may hold newer ones.
+EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
 _REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "301"})
 
 

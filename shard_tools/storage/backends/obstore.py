@@ -16,8 +16,9 @@ from shard_tools.errors import UserError
 from shard_tools.storage import etags
 from shard_tools.storage.backends import obstore_clients
 from shard_tools.storage.backends.contract import Upload
+from shard_tools.storage.backends.fsspec_errors import EXPIRED, error_code
 from shard_tools.storage.backends.obstore_clients import Client
-from shard_tools.storage.backends.obstore_errors import EXPIRED, AnswerError, judge, translated
+from shard_tools.storage.backends.obstore_errors import AnswerError, judge, translated
 from shard_tools.storage.errors import ShortError, StorageError, Verdict, WrongAnswerError, brief
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ class ObstorePlace:
     at_once: ClassVar[int] = 384  # at 30 ms an answer, 12,800 a second
 
     def judge(self, error: BaseException) -> Verdict:
+        if not isinstance(error, AnswerError) and error_code(error) in EXPIRED:  # of what was written
+            verdict: Verdict = self._by_fsspec().judge(error)
+            return verdict
         return judge(error, self.url)
 
     def check(self) -> None:

@@ -15,9 +15,6 @@ _KIND = re.compile(r"kind: (Connect|Timeout|Interrupted|Request|Decode|Unknown)\
 _WRONG = re.compile(r"Requested [\d.]+, got [\d.]+|non-partial response|Content-Range|content range", re.I)
 _CODES = {"ContainerNotFound": "NoSuchBucket", "BlobNotFound": "NoSuchKey"}  # Azure's words for S3's
 
-# After these the credentials are looked up anew, once: files may hold newer ones.
-EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
-
 
 class AnswerError(OSError):
     """A store has refused a request; `response` is laid out as botocore lays it out."""
@@ -84,6 +81,6 @@ def judge(error: BaseException, url: str) -> Verdict:
         advice = f"cannot connect ({error}); check AWS_ENDPOINT_URL and the network"
         return Verdict(advice, passing=True, tries=fsspec_errors.TRIES_TO_CONNECT)
     verdict = fsspec_errors.judge(error, url)
-    if fsspec_errors.error_code(error) in EXPIRED:
+    if fsspec_errors.error_code(error) in fsspec_errors.EXPIRED:
         return Verdict(verdict.advice, passing=True, tries=2)
     return verdict

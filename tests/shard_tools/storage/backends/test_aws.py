@@ -15,7 +15,7 @@ from s3_settings import forget_clients, make_bucket
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.storage import StorageError, StoragePolicy
-from shard_tools.storage.backends import aws, place_at
+from shard_tools.storage.backends import aws, choose, place_at
 from shard_tools.storage.backends.obstore import ObstorePlace
 from shard_tools.storage.backends.obstore_clients import client_of
 
@@ -201,6 +201,25 @@ def test_what_expires_in_mid_run_is_looked_up_anew(written, faulty_s3, alone, st
     alone(config, "[default]\naws_access_key_id = another\naws_secret_access_key = secret\n")
     with pytest.raises(StorageError, match=r"InvalidAccessKeyId"):  # the new one is what the store was told
         read(written)
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+@pytest.mark.parametrize("obstore", [True, False])
+def test_what_is_written_after_they_expired_is_signed_anew(
+    written, faulty_s3, alone, storage_policy, monkeypatch, obstore
+):
+    """Writing, which may be that of a checkpoint, is s3fs's whoever reads."""
+    monkeypatch.setattr(choose, "may_use", lambda: obstore)
+    storage_policy(StoragePolicy(first_wait_s=0.01))
+    config = f"[default]\nregion = us-east-1\nendpoint_url = {faulty_s3.endpoint}\n"
+    alone(config, f"[default]\n{KEYS}")
+    storage.publish_bytes(written, b"0123456789")
+    faulty_s3.set_faults(0, methods=("GET", "PUT"))
+    faulty_s3.expired = f"Credential={seaweedfs.ACCESS_KEY}/"
+    alone(config, "[default]\naws_access_key_id = another\naws_secret_access_key = secret\n")
+    with pytest.raises(StorageError, match=r"InvalidAccessKeyId"):  # the new one is what the store was told
+        storage.publish_bytes(written, b"9876543210")
 
 
 @pytest.mark.s3

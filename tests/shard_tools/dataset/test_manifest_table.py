@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import pickle
 import string
@@ -114,6 +115,24 @@ def test_a_remote_one_is_brought_to_the_node_once(packed, tmp_path, monkeypatch)
     unusable = open_shardwise(url, held=2, near=lambda: str(tmp_path / "file" / "below"))
     assert unusable.speakers == found.speakers
     assert asked.count(name) == 3
+
+
+def test_a_process_that_was_stopped_while_it_brings_one_keeps_nobody(packed, tmp_path, monkeypatch):
+    url = "memory://test-manifest-table-stopped"
+    table = table_in(packed)
+    storage.publish_bytes(f"{url}/{table.name}", table.read_bytes())
+    digest = hashlib.sha256((packed / "manifest.json").read_bytes()).hexdigest()
+    monkeypatch.setattr(manifest_table, "_PATIENCE_S", 0.1)
+    draft = tmp_path / f".{table.name}-killed"
+    draft.touch()
+    with (tmp_path / f"{table.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = manifest_table.open_table(url, digest, lambda: str(tmp_path))
+        assert found is not None
+        assert not (tmp_path / table.name).exists()
+    manifest_table.open_table(url, digest, lambda: str(tmp_path))
+    assert (tmp_path / table.name).exists()
+    assert not draft.exists()
 
 
 def test_that_of_another_manifest_or_a_damaged_one_is_left_aside(packed, monkeypatch):

@@ -174,10 +174,12 @@ def open_catalogue(
         block, frame_offset = columns.pop("flac_block"), columns.pop("flac_offset")
         if len(frame_offset):
             columns["flac"] = FrameTables.of(block, frame_offset, columns["frames"])
+    digest = hashlib.sha256(data).hexdigest()
+    storage.opened(url, digest)
     return Catalogue(
         url=url,
         manifest=manifest,
-        digest=hashlib.sha256(data).hexdigest(),
+        digest=digest,
         speakers=manifest.speakers,
         shard_urls=tuple(storage.join(url, entry.url) for entry in manifest.shards),
         shard_sizes=tuple(entry.filesize for entry in manifest.shards),

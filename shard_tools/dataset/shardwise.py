@@ -226,6 +226,7 @@ def open_shardwise(
     if found is None:
         manifest = manifest_file.from_bytes(data, manifest_url)
         found = ManifestTable.of(manifest, hashlib.sha256(data).hexdigest())
+    storage.opened(url, found.digest)
     return ShardwiseCatalogue(url, found, held=held, block_crcs=block_crcs)
 
 

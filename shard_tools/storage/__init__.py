@@ -22,6 +22,7 @@ from shard_tools.storage.door import (
     upload,
 )
 from shard_tools.storage.errors import LostUploadError, MissingError, ReplacedError, ShortError, StorageError
+from shard_tools.storage.etags import opened
 from shard_tools.storage.folder import Folder
 from shard_tools.storage.forks import forkable, keep_forkable
 from shard_tools.storage.policy import StoragePolicy, configure, current_policy, hurried
@@ -49,6 +50,7 @@ __all__ = [
     "list_names",
     "local_path",
     "modified",
+    "opened",
     "publish_bytes",
     "publish_file",
     "read_bytes",

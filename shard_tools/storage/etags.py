@@ -9,6 +9,7 @@ from __future__ import annotations
 from shard_tools.storage.errors import ReplacedError
 
 _known: dict[str, str] = {}
+_versions: dict[str, str] = {}  # of folders, as whoever opened them last has named them
 
 
 def known(url: str) -> str | None:
@@ -25,6 +26,17 @@ def require(url: str, found: str | None) -> None:
         raise replaced(url)
 
 
+def opened(folder: str, version: str) -> None:
+    """Told that what lies below the URL `folder` is opened, and which version of it.
+
+    Where that is another than was opened before, as in a notebook that packs anew, the objects may be others.
+    """
+    if _versions.setdefault(folder, version) != version:
+        _versions[folder] = version
+        for url in [each for each in list(_known) if each.startswith(f"{folder.rstrip('/')}/")]:
+            _known.pop(url, None)
+
+
 def replaced(url: str) -> ReplacedError:
     return ReplacedError(
         f"{url}: was replaced while it was being read: its ETag is no longer {known(url)}; put back what was"
@@ -35,3 +47,4 @@ def replaced(url: str) -> ReplacedError:
 def forget() -> None:
     """All of them."""
     _known.clear()
+    _versions.clear()

@@ -25,7 +25,7 @@ from shard_tools.errors import UserError
 from shard_tools.pack.merging import merge
 from shard_tools.pack.packing import PackOptions, pack
 from shard_tools.pack.repair import repair
-from shard_tools.storage import Folder
+from shard_tools.storage import Folder, etags
 
 DIGEST = "ab" * 32
 names = st.text(string.ascii_letters + "éß語 .-", min_size=1, max_size=9)
@@ -196,3 +196,13 @@ def test_packing_anew_leaves_none_of_what_was_there(packed, corpus):
     corpus.add("another/1.wav")
     pack(str(corpus.root), str(packed), options=PackOptions(utterances_per_shard=4), overwrite=True)
     assert table_in(packed).name != old
+
+
+@pytest.mark.parametrize("open_it", [open_catalogue, lambda url: open_shardwise(url, held=1)])
+def test_a_set_that_was_packed_anew_is_read_by_who_read_the_older_one(packed, corpus, open_it):
+    """As in a notebook, whose process knows the older one's tags."""
+    shard = open_it(str(packed)).shard_urls[0]
+    etags.require(shard, "old")
+    pack(str(corpus.root), str(packed), options=PackOptions(utterances_per_shard=3, group=2), overwrite=True)
+    open_it(str(packed))
+    etags.require(shard, "new")

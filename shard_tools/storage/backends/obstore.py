@@ -7,8 +7,7 @@ fsspec. Retrying is ours alone; obstore itself refuses answers that are not of t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -111,8 +110,13 @@ class ObstorePlace:
     def names(self) -> list[str]:
         from obstore import list_with_delimiter
 
-        with self._translating():
+        try:
             found: Any = list_with_delimiter(self.client.store, self.key or None)
+        except Exception as error:
+            if _is_odd_key(error):
+                names: list[str] = self._by_fsspec().names()
+                return names
+            raise self._seen(error) from error
         paths = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
         # A "folder marker", an object whose key is the prefix itself, is none of its content.
         return list({path.rsplit("/", 1)[-1] for path in paths if path != self.key})
@@ -153,22 +157,21 @@ class ObstorePlace:
     def _head(self) -> Any:
         from obstore import head
 
-        with self._translating():
+        try:
             return head(self.client.store, self.key)
+        except Exception as error:
+            raise self._seen(error) from error
 
     def _holds_something(self) -> bool:
         """Whether any key begins with this one and a slash."""
         from obstore import list as list_objects
 
-        with self._translating():
+        try:
             pages = list_objects(self.client.store, self.key or None, chunk_size=1)
             return any(len(page) > 0 for page in pages)
-
-    @contextmanager
-    def _translating(self) -> Iterator[None]:
-        try:
-            yield
         except Exception as error:
+            if _is_odd_key(error):
+                return True
             raise self._seen(error) from error
 
     def _seen(self, error: Exception) -> BaseException:
@@ -195,6 +198,11 @@ def place_of(url: str) -> ObstorePlace | None:
         logger.debug("%s: no client of obstore's: %s", url, brief(error))
         return None
     return None if found is None else ObstorePlace(url, *found)
+
+
+def _is_odd_key(error: Exception) -> bool:
+    """Whether a listing holds a key that obstore cannot name, such as a//b, for which it fails as a whole."""
+    return type(error).__name__ == "InvalidPathError"
 
 
 def _short(url: str, found: int, size: int) -> ShortError:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from obstore.exceptions import GenericError
@@ -17,6 +20,7 @@ from shard_tools.storage.backends.obstore import ObstorePlace
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
 
+SIZE = "<LastModified>2026-01-01T00:00:00Z</LastModified><Size>1</Size>"
 DATA = bytes(range(256)) * 40
 
 
@@ -163,3 +167,48 @@ def test_settings_that_make_no_sense(monkeypatch, s3_endpoint, obstore, name, va
     with pytest.raises(StorageError, match=said):
         storage.read_bytes("s3://b/x")
     forget_clients()
+
+
+@pytest.fixture
+def odd_keys(monkeypatch, s3_endpoint):
+    """The URL of a folder on a store that keeps keys as they are: set//x, set/a//b and set/c."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = parse_qs(urlsplit(self.path).query)
+            keys = ("set//x", "set/a//b", "set/c")
+            below = [key for key in keys if key.startswith(asked["prefix"][0])]
+            found = "".join(f"<Contents><Key>{key}</Key>{SIZE}</Contents>" for key in below)
+            if "delimiter" in asked:
+                folders = ("set//", "set/a/")
+                found = "".join(
+                    f"<CommonPrefixes><Prefix>{each}</Prefix></CommonPrefixes>" for each in folders
+                )
+                found += f"<Contents><Key>set/c</Key>{SIZE}</Contents>"
+            answer = f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def do_HEAD(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=[0.01]).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    forget_clients()
+    yield "s3://bucket/set"
+    forget_clients()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_listing_with_a_key_that_obstore_cannot_name(odd_keys):
+    assert isinstance(place_at(odd_keys), ObstorePlace)
+    assert storage.exists(odd_keys)
+    assert storage.list_names(odd_keys) == ["a", "c"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shard_tools.storage.errors import Missing, Verdict, WrongAnswerError, brief, chain, judge_system
 
 # A refused connection is more likely a wrong address than a passing trouble: fewer tries.
@@ -22,10 +24,33 @@ _CREDENTIAL_CODES = frozenset(
 # After these the credentials are looked up anew, once: files may hold newer ones.
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
 _REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "301"})
+_GOOGLE = (
+    ("the AWS credentials", "Google's credentials (GOOGLE_APPLICATION_CREDENTIALS)"),
+    ("AWS_ENDPOINT_URL and the network", "the network"),
+    (" and AWS_ENDPOINT_URL", ""),
+)
+_AZURE = (
+    ("the AWS credentials", "Azure's (AZURE_STORAGE_ACCOUNT_NAME and _KEY)"),
+    ("AWS_ENDPOINT_URL", "AZURE_STORAGE_ACCOUNT_NAME"),
+    ("opens this kind of URL", "opens this kind of URL, or set AZURE_STORAGE_ACCOUNT_NAME for obstore"),
+)
+_WORDS = {"gs": _GOOGLE, "gcs": _GOOGLE, "az": _AZURE}
 
 
 def judge(error: BaseException, url: str) -> Verdict:
     """What an error means that fsspec, or the client behind it, has raised at `url`."""
+    verdict = _judge(error, url)
+    return replace(verdict, advice=in_words_of(url, verdict.advice))
+
+
+def in_words_of(url: str, advice: str) -> str:
+    """The same, where it is of S3, for a store of Google's or Microsoft's."""
+    for ours, theirs in _WORDS.get(url.partition("://")[0], ()):
+        advice = advice.replace(ours, theirs)
+    return advice
+
+
+def _judge(error: BaseException, url: str) -> Verdict:
     code = error_code(error)
     missing = _missing(error, code)
     if missing == "bucket":

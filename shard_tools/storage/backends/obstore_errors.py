@@ -79,6 +79,7 @@ def judge(error: BaseException, url: str) -> Verdict:
     """What an error means that `translated` has made of one, or that botocore has raised."""
     if isinstance(error, UnreachableError):
         advice = f"cannot connect ({error}); check AWS_ENDPOINT_URL and the network"
+        advice = fsspec_errors.in_words_of(url, advice)
         return Verdict(advice, passing=True, tries=fsspec_errors.TRIES_TO_CONNECT)
     verdict = fsspec_errors.judge(error, url)
     if fsspec_errors.error_code(error) in fsspec_errors.EXPIRED:

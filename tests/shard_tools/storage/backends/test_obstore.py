@@ -152,6 +152,24 @@ def test_what_is_said_names_a_remedy(words, said):
     assert re.search(said, verdict.advice)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "refused", "unreachable"),
+    [
+        ("gs", r"GOOGLE_APPLICATION_CREDENTIALS", "check the network$"),
+        ("az", r"AZURE_STORAGE_ACCOUNT_NAME and _KEY", "check AZURE_STORAGE_ACCOUNT_NAME and the network$"),
+    ],
+)
+def test_stores_of_others_are_not_amazons(scheme, refused, unreachable):
+    for words, said in (
+        ("status code: 403 Forbidden", refused),
+        ("HTTP error: error sending request\n kind: Connect", unreachable),
+    ):
+        error = obstore_errors.translated(GenericError(words))
+        advice = obstore_errors.judge(error, f"{scheme}://b/x").advice
+        assert re.search(said, advice)
+        assert "AWS" not in advice
+
+
 @pytest.mark.parametrize("obstore", [True, False])
 @pytest.mark.parametrize(
     ("name", "value", "said"),

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from fsspec.core import url_to_fs
 from fsspec.registry import known_implementations
 
-from shard_tools.storage.backends.fsspec_errors import EXPIRED, error_code, judge
+from shard_tools.storage.backends.fsspec_errors import EXPIRED, error_code, judge, needs_others
 from shard_tools.storage.backends.ranges import fetch_part, fetch_range
 from shard_tools.storage.backends.s3_leftovers import abort_uploads
 from shard_tools.storage.backends.s3_upload import UPLOAD_PART, UPLOAD_PARTS_AT_ONCE, S3Upload
@@ -35,8 +35,9 @@ class FsspecPlace:
 
     def judge(self, error: BaseException) -> Verdict:
         verdict = judge(error, self.url)
-        if error_code(error) in EXPIRED:
+        if needs_others(error):
             _forget_filesystems()
+        if error_code(error) in EXPIRED:
             return replace(verdict, passing=True, tries=2)
         return verdict
 

@@ -23,6 +23,7 @@ _CREDENTIAL_CODES = frozenset(
 )
 # After these the credentials are looked up anew, once: files may hold newer ones.
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
+_WRONG_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
 _REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "301"})
 _GOOGLE = (
     ("the AWS credentials", "Google's credentials (GOOGLE_APPLICATION_CREDENTIALS)"),
@@ -78,6 +79,16 @@ def error_code(error: BaseException) -> str | None:
     return str(code) if code is not None else None
 
 
+def needs_others(error: BaseException) -> bool:
+    """Whether other credentials than those which the client has are needed: so should the next one look."""
+    code = error_code(error)
+    return code in EXPIRED or code in _WRONG_KEYS or _lacks_credentials(error)
+
+
+def _lacks_credentials(error: BaseException) -> bool:
+    return any(_has_class(error, name) for name in ("NoCredentialsError", "PartialCredentialsError"))
+
+
 def _missing(error: BaseException, code: str | None) -> Missing | None:
     if code == "NoSuchBucket":
         return "bucket"
@@ -97,7 +108,7 @@ def _passes(error: BaseException, code: str | None) -> bool:
 
 
 def _advice(error: BaseException, code: str | None) -> str | None:
-    if any(_has_class(error, name) for name in ("NoCredentialsError", "PartialCredentialsError")):
+    if _lacks_credentials(error):
         return (
             "no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE;"
             " for a bucket that is open to everyone, FSSPEC_S3_ANON=true"

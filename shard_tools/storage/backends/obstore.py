@@ -15,7 +15,7 @@ from shard_tools.errors import UserError
 from shard_tools.storage import etags
 from shard_tools.storage.backends import obstore_clients
 from shard_tools.storage.backends.contract import Upload
-from shard_tools.storage.backends.fsspec_errors import EXPIRED, error_code
+from shard_tools.storage.backends.fsspec_errors import needs_others
 from shard_tools.storage.backends.obstore_clients import Client
 from shard_tools.storage.backends.obstore_errors import AnswerError, judge, translated
 from shard_tools.storage.errors import ShortError, StorageError, Verdict, WrongAnswerError, brief
@@ -35,7 +35,8 @@ class ObstorePlace:
     at_once: ClassVar[int] = 384  # at 30 ms an answer, 12,800 a second
 
     def judge(self, error: BaseException) -> Verdict:
-        if not isinstance(error, AnswerError) and error_code(error) in EXPIRED:  # of what was written
+        if not isinstance(error, AnswerError) and needs_others(error):  # of what was written
+            obstore_clients.forget(self.client)
             verdict: Verdict = self._by_fsspec().judge(error)
             return verdict
         return judge(error, self.url)
@@ -175,12 +176,12 @@ class ObstorePlace:
             raise self._seen(error) from error
 
     def _seen(self, error: Exception) -> BaseException:
-        """The error in terms that can be judged. Expired credentials are looked up anew next time."""
+        """The error in terms that can be judged. Refused credentials are looked up anew next time."""
         credentials = self.client.credentials
         if type(error).__name__ == "UnauthenticatedError" and credentials and credentials.failure:
             return credentials.failure
         found = translated(error)
-        if isinstance(found, AnswerError) and found.response["Error"]["Code"] in EXPIRED:
+        if needs_others(found):
             obstore_clients.forget(self.client)
         return found
 

@@ -178,8 +178,7 @@ def test_what_is_in_the_environment_is_refused(written, monkeypatch, storage_pol
     with pytest.raises(StorageError, match=r"does not accept the AWS credentials \(SignatureDoesNotMatch\)"):
         read(written)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweedfs.SECRET_KEY)
-    forget_clients()
-    assert read(written) == b"234"
+    assert read(written) == b"234"  # as in a notebook, whose process goes on
     monkeypatch.setattr("fsspec.config.conf", {"s3": {"anon": True}})
     forget_clients()
     with pytest.raises(StorageError, match=r"access refused \(AccessDenied\)"):
@@ -201,6 +200,22 @@ def test_what_expires_in_mid_run_is_looked_up_anew(written, faulty_s3, alone, st
     alone(config, "[default]\naws_access_key_id = another\naws_secret_access_key = secret\n")
     with pytest.raises(StorageError, match=r"InvalidAccessKeyId"):  # the new one is what the store was told
         read(written)
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+@pytest.mark.parametrize("obstore", [True, False])
+def test_what_was_set_right_is_heeded_by_who_writes(written, monkeypatch, alone, s3_endpoint, obstore):
+    monkeypatch.setattr(choose, "may_use", lambda: obstore)
+    alone(f"[default]\nregion = us-east-1\nendpoint_url = {s3_endpoint}\n")
+    with pytest.raises(StorageError, match="no AWS credentials"):
+        storage.publish_bytes(written, b"0123456789")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweedfs.ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StorageError, match="SignatureDoesNotMatch"):
+        storage.publish_bytes(written, b"0123456789")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweedfs.SECRET_KEY)
+    storage.publish_bytes(written, b"0123456789")
 
 
 @pytest.mark.s3

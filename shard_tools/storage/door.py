@@ -11,6 +11,8 @@ import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Literal, TypeVar
 
 from shard_tools.storage.backends import Place, Upload, local_path, place_at
@@ -158,14 +160,10 @@ def remove_drafts(url: str, ours: Callable[[str], bool]) -> list[str]:
 
 
 def _ask(url: str, verb: Callable[[Place], Result]) -> Result:
-    """`verb` of what lies at `url`, with retries; whatever fails in the end is a StorageError."""
+    """`verb` of what lies at `url`, with retries; whatever fails in the end is a StorageError.
+
+    A retry may be by another client: of one whose credentials have expired a new one has been made.
+    """
     place = place_at(url)
-    anew: Place | None = place
-
-    def attempt() -> Result:
-        # Looked for again at a second try: the first may have found that the client's credentials have ended.
-        nonlocal anew
-        found, anew = anew or place_at(url), None
-        return verb(found)
-
-    return guarded(url, attempt, place.judge)
+    places = chain([place], iter(partial(place_at, url), None))
+    return guarded(url, lambda: verb(next(places)), place.judge)

@@ -26,14 +26,16 @@ EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "T
 _WRONG_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
 _REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "301"})
 _GOOGLE = (
-    ("the AWS credentials", "Google's credentials (GOOGLE_APPLICATION_CREDENTIALS)"),
+    ("the AWS credentials", "the credentials"),
+    ("your credentials", "your credentials (GOOGLE_APPLICATION_CREDENTIALS)"),
     ("AWS_ENDPOINT_URL and the network", "the network"),
     (" and AWS_ENDPOINT_URL", ""),
 )
 _AZURE = (
-    ("the AWS credentials", "Azure's (AZURE_STORAGE_ACCOUNT_NAME and _KEY)"),
+    ("the AWS credentials", "the credentials"),
+    ("your credentials", "your credentials (AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY)"),
     ("AWS_ENDPOINT_URL", "AZURE_STORAGE_ACCOUNT_NAME"),
-    ("opens this kind of URL", "opens this kind of URL, or set AZURE_STORAGE_ACCOUNT_NAME for obstore"),
+    ("Install adlfs", "Set AZURE_STORAGE_ACCOUNT_NAME, or install adlfs,"),
 )
 _WORDS = {"gs": _GOOGLE, "gcs": _GOOGLE, "az": _AZURE}
 

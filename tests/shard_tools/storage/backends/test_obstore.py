@@ -156,7 +156,11 @@ def test_what_is_said_names_a_remedy(words, said):
     ("scheme", "refused", "unreachable"),
     [
         ("gs", r"GOOGLE_APPLICATION_CREDENTIALS", "check the network$"),
-        ("az", r"AZURE_STORAGE_ACCOUNT_NAME and _KEY", "check AZURE_STORAGE_ACCOUNT_NAME and the network$"),
+        (
+            "az",
+            r"AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+            "check AZURE_STORAGE_ACCOUNT_NAME and the network$",
+        ),
     ],
 )
 def test_stores_of_others_are_not_amazons(scheme, refused, unreachable):

@@ -68,15 +68,18 @@ class Crew:
                 number = max(number, 1)
             number = max(number, 0)
             self._busy += number
-        for called in range(number):
-            try:
+        called = 0
+        try:
+            while called < number:
                 self._threads.submit(self._help, errand)
-            except RuntimeError:  # no more threads are to be had
-                with self._counting:
-                    self._busy -= number - called - 1
-                self._help(errand)
-                return
-            errand.helped = True
+                called += 1
+                errand.helped = True
+        except RuntimeError:  # no more threads are to be had
+            called += 1
+            self._help(errand)
+        finally:  # an interrupt too, after which a notebook goes on with the same threads
+            with self._counting:
+                self._busy -= number - called
 
     def _help(self, errand: _Errand[Item]) -> None:
         try:

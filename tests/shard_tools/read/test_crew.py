@@ -112,3 +112,20 @@ def test_where_no_thread_is_to_be_had(monkeypatch):
     crew.do(range(20), done.append)
     assert done == list(range(20))
     assert crew._busy == 0
+
+
+def test_an_interrupt_while_threads_are_called_leaves_none_counted_as_busy(monkeypatch):
+    crew, done, called = Crew(100), [], []
+    submit = crew._threads.submit
+
+    def interrupted(*work):
+        called.append(work)
+        if len(called) == 3:
+            raise KeyboardInterrupt
+        return submit(*work)
+
+    monkeypatch.setattr(crew._threads, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        crew.do(range(20), done.append)
+    crew._threads.shutdown(wait=True)
+    assert crew._busy == 0

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from shard_tools.storage import hurried
+
 FEW = 16  # threads that are called for a store that answers at once
 EACH_S = 1e-4  # of the processor's time for a request, about: so many more for each of these in an answer
 LOOK_S = 0.002  # between two looks at whether more are to be called
@@ -52,9 +54,11 @@ class Crew:
                 self._call(errand, FEW + int(quickest / EACH_S))
                 if errand.ended.wait(LOOK_S if errand.waiting else None):
                     break
-        finally:
+        except BaseException:  # an interrupt, whose sender waits
             errand.give_up()
-            errand.ended.wait()
+            with hurried():
+                errand.ended.wait()
+            raise
         if errand.quickest is not None:
             self._latest.append(errand.quickest)
             self.answer_s = min(self._latest)  # a processor that is taken away makes all answers of one slow

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from shard_tools.read.crew import FEW, Crew
+from shard_tools.storage import current_policy
 
 
 def test_each_is_done_once():
@@ -129,3 +130,26 @@ def test_an_interrupt_while_threads_are_called_leaves_none_counted_as_busy(monke
         crew.do(range(20), done.append)
     crew._threads.shutdown(wait=True)
     assert crew._busy == 0
+
+
+def test_who_interrupts_does_not_wait_for_all_tries(monkeypatch):
+    allowed = []
+
+    def ask(item):
+        end = time.monotonic() + 5
+        while current_policy().attempts > 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        allowed.append(current_policy().attempts)
+
+    crew = Crew(4)
+    call = crew._call
+
+    def interrupt(errand, wanted):
+        call(errand, wanted)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(crew, "_call", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        crew.do(range(50), ask)
+    assert set(allowed) == {2}
+    assert current_policy().attempts > 2

@@ -104,17 +104,6 @@ def test_nothing_is_under_way_after_an_interrupt(monkeypatch):
     assert len(ended) == count
 
 
-def test_where_no_thread_is_to_be_had(monkeypatch):
-    def refuse(*_):
-        raise RuntimeError("can't start new thread")
-
-    crew, done = Crew(100), []
-    monkeypatch.setattr(crew._threads, "submit", refuse)
-    crew.do(range(20), done.append)
-    assert done == list(range(20))
-    assert crew._busy == 0
-
-
 def test_an_interrupt_while_threads_are_called_leaves_none_counted_as_busy(monkeypatch):
     crew, done, called = Crew(100), [], []
     submit = crew._threads.submit
@@ -153,3 +142,14 @@ def test_who_interrupts_does_not_wait_for_all_tries(monkeypatch):
         crew.do(range(50), ask)
     assert set(allowed) == {2}
     assert current_policy().attempts > 2
+
+
+def test_where_no_thread_is_to_be_had(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    crew, done = Crew(100), []
+    monkeypatch.setattr(crew._threads, "submit", refuse)
+    crew.do(range(20), done.append)
+    assert done == list(range(20))
+    assert crew._busy == 0

@@ -7,13 +7,16 @@ the epoll instance, which both have, crashes the parent. So such a child must re
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
+from collections.abc import Iterator
 
 _used = False  # in this process
 _inherited = False  # used in a process that this one was forked from
 _kept = False  # this process is to fork readers
+_readying = 0  # threads that are about to use it
 
 
 def keep_forkable() -> None:
@@ -41,6 +44,17 @@ def use() -> None:
     _used = True
 
 
+@contextlib.contextmanager
+def about_to_use() -> Iterator[None]:
+    """Inside, a thread gets it ready, and holds a lock for which a child that is forked would wait for ever."""
+    global _readying
+    _readying += 1
+    try:
+        yield
+    finally:
+        _readying -= 1
+
+
 _held: list[object] = []
 
 
@@ -60,10 +74,11 @@ def _keep_inherited() -> None:
 
 
 def _in_child() -> None:
-    global _used, _inherited, _kept
+    global _used, _inherited, _kept, _readying
     _keep_inherited()
-    _inherited = _inherited or _used
+    _inherited = _inherited or _used or _readying > 0
     _used = _kept = False
+    _readying = 0
 
 
 os.register_at_fork(after_in_child=_in_child)

@@ -53,7 +53,7 @@ def client_of(url: str) -> tuple[Client, str] | None:
     policy = current_policy()
     name = (bucket, policy.connect_timeout_s, policy.read_timeout_s)
     if name not in _clients:
-        with _making:
+        with forks.about_to_use(), _making:
             if name not in _clients:
                 share_heaps()
                 _clients[name] = _make(bucket)

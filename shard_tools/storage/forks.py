@@ -46,7 +46,7 @@ def use() -> None:
 
 @contextlib.contextmanager
 def about_to_use() -> Iterator[None]:
-    """Inside, a thread gets it ready, and holds a lock for which a child that is forked would wait for ever."""
+    """Inside, a thread gets it ready, with a lock for which a child that is forked would wait for ever."""
     global _readying
     _readying += 1
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -12,11 +12,17 @@ Result = TypeVar("Result")
 
 
 def ahead(
-    items: Iterable[Item], work: Callable[[Item], Result], depth: int, *, threads: int | None = None
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    depth: int,
+    *,
+    threads: int | None = None,
+    first_alone: bool = False,
 ) -> Iterator[Result]:
     """work(item) of each item, in order; up to `depth` beyond the one that is waited for are begun.
 
-    threads: that work, depth + 1 unless given. With depth 0 nothing runs ahead, and no thread is made.
+    threads: that work, depth + 1 unless given; first_alone: begin no other before the first is done, which is
+    so sooner. With depth 0 nothing runs ahead, and no thread is made.
     `work` must not mind threads. The results that are held at a time are at most depth + 1. An error of
     `items` or of `work` is raised at its place, after the results of all items before it.
     """
@@ -37,6 +43,9 @@ def ahead(
                     failure = error
                     break
                 under_way.append(pool.submit(work, item))
+                if first_alone:
+                    wait(under_way)
+                    first_alone = False
                 if len(under_way) > depth:
                     yield under_way.popleft().result()
             while under_way:

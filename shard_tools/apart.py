@@ -1,21 +1,27 @@
-"""Work shared out to a few fresh processes that end with it: for what would keep one processor busy alone.
+"""Work shared out to a few processes that end with it: what would keep one processor busy alone, or what this
+process is not to do itself.
 
-Not forked, since clients of storage do not survive that, and not multiprocessing's, which would load what the
-main program has loaded: these load the module of the work alone.
+They are forked as long as nothing was used here that no fork survives. Else they are fresh ones, but not
+multiprocessing's, which would load what the main program has loaded: these load the module of the work alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from shard_tools import storage
+from shard_tools.errors import UserError
 from shard_tools.launched import end_with_parent
 
 Item = TypeVar("Item")
@@ -28,12 +34,87 @@ def apart(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Res
     work, items and results are pickled; `work` is a function of a module of shard_tools, or a partial one.
     What a process fails at, or dies of, is done here once more: errors are raised as if there were none.
     """
+    if len(items) == 1:
+        yield work(items[0])
+    elif _may_fork():
+        yield from in_forks(work, items)
+    else:
+        yield from _in_fresh(work, items)
+
+
+def swiftly(url: str, work: Callable[[], Result]) -> Result:
+    """work(), which reads what lies at `url`: in a fork, where that reads faster than this process may."""
+    if not (storage.forks_are_faster(url) and _may_fork()):
+        return work()
+    [result] = in_forks(lambda _: work(), [None])
+    return result
+
+
+def in_forks(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """As `apart`, of a single item too; only results are pickled. What a UserError ends is not done again."""
+    context = multiprocessing.get_context("fork")
+    processes: list[ForkProcess] = []
+    connections: list[Connection] = []
+    try:
+        with contextlib.suppress(OSError):  # no more processes are to be had
+            for item in items:
+                ours, theirs = context.Pipe(duplex=False)
+                connections.append(ours)
+                process = context.Process(target=_forked, args=(work, item, theirs), daemon=True)
+                try:
+                    process.start()
+                finally:
+                    theirs.close()
+                processes.append(process)
+        for number, item in enumerate(items):
+            found = _sent(connections[number]) if number < len(processes) else None
+            if isinstance(found, UserError):
+                raise found
+            yield work(item) if found is None else found[0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+        for connection in connections:
+            connection.close()
+
+
+def _forked(work: Callable[[Item], Result], item: Item, connection: Connection) -> None:
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        found: tuple[Result] | UserError = (work(item),)
+    except UserError as error:
+        found = error
+    except Exception:  # which shows where it is raised again
+        return
+    connection.send_bytes(pickle.dumps(found, protocol=5))
+
+
+def _sent(connection: Connection) -> tuple[Any] | UserError | None:
+    """The result, or the error that came instead; None where it died."""
+    try:
+        data = connection.recv_bytes()
+    except (EOFError, OSError):
+        return None
+    found: tuple[Any] | UserError = pickle.loads(data)
+    return found
+
+
+def _may_fork() -> bool:
+    """A process that will end with its parent, as multiprocessing's workers do, may start none there."""
+    daemonic = multiprocessing.current_process().daemon
+    return sys.platform.startswith("linux") and storage.forkable() and not daemonic
+
+
+def _in_fresh(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
     command = [sys.executable, "-m", "shard_tools.apart"]
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        for item in items if len(items) > 1 else ():
+        for item in items:
             with contextlib.suppress(OSError):  # no more processes are to be had
                 process = subprocess.Popen(
                     command,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from shard_tools import storage
 from shard_tools.ahead import ahead
-from shard_tools.apart import apart
+from shard_tools.apart import apart, swiftly
 from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
 from shard_tools.audio import SAMPLE_RATE
 from shard_tools.audio.flac_frames import FrameTables
@@ -155,16 +155,14 @@ def open_catalogue(
     of another format or version or an index is not the one that it names.
     """
     manifest_url = storage.join(url, manifest_file.NAME)
-    data = read_manifest(manifest_url)
-    manifest = manifest_file.from_bytes(data, manifest_url)
     names = ["label", "frames", "codec", "offset", "size", "pcm_offset", "key_bytes", "key_ends"]
     names += ["block_crc32"] * block_crcs + ["flac_block", "flac_offset"] * flac_frames
+    data, manifest, parts = swiftly(url, partial(_read, url, names, processes))
     shards = len(manifest.shards)
-    share = -(-shards // processes)
-    if storage.local_path(url) is not None or share < _WORTH_A_PROCESS:
-        share = shards
-    starts = list(range(0, shards, share))
-    parts = list(apart(partial(_columns, url, manifest.shards, names, share), starts))
+    if not parts:
+        share = -(-shards // processes)
+        read = partial(_columns, url, manifest.shards, names, share)
+        parts = list(apart(read, range(0, shards, share)))
     ends = np.cumsum([0, *(len(part["key_bytes"]) for part in parts)])
     for part, before in zip(parts, ends, strict=False):
         part["key_ends"] = part["key_ends"] + before
@@ -186,6 +184,19 @@ def open_catalogue(
         shard_sha256=tuple(entry.sha256 for entry in manifest.shards),
         **columns,
     )
+
+
+def _read(
+    url: str, names: Sequence[str], processes: int
+) -> tuple[bytes, manifest_file.Manifest, list[dict[str, npt.NDArray[Any]]]]:
+    """The manifest, its bytes, and these columns of all shards, unless it is worth sharing them out."""
+    manifest_url = storage.join(url, manifest_file.NAME)
+    data = read_manifest(manifest_url)
+    manifest = manifest_file.from_bytes(data, manifest_url)
+    shards = len(manifest.shards)
+    if processes > 1 and storage.local_path(url) is None and shards >= processes * _WORTH_A_PROCESS:
+        return data, manifest, []
+    return data, manifest, [_columns(url, manifest.shards, names, shards, 0)]
 
 
 def _columns(

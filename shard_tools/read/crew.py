@@ -3,7 +3,7 @@
 Requests cost CPU, and answers cost waiting. A store that is near answers about as soon as the processor has
 made the next requests, and more threads than a few would only be switched between; one that takes 30 ms needs
 hundreds of requests under way. How long an answer takes is told by the quickest: the others wait for the
-processor too.
+processor too, and the first of all for connections to be made.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from shard_tools.storage import hurried
 FEW = 16  # threads that are called for a store that answers at once
 EACH_S = 1e-4  # of the processor's time for a request, about: so many more for each of these in an answer
 LOOK_S = 0.002  # between two looks at whether more are to be called
+CONNECT_S = 0.1  # that the first answers of all may take besides, for which connections are made
 
 Item = TypeVar("Item")
 
@@ -49,8 +50,10 @@ class Crew:
         try:
             while True:
                 quickest = errand.quickest
-                if quickest is None:
-                    quickest = self.answer_s or time.perf_counter() - began
+                if not self.answer_s and errand.done <= FEW:  # none yet that waited for no connection
+                    quickest = max(0.0, time.perf_counter() - began - CONNECT_S)
+                elif quickest is None:
+                    quickest = self.answer_s
                 self._call(errand, FEW + int(quickest / EACH_S))
                 if errand.ended.wait(LOOK_S if errand.waiting else None):
                     break
@@ -94,12 +97,13 @@ class Crew:
 
 
 class _Errand(Generic[Item]):
-    """helped: whether any thread has been called; quickest: seconds that an item took, at least."""
+    """helped: whether any thread has been called; done: items; quickest: seconds that one took, at least."""
 
     def __init__(self, items: Sequence[Item], work: Callable[[Item], object]) -> None:
         self.waiting = deque(enumerate(items))
         self.ended = threading.Event()
         self.helped = False
+        self.done = 0
         self.quickest: float | None = None
         self._work = work
         self._left = len(items)  # not done, nor given up
@@ -128,6 +132,7 @@ class _Errand(Generic[Item]):
             with self._counting:
                 if self.quickest is None or took < self.quickest:
                     self.quickest = took
+                self.done += 1
                 self._left -= 1
                 if self._left == 0:
                     self.ended.set()

@@ -1,6 +1,6 @@
 """The one door to bytes on any URL: ranged reads, retries, atomic publishing."""
 
-from shard_tools.storage.backends import lacks_obstore
+from shard_tools.storage.backends import forks_are_faster, lacks_obstore, ready_forks
 from shard_tools.storage.door import (
     DOWNLOAD_PART,
     connections,
@@ -42,6 +42,7 @@ __all__ = [
     "exists",
     "fetch",
     "forkable",
+    "forks_are_faster",
     "hurried",
     "join",
     "keep_forkable",
@@ -56,6 +57,7 @@ __all__ = [
     "read_bytes",
     "read_many",
     "read_range",
+    "ready_forks",
     "remove",
     "remove_drafts",
     "size",

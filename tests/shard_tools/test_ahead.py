@@ -63,3 +63,24 @@ def test_an_error_of_the_items_comes_after_the_results_before_it(depth):
     assert [next(stream) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="third"):
         next(stream)
+
+
+def test_the_first_alone_is_done_before_another_is_begun():
+    under_way, most = [], []
+
+    def work(item):
+        under_way.append(item)
+        time.sleep(0.02)
+        most.append((item, len(under_way)))
+        under_way.remove(item)
+        return item
+
+    assert list(ahead(range(6), work, 2, first_alone=True)) == list(range(6))
+    assert most[0] == (0, 1)
+    assert max(count for _, count in most) > 1
+
+
+def test_an_error_of_the_first_alone_comes_at_its_place():
+    found = ahead(range(3), lambda item: 1 // item, 2, first_alone=True)
+    with pytest.raises(ZeroDivisionError):
+        next(found)

@@ -45,6 +45,8 @@ _INDEX_READERS = 4
 def open_training_data(config: Config) -> TrainingData:
     """The training shards: by windows their indexes are read as windows need them, else all now."""
     data = config.data
+    for url in _places(config):
+        storage.ready_forks(url)
     if data.order == "windows":
         shardwise = [_open_shardwise(config, url) for url in data.urls]
         excluded = find_excluded(shardwise, data.exclude)

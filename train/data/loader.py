@@ -114,6 +114,8 @@ def open_loader(
         made = stream.made(range(first, last))
         return Loader(lambda: _next(made), made.close)
     method = start_method or ("fork" if storage.forkable() or not stream.remote else "forkserver")
+    if method == "fork":
+        stream.plan_for_all(first)
     readers: list[ReadingProcess] = []
     try:
         for worker in range(workers):

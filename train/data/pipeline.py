@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,6 +11,7 @@ import torch
 import webdataset as wds
 
 from shard_tools.ahead import ahead
+from shard_tools.errors import UserError
 from train.augment.augmenter import Augmenter, Prepared
 from train.augment.device import Prepared as DevicePrepared
 from train.augment.device import Preparer
@@ -46,6 +48,14 @@ class Stream:
         """
         yield from wds.DataPipeline(lambda: iter(steps), self.planned, self.read, wds.map(self.finish))
 
+    def plan_for_all(self, step: int) -> None:
+        """Plan the epoch or window that `step` is in here: processes that are forked share it.
+
+        Else each would plan it, and have it in its own memory. What fails shows where it is needed.
+        """
+        with contextlib.suppress(UserError):
+            self.plan.batch(step)
+
     def planned(self, steps: Iterable[int]) -> Iterator[Batch]:
         """This rank's rows of each step; a cache is told which shards they and the next window need."""
         window: Anchor | None = None
@@ -71,7 +81,7 @@ class Stream:
             augmenter = self.augmenter
             return loaded, None if augmenter is None else augmenter.prepare(batch.epoch, batch.n, batch.crop)
 
-        return ahead(batches, load, self.ahead)
+        return ahead(batches, load, self.ahead, first_alone=True)
 
     def finish(self, read: _Read) -> dict[str, Any]:
         """Augment and convert this rank's rows of a batch.

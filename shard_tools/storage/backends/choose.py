@@ -9,7 +9,7 @@ import importlib.util
 
 from shard_tools.storage.backends.contract import Place
 from shard_tools.storage.backends.local import LocalPlace
-from shard_tools.storage.forks import may_use
+from shard_tools.storage.forks import forkable, may_use
 
 OBSTORE_SCHEMES = frozenset({"s3", "s3a", "gs", "gcs", "az"})
 
@@ -33,6 +33,24 @@ def place_at(url: str) -> Place:
 def lacks_obstore(url: str) -> bool:
     """Whether `url` is one that obstore would read faster, if it were installed."""
     return url.partition("://")[0] in OBSTORE_SCHEMES and importlib.util.find_spec("obstore") is None
+
+
+def forks_are_faster(url: str) -> bool:
+    """Whether a child that is forked from this process reads `url` faster than this process is to."""
+    if may_use() or not forkable() or url.partition("://")[0] not in OBSTORE_SCHEMES:
+        return False
+    return not lacks_obstore(url)
+
+
+def ready_forks(url: str) -> None:
+    """Load and find out here what forked children need to read `url`, once for all of them.
+
+    What cannot be found is not: they say so.
+    """
+    if forks_are_faster(url):
+        from shard_tools.storage.backends import obstore_clients
+
+        obstore_clients.make_ready(url)
 
 
 def local_path(url: str) -> str | None:

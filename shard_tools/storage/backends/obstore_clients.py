@@ -9,13 +9,15 @@ import logging
 import os
 import re
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from shard_tools.heaps import share_heaps
 from shard_tools.storage import forks
-from shard_tools.storage.backends.aws import CredentialProvider, find_bucket
+from shard_tools.storage.backends.aws import Bucket, CredentialProvider, find_bucket
+from shard_tools.storage.errors import brief
 from shard_tools.storage.policy import current_policy
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Client:
 
 
 _clients: dict[tuple[str, float, float], Client | None] = {}
+_found: dict[tuple[Any, ...], Bucket | None] = {}  # of S3's, by name and what they were found by
 _making = threading.Lock()
 
 
@@ -61,9 +64,24 @@ def client_of(url: str) -> tuple[Client, str] | None:
     return None if client is None else (client, key)
 
 
+def make_ready(url: str) -> None:
+    """Load, and find of the bucket of `url`, what a client needs; make none, so that forks can have one."""
+    bucket, _ = _split(url)
+    scheme, _, name = (bucket or "").partition("://")
+    if scheme in ("s3", "s3a"):
+        import obstore.store  # noqa: F401  # which starts no thread
+
+        try:
+            with _making:
+                _find(name)
+        except Exception as error:  # whoever needs it meets it again
+            logger.debug("%s: not found out about: %s", url, brief(error))
+
+
 def forget(client: Client | None = None) -> None:
     """Make it anew when it is needed next, with what the environment and files then say; None: all."""
     with _making:
+        _found.clear()
         for name in [name for name, each in _clients.items() if client in (None, each)]:
             del _clients[name]
 
@@ -90,12 +108,34 @@ def _make(bucket: str) -> Client | None:
     return client
 
 
-def _make_s3(name: str) -> Client | None:
+def _find(name: str) -> Bucket | None:
+    """A bucket of S3; of forked processes the first does it for all that are forked from it.
+
+    It takes a tenth of a second.
+    """
+    options = _options()
+    told = (name, repr(sorted(options.items())), tuple(sorted(_told())))
+    if told not in _found:
+        _found[told] = find_bucket(name, options)
+    return _found[told]
+
+
+def _options() -> dict[str, Any]:
+    """fsspec's own settings for S3."""
     from fsspec.config import conf
 
-    options = {**conf.get("s3", {}), **conf.get("s3a", {})}
-    found = find_bucket(name, options)
+    return {**conf.get("s3", {}), **conf.get("s3a", {})}
+
+
+def _told() -> Iterator[tuple[str, str]]:
+    """What the environment says of S3."""
+    return ((name, value) for name, value in os.environ.items() if name.startswith("AWS_") or name == "HOME")
+
+
+def _make_s3(name: str) -> Client | None:
+    found = _find(name)
     if found is None:
+        options = _options()
         logger.info("s3://%s: read by s3fs, which alone knows all of %s", name, sorted(options) or "its name")
         return None
     forks.use()

@@ -1,7 +1,8 @@
 """A run's first batch: python start_once.py URL WORKERS SPEAKERS → JSON.
 
-Prints `opening`, the seconds from a process that has imported all that training imports to the first
-batch, of which `catalogue` went by until manifest, indexes and plan were there; and `at`, time.time() then.
+Prints `opening`, the seconds from a process that has imported all that training imports, and has its
+configuration, to the first batch, of which `catalogue` went by until manifest, indexes and plan were there;
+and `at`, time.time() then.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from train.data.loader import open_loader
 def main() -> None:
     url, workers, speakers = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(1)
-    began = time.perf_counter()
     arguments = ["--data.url", url, "--data.workers", str(workers), "--batch.speakers", speakers]
     config = parse([*arguments, "--train.steps", "1000"])
+    began = time.perf_counter()
     configure_storage(config.data)
     data = open_training_data(config)
     stream = build_stream(config, data, build_plan(data, config), rank=0, world=1, on_node=1)

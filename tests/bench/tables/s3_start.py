@@ -21,15 +21,16 @@ TITLE = "The first batch from S3"
 LAYOUT = "start"
 ABOUT = (
     "Seconds to the first batch of 200 crops from nginx, data.access direct, a process each time. *From"
-    " opening*: from a process that has imported what training imports, by way of manifest, indexes and"
-    " plan, to the first batch, the start of its reading processes included. *Of which the catalogue*:"
-    " until manifest, indexes and plan were there. *From the shell*: from the command on, imports included."
+    " opening*: from a process that has imported what training imports and has its configuration, by way"
+    " of manifest, indexes and plan, to the first batch, the start of its reading processes included. *Of"
+    " which the catalogue*: until manifest, indexes and plan were there. *From the shell*: from the command on, imports included."
     " The large set has VoxCeleb2's number of utterances; its manifest and indexes lie on the server as its"
     " shards do."
 )
 SMALL, LARGE = "the corpus", "the size of VoxCeleb2"
 WORKERS = (0, 2)
 MOST = {SMALL: 1.5, LARGE: 5.0}  # seconds from opening
+REPO = Path(__file__).parents[3]
 PROGRAM = Path(__file__).parents[1] / "harness" / "start_once.py"
 UNITS = ("opening", "catalogue", "shell")
 
@@ -69,7 +70,7 @@ def _measure(url: str, workers: int, speakers: int, started: Store) -> dict[str,
         [sys.executable, str(PROGRAM), url, str(workers), str(speakers)],
         capture_output=True,
         text=True,
-        env={**os.environ, **started.environment(), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **started.environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)},
     )
     if process.returncode:
         raise RuntimeError(last_line(process.stderr, process.returncode))

@@ -153,3 +153,18 @@ def test_where_no_thread_is_to_be_had(monkeypatch):
     crew.do(range(20), done.append)
     assert done == list(range(20))
     assert crew._busy == 0
+
+
+def test_connections_that_are_made_are_no_slow_store(monkeypatch):
+    """The first request of each thread waits for one; the others are answered at once."""
+    monkeypatch.setattr("shard_tools.read.crew.CONNECT_S", 60)
+    crew, connected = Crew(1000), set()
+
+    def ask(_):
+        name = threading.current_thread().name
+        if name not in connected:
+            connected.add(name)
+            time.sleep(0.05)
+
+    crew.do(range(500), ask)
+    assert len(connected) <= 2 * FEW

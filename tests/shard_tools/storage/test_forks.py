@@ -91,6 +91,51 @@ def test_a_process_that_begins_anew_reads_by_obstore(url, method, tmp_path):
     assert done.stdout.splitlines() == ["ObstorePlace 234 False"] * 2, done.stderr
 
 
+def test_one_that_is_to_fork_opens_by_a_fork_what_it_would_read_slowly(s3_folder, tmp_path):
+    """And loads no client that it needs none of; its readers ask nobody again for the bucket's address."""
+    from wav_files import tone, wav
+
+    from shard_tools.pack.packing import pack
+
+    (tmp_path / "audio/id1").mkdir(parents=True)
+    (tmp_path / "audio/id1/a.wav").write_bytes(wav(pcm=tone(1600).tobytes()))
+    pack(str(tmp_path / "audio"), f"{s3_folder}/set")
+    storage.publish_bytes(f"{s3_folder}/x", b"0123456789")
+    program = f"""
+import multiprocessing, sys
+from shard_tools import storage
+from shard_tools.dataset.catalogue import open_catalogue
+from shard_tools.storage.backends import obstore_clients, place_at
+
+url = {s3_folder!r}
+storage.keep_forkable()
+storage.ready_forks(url)
+catalogue = open_catalogue(url + "/set")
+print(len(catalogue), catalogue.key(0), "s3fs" in sys.modules, storage.forkable())
+
+def read():
+    obstore_clients.find_bucket = None
+    print(type(place_at(url)).__name__, bytes(storage.read_range(url + "/x", 2, 5, 10)), flush=True)
+
+process = multiprocessing.get_context("fork").Process(target=read)
+process.start()
+process.join(60)
+assert process.exitcode == 0
+try:
+    open_catalogue(url + "/absent")
+except storage.MissingError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, third = done.stdout.splitlines()
+    assert first == "1 id1/a False True"
+    assert second == "ObstorePlace b'234'"
+    assert third.startswith(f"{s3_folder}/absent/manifest.json: does not exist; ")
+
+
 def test_a_child_knows_what_its_parent_has_used(monkeypatch):
     for name in ("_used", "_kept", "_inherited"):
         monkeypatch.setattr(forks, name, False)

@@ -39,6 +39,9 @@ class Stream:
     def __init__(self, at=None, what=nothing):
         self.at, self.what = at, what
 
+    def plan_for_all(self, step):
+        pass
+
     def made(self, steps):
         for step in steps:
             if step == self.at:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from train.data.assemble import build_plan, build_stream, open_training_data
 from train.data.handover import room_needed
 from train.data.loader import open_loader
 from train.life.failure import RankError, kind_of
+from train.plan import EpochPlan
 
 
 def make_stream(corpus, url, rank=0, world=1, *more):
@@ -50,6 +52,19 @@ def reference(corpus):
     assert found[0]["audio"].shape == (16, 50 * 160 + 240)
     assert found[0]["audio"].dtype == torch.float32
     return [digest([batch]) for batch in found]
+
+
+@pytest.mark.slow
+def test_forked_processes_find_their_epoch_planned(corpus, reference, monkeypatch):
+    stream, here = make_stream(corpus, corpus.wav), os.getpid()
+    plan_epoch = EpochPlan._plan_epoch
+
+    def plan(own, epoch):
+        assert (os.getpid() == here) == (epoch == 0), epoch
+        return plan_epoch(own, epoch)
+
+    monkeypatch.setattr(EpochPlan, "_plan_epoch", plan)
+    assert [digest([batch]) for batch in fetch(stream, 3, 9, 2)] == reference[3:9]
 
 
 @pytest.mark.slow

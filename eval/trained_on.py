@@ -9,7 +9,7 @@ from eval.subject import Subject
 from eval.trials import Trials
 from eval.utterances import Utterances
 from shard_tools import storage
-from shard_tools.dataset import manifest
+from shard_tools.dataset.shardwise import open_shardwise
 from shard_tools.errors import UserError
 
 _SHOWN = 10
@@ -30,12 +30,13 @@ def training_speakers(
 
 
 def _of_list(
-    trials: Trials, source: Utterances | None, trained: set[str], say: Callable[[str], None]
+    trials: Trials, source: Utterances | None, trained: Sequence[Sequence[str]], say: Callable[[str], None]
 ) -> list[str] | None:
     speakers = speakers_of(trials.names, source)
     if speakers is None or len(contradictions(speakers, trials)):
         return None
-    found = sorted(set(speakers) & trained)
+    known = set(speakers)
+    found = sorted({speaker for own in trained for speaker in own if speaker in known})
     if found:
         few = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
         say(
@@ -45,17 +46,14 @@ def _of_list(
     return found
 
 
-def _trained_on(subject: Subject) -> set[str] | None:
+def _trained_on(subject: Subject) -> list[Sequence[str]] | None:
+    """The speakers of each set of the training."""
     urls = (subject.config.get("data") or {}).get("url")
     urls = [urls] if isinstance(urls, str) else urls
     if not isinstance(urls, list) or not urls or any("***" in str(url) for url in urls):
         return None
-    speakers: set[str] = set()
     try:
         with storage.hurried():
-            for url in urls:
-                place = storage.join(str(url), manifest.NAME)
-                speakers.update(manifest.from_bytes(storage.read_bytes(place), place).speakers)
+            return [open_shardwise(str(url), held=1).speakers for url in urls]
     except UserError:  # moved since, or out of reach
         return None
-    return speakers

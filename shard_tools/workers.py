@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Literal, TypeVar
 
 from shard_tools.errors import UserError
+from shard_tools.launched import launched
 from shard_tools.storage.forks import forkable
 
 Task = TypeVar("Task")
@@ -38,6 +39,12 @@ class _StoppedError(Exception):
 def processors() -> int:
     """Processors that this process may use; all of the machine's where the system cannot tell (macOS)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_of_processors(most: int = 4) -> int:
+    """How many processes may work for this one at once: its share of the node's processors, up to `most`."""
+    place = launched()
+    return max(1, min(processors() // (place.on_node if place else 1), most))
 
 
 def run(

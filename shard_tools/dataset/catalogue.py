@@ -207,7 +207,7 @@ def _columns(
     parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*names, "shard")}
     key_total = 0
     urls = [storage.join(url, shards[number].index) for number in some]
-    for number, index_url, data in zip(some, urls, _fetched(urls), strict=True):
+    for number, index_url, data in zip(some, urls, fetched(urls), strict=True):
         index = checked_index(shards[number], index_url, data, len(shards))
         for name in names:
             parts[name].append(getattr(index, name))
@@ -217,8 +217,8 @@ def _columns(
     return {name: np.concatenate(pieces) for name, pieces in parts.items()}
 
 
-def _fetched(urls: Sequence[str]) -> Iterator[bytes]:
-    """The bytes of indexes; those of a store come while others are looked at."""
+def fetched(urls: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of small objects in one folder; those of a store come while others are looked at."""
     some = [urls[first : first + _INDEXES_AT_ONCE] for first in range(0, len(urls), _INDEXES_AT_ONCE)]
     depth = 0 if storage.local_path(urls[0]) is not None else 1
     return chain.from_iterable(ahead(some, storage.read_many, depth))

@@ -70,7 +70,7 @@ class ShardwiseCatalogue:
         self.pcm_offset: GatheredColumn[np.int64] = GatheredColumn(self, "pcm_offset")
         self.shard = _Shards(self)
         self.flac = _Tables(self)
-        self._entries = manifest.shards
+        self.entries = manifest.shards
         # row of each shard, and the end
         self._first = np.concatenate([[0], np.cumsum(manifest.counts, dtype=np.int64)])
         self._forget()
@@ -97,13 +97,13 @@ class ShardwiseCatalogue:
         with self._lock:
             wanted = list(dict.fromkeys(int(shard) for shard in shards))
             missing = [shard for shard in wanted if shard not in self._parts]
-            entries = [self._entries[shard] for shard in missing]
+            entries = [self.entries[shard] for shard in missing]
             urls = [storage.join(self.url, entry.index) for entry in entries]
             parts = {}
             for shard, entry, index_url, data in zip(
                 missing, entries, urls, storage.read_many(urls), strict=True
             ):
-                index = checked_index(entry, index_url, data, len(self._entries))
+                index = checked_index(entry, index_url, data, len(self.entries))
                 outside_speakers(index.label, self.speakers, index_url)
                 if not self.has_block_crcs:
                     index = replace(index, block_crc32=np.empty(0, np.uint32))
@@ -124,13 +124,15 @@ class ShardwiseCatalogue:
         if not keys:
             return found
         with self._lock:
-            for first in range(0, len(self._entries), self.held):
-                some = range(first, min(first + self.held, len(self._entries)))
+            for first in range(0, len(self.entries), self.held):
+                some = range(first, min(first + self.held, len(self.entries)))
                 self.hold(some)
                 for shard in some:
                     begin = int(self._first[shard])
                     own = self._part(shard).index.keys()
                     found |= {key: begin + row for row, key in enumerate(own) if key in keys}
+                if len(found) == len(keys):
+                    break
         return found
 
     def others(self, u: int, *, elsewhere: bool) -> Int64Array:
@@ -170,7 +172,7 @@ class ShardwiseCatalogue:
         return sum(column.nbytes for column in columns if isinstance(column, np.ndarray))
 
     def _gather_all(self) -> _Gathered:
-        base = np.full(len(self._entries), _ABSENT, np.int64)
+        base = np.full(len(self.entries), _ABSENT, np.int64)
         place = 0
         for shard, part in self._parts.items():
             base[shard] = place - self._first[shard]

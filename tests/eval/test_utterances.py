@@ -10,6 +10,7 @@ import fsspec
 import numpy as np
 import pytest
 
+from eval import utterances as utterances_module
 from eval.utterances import FolderUtterances, ShardUtterances, open_utterances, require_all
 from shard_tools import audio
 from shard_tools.errors import UserError
@@ -54,11 +55,38 @@ def test_any_url(voices):
     assert len(source.load("s0/00.wav")) == voices.lengths["s0/00.wav"]
 
 
+@pytest.fixture(params=[False, True], ids=["whole", "chosen"])
+def large(request, monkeypatch):
+    """Sets are large, of which only what was asked for is held."""
+    if request.param:
+        monkeypatch.setattr(utterances_module, "_HELD_WHOLE", 0)
+    return request.param
+
+
+def test_of_a_large_set_what_is_asked_for_is_looked_up_at_once(voices, shards, large, monkeypatch):
+    looks = []
+    choose = utterances_module.choose
+    monkeypatch.setattr(utterances_module, "choose", lambda *given: looks.append(given[1]) or choose(*given))
+    source, names = open_utterances(shards), list(voices.lengths)
+    assert source.missing([*names[:3], "s0/99.wav"]) == ["s0/99.wav"]
+    assert source.frames(names[:3]).tolist() == [voices.lengths[name] for name in names[:3]]
+    assert source.speakers(names[:2]) == tuple(name.split("/")[0] for name in names[:2])
+    assert len(set(source.stamps(names[:3]))) == 3
+    assert len(source.load(names[0])) == voices.lengths[names[0]]
+    assert len(looks) == large
+    assert len(source.load(names[3])) == voices.lengths[names[3]]
+    assert [len(keys) for keys in looks] == [4, 1] * large
+    assert sorted(source.names()) == sorted(name.rpartition(".")[0] for name in names)
+    with pytest.raises(UserError, match="no utterance with the key 's0/99'"):
+        source.load("s0/99.wav")
+
+
 def test_a_list_may_name_another_codec_than_the_shards_hold(shards):
     assert open_utterances(shards).missing(["s0/00.wav", "s0/00.flac", "s0/09.flac"]) == ["s0/09.flac"]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("large")
 def test_shards_are_read_from_several_threads(voices, shards):
     source = open_utterances(shards)
     names = list(voices.lengths) * 20

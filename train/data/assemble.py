@@ -20,9 +20,8 @@ from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
 from shard_tools.dataset.table import UtteranceTable
 from shard_tools.errors import UserError
 from shard_tools.heaps import share_heaps
-from shard_tools.launched import launched
 from shard_tools.read.reader import Reader
-from shard_tools.workers import processors
+from shard_tools.workers import share_of_processors
 from train.augment import SOURCES
 from train.augment.speed import Speeds
 from train.config.sections import Config, DataConfig
@@ -39,7 +38,6 @@ logger = logging.getLogger("train")
 
 # Besides those of two windows: shards that substitutes come from.
 _HELD_BESIDES = 16
-_INDEX_READERS = 4
 
 
 def open_training_data(config: Config) -> TrainingData:
@@ -53,7 +51,7 @@ def open_training_data(config: Config) -> TrainingData:
         datasets = [_by_windows(config, *each) for each in zip(shardwise, excluded, strict=True)]
     else:
         whole = [
-            open_catalogue(url, block_crcs=data.verify == "crops", processes=_processes())
+            open_catalogue(url, block_crcs=data.verify == "crops", processes=share_of_processors())
             for url in data.urls
         ]
         excluded = find_excluded(whole, data.exclude)
@@ -62,12 +60,6 @@ def open_training_data(config: Config) -> TrainingData:
         return single(datasets[0])
     lanes = data.windows.lanes if data.order == "windows" else None
     return join(datasets, data.shares, data.same_speakers, config.augment.speed, lanes)
-
-
-def _processes() -> int:
-    """How many may read indexes for this rank: its share of the node's processors, and no more than help."""
-    place = launched()
-    return max(1, min(processors() // (place.on_node if place else 1), _INDEX_READERS))
 
 
 def _by_epochs(config: Config, catalogue: Catalogue, excluded: Int64Array) -> Dataset:

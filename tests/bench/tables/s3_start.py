@@ -22,10 +22,10 @@ LAYOUT = "start"
 ABOUT = (
     "Seconds to the first batch of 200 crops from nginx, data.access direct, a process each time. *From"
     " opening*: from a process that has imported what training imports and has its configuration, by way"
-    " of manifest, indexes and plan, to the first batch, the start of its reading processes included. *Of"
-    " which the catalogue*: until manifest, indexes and plan were there. *From the shell*: from the command on, imports included."
-    " The large set has VoxCeleb2's number of utterances; its manifest and indexes lie on the server as its"
-    " shards do."
+    " of manifest, indexes and plan, to the first batch, the start of its reading processes included."
+    " *Of which the catalogue*: until manifest, indexes and plan were there. *From the shell*: from the"
+    " command on, imports included. The large set has VoxCeleb2's number of utterances; its manifest and"
+    " indexes lie on the server as its shards do."
 )
 SMALL, LARGE = "the corpus", "the size of VoxCeleb2"
 WORKERS = (0, 2)

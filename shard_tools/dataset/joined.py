@@ -4,65 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
+from shard_tools.arrays import Int64Array, UInt32Array
 from shard_tools.audio.flac_frames import Piece
+from shard_tools.dataset.joined_speakers import JoinedSpeakers
 from shard_tools.dataset.lazy import Chained
 from shard_tools.dataset.table import Column, UtteranceTable
-from shard_tools.errors import UserError
-
-SameSpeakers = Literal["refuse", "joined", "apart"]
-_FEW = 3  # names in a message
-
-
-@dataclass(frozen=True, eq=False)
-class JoinedSpeakers:
-    """The speakers of several datasets as one label space.
-
-    names: label order; a name may stand there twice where speakers are kept apart; labels: for each
-    dataset int32 (its speakers,), the joined label of each of its own.
-    """
-
-    names: tuple[str, ...]
-    labels: tuple[Int32Array, ...]
-
-
-def join_speakers(
-    urls: Sequence[str], speakers: Sequence[Sequence[str]], same: SameSpeakers
-) -> JoinedSpeakers:
-    """The first dataset's speakers in their order, then the second's that are not there yet, and so on.
-
-    same: whether a name that several datasets have is one speaker ("joined"), one of each ("apart") or
-    a mistake ("refuse"), for which UserError is raised.
-    """
-    names: list[str] = []
-    known: dict[str, tuple[int, int]] = {}  # name → label, dataset
-    labels = []
-    for number, own in enumerate(speakers):
-        twice = [name for name in own if name in known]
-        if twice and same == "refuse":
-            before = known[twice[0]][1]
-            both = [name for name in twice if known[name][1] == before]
-            more = f" and {len(both) - _FEW} more" if len(both) > _FEW else ""
-            raise UserError(
-                f"{urls[before]} and {urls[number]} both have speakers named {', '.join(both[:_FEW])}{more}: "
-                "set data.same_speakers to joined if they are the same people, or to apart if they are not"
-            )
-        found = np.empty(len(own), np.int32)
-        for label, name in enumerate(own):
-            if same == "joined" and name in known:
-                found[label] = known[name][0]
-                continue
-            known.setdefault(name, (len(names), number))
-            found[label] = len(names)
-            names.append(name)
-        labels.append(found)
-    return JoinedSpeakers(tuple(names), tuple(labels))
 
 
 class JoinedTable:

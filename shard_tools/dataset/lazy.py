@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from shard_tools.arrays import Int64Array
 from shard_tools.dataset.manifest import ShardEntry, lies_below
 from shard_tools.errors import UserError
 
@@ -68,6 +69,13 @@ class Names(Lazy[str]):
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), _AT_ONCE):
             yield from self._text(first, min(first + _AT_ONCE, len(self)))
+
+    def some(self, places: Int64Array) -> list[str]:
+        """Those at these places."""
+        ends = self._columns.column(f"{self._kind}_ends")
+        text = self._columns.column(f"{self._kind}_names").data
+        starts = np.where(places > 0, ends[places - 1], 0).tolist()
+        return [str(text[a : b - 1], "utf-8") for a, b in zip(starts, ends[places].tolist(), strict=True)]
 
     def _text(self, first: int, last: int) -> list[str]:
         ends = self._columns.column(f"{self._kind}_ends")
@@ -144,6 +152,28 @@ class Mapped(Lazy[Made], Generic[Item, Made]):
 
     def __iter__(self) -> Iterator[Made]:
         return map(self._make, self._items)
+
+
+class Picked(Lazy[str]):
+    """The names at some places of others."""
+
+    def __init__(self, names: Sequence[str], places: Int64Array) -> None:
+        self._names = names
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def at(self, place: int) -> str:
+        return self._names[int(self._places[place])]
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), _AT_ONCE):
+            places = self._places[first : first + _AT_ONCE]
+            if isinstance(self._names, Names):
+                yield from self._names.some(places)
+            else:
+                yield from (self._names[place] for place in places.tolist())
 
 
 class Chained(Lazy[Item]):

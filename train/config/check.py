@@ -8,7 +8,7 @@ from eval.trials import read_trials
 from eval.utterances import open_utterances, require_all
 from shard_tools import storage
 from shard_tools.dataset import manifest
-from shard_tools.dataset.joined import join_speakers
+from shard_tools.dataset.joined_speakers import join_speakers
 from shard_tools.dataset.key_list import read_keys
 from shard_tools.dataset.manifest import Manifest
 from shard_tools.errors import UserError

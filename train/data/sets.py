@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from shard_tools.arrays import Int64Array
-from shard_tools.dataset.joined import JoinedTable, join_speakers
+from shard_tools.dataset.joined import JoinedTable
+from shard_tools.dataset.joined_speakers import join_speakers
 from shard_tools.dataset.table import UtteranceTable
 from shard_tools.text import counted
 from train.augment.speed import Speeds

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pickle
 import re
+from itertools import chain
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shard_tools.dataset import joined_speakers as module
 from shard_tools.dataset.catalogue import open_catalogue
-from shard_tools.dataset.joined import JoinedTable, join_speakers
+from shard_tools.dataset.joined import JoinedTable
+from shard_tools.dataset.joined_speakers import join_speakers
 from shard_tools.dataset.shardwise import open_shardwise
 from shard_tools.errors import UserError
 from shard_tools.pack.packing import PackOptions, pack
@@ -28,6 +31,33 @@ def test_joined_speakers_are_one_label_a_name(sets):
     assert list(found.names[: len(sets[0])]) == sets[0]
     for own, labels in zip(sets, found.labels, strict=True):
         assert [found.names[label] for label in labels] == own
+
+
+@given(NAMES, st.sampled_from([1, 3]))
+def test_names_with_the_same_hash_are_told_apart(sets, hashes):
+    expected = join_speakers([""] * len(sets), sets, "joined")
+    try:
+        module.hash = lambda name: ord(name) % hashes
+        found = join_speakers([""] * len(sets), sets, "joined")
+    finally:
+        del module.hash
+    assert list(found.names) == list(expected.names)
+    for own, labels in zip(found.labels, expected.labels, strict=True):
+        assert np.array_equal(own, labels)
+
+
+def test_names_of_mapped_tables_and_of_tuples(corpus, tmp_path):
+    url = str(tmp_path / "out")
+    pack(str(corpus.root), url, options=PackOptions(utterances_per_shard=4, group=2))
+    names = open_catalogue(url).speakers
+    mapped, some = open_shardwise(url, held=1).speakers, ("nobody", *names[::2])
+    for sets in ((mapped, some), (some, mapped), (mapped, mapped), (some, mapped, some)):
+        found = join_speakers([""] * 3, sets, "joined")
+        expected = join_speakers([""] * 3, [tuple(own) for own in sets], "joined")
+        assert list(found.names) == [found.names[place] for place in range(len(found.names))]
+        assert list(found.names) == list(expected.names) == list(dict.fromkeys(chain(*sets)))
+        for own, labels in zip(sets, found.labels, strict=True):
+            assert [found.names[label] for label in labels] == list(own)
 
 
 @given(NAMES)

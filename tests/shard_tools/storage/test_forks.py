@@ -38,6 +38,36 @@ if __name__ == "__main__":
 """
 
 
+# The same by obstore alone, with stores of the children's own.
+RAW = """
+import multiprocessing, os, sys
+import obstore
+from obstore.store import S3Store
+
+def read():
+    bucket, _, key = sys.argv[1].removeprefix("s3://").partition("/")
+    config = {"endpoint": os.environ["AWS_ENDPOINT_URL"], "virtual_hosted_style_request": False}
+    store = S3Store(bucket, config=config, client_options={"allow_http": True})
+    return bytes(obstore.get(store, key, options={"range": (2, 5)}).bytes())
+
+def child():
+    assert read() == b"234"
+
+def start(seconds):
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(seconds)
+    print("hangs" if process.is_alive() else process.exitcode, flush=True)
+    process.kill()
+    process.join()
+
+if __name__ == "__main__":
+    start(60)
+    print(read().decode(), flush=True)
+    start(4)
+"""
+
+
 def said(url, *lines):
     program = PROGRAM + "".join(f"    {line}\n" for line in lines)
     done = subprocess.run(
@@ -64,6 +94,17 @@ def test_a_child_of_one_that_has_read_reads_by_fsspec(url):
         "FsspecPlace 234 False",
         "ObstorePlace 234 False",
     ]
+
+
+def test_obstore_itself_would_hang_there(url):
+    """Should it once not hang, nor fail, there is no need for forks.py any more."""
+    done = subprocess.run(
+        [sys.executable, "-c", RAW, url], cwd=REPO, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    before, here, after = done.stdout.splitlines()
+    assert (before, here) == ("0", "234"), done.stderr
+    assert after != "0"
 
 
 def test_one_that_is_to_fork_reads_by_fsspec_and_its_children_do_not(url):

@@ -236,6 +236,10 @@ def test_a_large_set_is_opened_by_its_table_and_without(measure):
         assert result["utterances"] == 50_000
         assert result["private_mib"]["median"] > 0
     assert set(document["contestants"][0]["met"]) == {"cpu_seconds", "private_mib"}
+    assert [start["name"] for start in document["starts"]] == ["windows, mapped"] * 2 + ["epochs"] * 2
+    assert [start["method"] for start in document["starts"]] == ["fork", "forkserver"] * 2
+    assert all(start["private_mib"]["median"] > 0 for start in document["starts"])
+    assert "two processes by" in page
     assert "## Opening very large sets" in page
 
 

@@ -90,7 +90,26 @@ def _scale(document: dict[str, Any]) -> str:
         f"private, MiB (mapped ≤ {most['private_mib']:g})",
         "PSS, MiB",
     ]
-    return table(heads, rows)
+    starts = [
+        [start["name"], f"{start['utterances']:,}", start["method"]]
+        + [figure(start[unit]) for unit in ("seconds", "private_mib", "pss_mib")]
+        for start in document["starts"]
+    ]
+    return (
+        table(heads, rows)
+        + "\n"
+        + table(
+            [
+                "order",
+                "utterances",
+                "two processes by",
+                "seconds",
+                "private, MiB of each",
+                "PSS, MiB of each",
+            ],
+            starts,
+        )
+    )
 
 
 def _fetched(document: dict[str, Any]) -> str:

@@ -1,7 +1,9 @@
-"""Opens a made-up dataset in a process of its own: python scale_once.py make|open FOLDER … → JSON.
+"""Opens a made-up dataset in a process of its own: python scale_once.py make|open|start FOLDER … → JSON.
 
     python scale_once.py make FOLDER SHARDS SPEAKERS    writes a manifest of SHARDS shards of 1,000 utterances
     python scale_once.py open FOLDER windows|epoch      from its URL to the plan of the first batch
+    python scale_once.py start FOLDER windows|epoch fork|forkserver    two reading processes, until they have
+                                                        planned
 
 There are no tars, and a few indexes serve all shards: what is opened is planned, and not read.
 """
@@ -12,7 +14,10 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,11 +102,9 @@ def measure(url: str, order: str) -> dict[str, float]:
     It waits for a line on stdin before it opens, and before and after it looks at its memory, so that
     several do so at once.
     """
-    from train.config.parsing import parse
     from train.data.assemble import build_plan, build_stream, open_training_data
 
-    words = ["--data.url", url, "--train.steps", "1", "--data.order", order, "--batch.speakers", "200"]
-    config = parse([*words, "--batch.max_utterances_per_speaker", "null"])
+    config = _config(url, order)
     _wait()
     private = ("Private_Clean", "Private_Dirty")
     before = memory_mib(*private), memory_mib("Pss")
@@ -116,6 +119,50 @@ def measure(url: str, order: str) -> dict[str, float]:
     return {**found, "private_mib": own, "pss_mib": shared, "utterances": len(data.table)}
 
 
+def _config(url: str, order: str) -> Any:
+    from train.config.parsing import parse
+
+    words = ["--data.url", url, "--train.steps", "1", "--data.order", order, "--batch.speakers", "200"]
+    return parse([*words, "--batch.max_utterances_per_speaker", "null"])
+
+
+@dataclass
+class Planned:
+    """A Stream whose batches are planned, and not read."""
+
+    stream: Any
+    most_bytes: int = 4096
+    remote: bool = False
+
+    def plan_for_all(self, step: int) -> None:
+        self.stream.plan_for_all(step)
+
+    def made(self, steps: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """What a process has to itself when it has planned, MiB; and with its part of what is shared."""
+        for batch in self.stream.planned(steps):
+            yield {
+                "step": batch.step,
+                "private_mib": memory_mib("Private_Clean", "Private_Dirty"),
+                "pss_mib": memory_mib("Pss"),
+            }
+
+
+def start(url: str, order: str, method: Any) -> dict[str, float]:
+    """Seconds from opening the loader until both of two processes have planned, and MiB of one of them."""
+    from train.data.assemble import build_plan, build_stream, open_training_data
+    from train.data.loader import open_loader
+
+    config = _config(url, order)
+    data = open_training_data(config)
+    stream: Any = Planned(build_stream(config, data, build_plan(data, config), 0, 1, 1))
+    began = time.perf_counter()
+    with open_loader(stream, 0, 2, workers=2, prefetch=1, start_method=method) as batches:
+        found = list(batches)
+    seconds = time.perf_counter() - began
+    mean = {name: sum(each[name] for each in found) / 2 for name in ("private_mib", "pss_mib")}
+    return {"seconds": seconds, **mean, "utterances": len(data.table)}
+
+
 def _wait() -> None:
     print("here", flush=True)
     sys.stdin.readline()
@@ -124,6 +171,8 @@ def _wait() -> None:
 def main() -> None:
     if sys.argv[1] == "make":
         make(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    elif sys.argv[1] == "start":
+        print(json.dumps(start(*sys.argv[2:])))
     else:
         print(json.dumps(measure(sys.argv[2], sys.argv[3])))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -21,8 +22,8 @@ def ahead(
 ) -> Iterator[Result]:
     """work(item) of each item, in order; up to `depth` beyond the one that is waited for are begun.
 
-    threads: that work, depth + 1 unless given; first_alone: begin no other before the first is done, which is
-    so sooner. With depth 0 nothing runs ahead, and no thread is made.
+    threads: that work, depth + 1 unless given; first_alone: begin no other before the first has been used,
+    which is so sooner. With depth 0 nothing runs ahead, and no thread is made.
     `work` must not mind threads. The results that are held at a time are at most depth + 1. An error of
     `items` or of `work` is raised at its place, after the results of all items before it.
     """
@@ -32,6 +33,8 @@ def ahead(
     under_way: deque[Future[Result]] = deque()
     failure: Exception | None = None
     source = iter(items)
+    if first_alone:
+        yield from map(work, islice(source, 1))
     with ThreadPoolExecutor(threads or depth + 1, thread_name_prefix="ahead") as pool:
         try:
             while True:
@@ -43,9 +46,6 @@ def ahead(
                     failure = error
                     break
                 under_way.append(pool.submit(work, item))
-                if first_alone:
-                    wait(under_way)
-                    first_alone = False
                 if len(under_way) > depth:
                     yield under_way.popleft().result()
             while under_way:

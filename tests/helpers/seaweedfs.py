@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ACCESS_KEY, SECRET_KEY = "testkey", "testsecret"
+NEXT_KEY, NEXT_SECRET = "nextkey", "nextsecret"  # good too
 PROGRAM = Path(sys.executable).with_name("weed")
 BUCKET = "tests"
 OPEN_BUCKET = "open"  # a bucket that everyone may read and list
@@ -64,7 +65,8 @@ def running(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen
     """The same with more options for `weed server`, and its process."""
     data, identities = folder / "data", folder / "s3.json"
     data.mkdir(parents=True)
-    credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
+    pairs = ((ACCESS_KEY, SECRET_KEY), (NEXT_KEY, NEXT_SECRET))
+    credentials = [{"accessKey": key, "secretKey": secret} for key, secret in pairs]
     actions = ["Admin", "Read", "Write", "List"]
     identity = {"name": "test", "credentials": credentials, "actions": actions}
     anyone = {"name": "anonymous", "actions": [f"Read:{OPEN_BUCKET}", f"List:{OPEN_BUCKET}"]}

@@ -81,9 +81,11 @@ def make_ready(url: str) -> None:
 def forget(client: Client | None = None) -> None:
     """Make it anew when it is needed next, with what the environment and files then say; None: all."""
     with _making:
-        _found.clear()
-        for name in [name for name, each in _clients.items() if client in (None, each)]:
+        gone = [name for name, each in _clients.items() if client in (None, each)]
+        for name in gone:
             del _clients[name]
+        if gone or client is None:
+            _found.clear()
 
 
 @functools.lru_cache(4096)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import seaweedfs
 import torch
 from processes import alive, descendants, finish, kill_tree, start_warm, torchrun, wait_until
 from project import REPO
@@ -21,6 +22,8 @@ from eval.checkpoint.file import read_checkpoint
 from shard_tools import storage
 from shard_tools.pack.packing import PackOptions, pack
 from shard_tools.run_records import STOPPED
+from train.config.parsing import parse
+from train.data.assemble import build_plan, build_stream, open_training_data
 
 pytestmark = pytest.mark.slow
 
@@ -219,3 +222,65 @@ def test_a_run_through_a_faulty_store_learns_exactly_what_one_from_the_disk_does
     assert sum(faulty_s3.faults.values()) > 20, faulty_s3.faults
     for name, tensor in weights[0].items():
         assert torch.equal(tensor, weights[1][name]), name
+
+
+# Reads batches by two processes, and after the first waits until it is told to go on.
+READS = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from train.config.parsing import parse
+from train.data.assemble import build_plan, build_stream, configure_storage, open_training_data
+from train.data.loader import open_loader
+
+first, go, out, *arguments = sys.argv[1:]
+config = parse(arguments)
+configure_storage(config.data)
+data = open_training_data(config)
+stream = build_stream(config, data, build_plan(data, config), 0, 1, 1)
+with open_loader(stream, 0, 24, workers=config.data.workers, prefetch=1) as batches:
+    audio = [next(batches)["audio"].numpy()]
+    Path(first).touch()
+    while not Path(go).exists():
+        time.sleep(0.02)
+    audio += [batch["audio"].numpy() for batch in batches]
+np.save(out, np.stack(audio))
+"""
+
+
+@pytest.mark.s3
+def test_credentials_that_expire_are_looked_up_anew_by_reading_processes(
+    corpus, shards, s3_folder, faulty_s3, tmp_path, monkeypatch
+):
+    """The file is written anew after the first batch, and from then on the old key is refused."""
+    for file in shards.iterdir():
+        storage.publish_bytes(storage.join(s3_folder, file.name), file.read_bytes())
+    file, first, go = tmp_path / "credentials", tmp_path / "first", tmp_path / "go"
+    more = {
+        "data__workers": 2,
+        "data__order": "epoch",
+        "data__ahead_mib": 1,
+        "data__storage__first_wait": 0.01,
+    }
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    lines = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n"
+    file.write_text(lines.format(seaweedfs.ACCESS_KEY, seaweedfs.SECRET_KEY))
+    arguments = options(corpus, s3_folder, **more)
+    command = [sys.executable, "-c", READS, str(first), str(go), str(tmp_path / "store.npy"), *arguments]
+    process = start_warm(command, tmp_path / "log")
+    try:
+        wait_until(first.exists, 60, "the first batch")
+        file.write_text(lines.format(seaweedfs.NEXT_KEY, seaweedfs.NEXT_SECRET))
+        faulty_s3.expired = f"Credential={seaweedfs.ACCESS_KEY}/"
+        go.touch()
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    finally:
+        kill_tree(process.pid)
+    assert f"Credential={seaweedfs.NEXT_KEY}/" in faulty_s3.headers["authorization"]
+    config = parse(options(corpus, shards, **more))
+    data = open_training_data(config)
+    stream = build_stream(config, data, build_plan(data, config), 0, 1, 1)
+    expected = np.stack([batch["audio"].numpy() for batch in stream.made(range(24))])
+    assert np.array_equal(np.load(tmp_path / "store.npy"), expected)

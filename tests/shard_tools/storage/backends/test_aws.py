@@ -18,6 +18,7 @@ from shard_tools.storage import StorageError, StoragePolicy
 from shard_tools.storage.backends import aws, choose, place_at
 from shard_tools.storage.backends.obstore import ObstorePlace
 
+NEXT = f"aws_access_key_id = {seaweedfs.NEXT_KEY}\naws_secret_access_key = {seaweedfs.NEXT_SECRET}\n"
 KEYS = f"aws_access_key_id = {seaweedfs.ACCESS_KEY}\naws_secret_access_key = {seaweedfs.SECRET_KEY}\n"
 
 
@@ -195,6 +196,12 @@ def test_what_expires_in_mid_run_is_looked_up_anew(written, faulty_s3, alone, st
     faulty_s3.expired = f"Credential={seaweedfs.ACCESS_KEY}/"
     with pytest.raises(StorageError, match=r"does not accept the AWS credentials \(ExpiredToken\)"):
         read(written)
+    alone(config, f"[default]\n{NEXT}")
+    assert read(written) == b"234"
+    faulty_s3.expired = f"Credential={seaweedfs.NEXT_KEY}/"
+    alone(config, f"[default]\n{KEYS}")
+    assert read(written) == b"234"  # refused once, and then not
+    faulty_s3.expired = f"Credential={seaweedfs.ACCESS_KEY}/"
     alone(config, "[default]\naws_access_key_id = another\naws_secret_access_key = secret\n")
     with pytest.raises(StorageError, match=r"InvalidAccessKeyId"):  # the new one is what the store was told
         read(written)

@@ -26,28 +26,35 @@ class CropReader(Protocol):
 class Recordings:
     """The recordings of one kind: rows of a catalogue of noise or room shards, and their reader.
 
-    rows: (recordings,) catalogue rows; frames: (recordings,) audio frames of each. One thread
-    reads at a time.
+    rows: (recordings,) catalogue rows, None for all that it has; frames: (recordings,) audio frames of each,
+    an array or what is indexed as one; count: recordings, None for as many as frames. One thread reads at a
+    time.
     """
 
-    def __init__(self, reader: CropReader, rows: Int64Array, frames: Int64Array) -> None:
+    def __init__(
+        self, reader: CropReader, rows: Int64Array | None, frames: Any, count: int | None = None
+    ) -> None:
         self.reader = reader
         self.rows = rows
         self.frames = frames
+        self._count = len(frames) if count is None else count
         self._reading = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self._count
+
+    def _rows(self, recordings: Int64Array) -> Int64Array:
+        return recordings if self.rows is None else self.rows[recordings]
 
     def crops(self, clips: Clips, frames: int) -> Int16Array:
         """The clips' audio, int16 (clips, frames); recordings shorter than that repeat from their start."""
         with self._reading:
-            return self.reader.crops(self.rows[clips.recording], self._starts(clips, frames), frames)
+            return self.reader.crops(self._rows(clips.recording), self._starts(clips, frames), frames)
 
     def one_by_one(self, clips: Clips, frames: int) -> Iterator[Int16Array]:
         """The rows of `crops`, each good until the next; from local storage they are read only then."""
         with self._reading:
-            return self.reader.rows(self.rows[clips.recording], self._starts(clips, frames), frames)
+            return self.reader.rows(self._rows(clips.recording), self._starts(clips, frames), frames)
 
     def _starts(self, clips: Clips, frames: int) -> Int64Array:
         room = np.maximum(self.frames[clips.recording] - frames, 0)
@@ -55,7 +62,7 @@ class Recordings:
 
     def recording(self, number: int) -> Int16Array:
         with self._reading:
-            return self.reader.utterance(int(self.rows[number]))
+            return self.reader.utterance(int(self._rows(np.array(number))))
 
     def taps(self, number: int) -> Float32Array:
         """The whole of one recording, float32, as an impulse response."""

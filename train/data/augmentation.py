@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from shard_tools import storage
+from shard_tools.apart import swiftly
 from shard_tools.arrays import Int64Array
 from shard_tools.cache.copied_source import CopiedSource
 from shard_tools.cache.copies import NodeCopies
 from shard_tools.cache.shard import CachedShard
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
+from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
 from train.augment import SOURCES, Augmenter, Recipe
@@ -21,17 +24,28 @@ from train.augment.sections import AugmentConfig
 from train.config.sections import DataConfig
 from train.data.copies import open_copies
 
+# Recordings of a set that is opened whole: 180 MiB. Of a larger one the indexes are read as clips are drawn,
+# each 0.2 MB, so that it is slow where clips lie far apart.
+_HELD_WHOLE = 2_000_000
+_WHOLE = ("reverberation",)  # whose longest recording is looked for
+_HELD = 256  # indexes of such a set
+
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """What a kind of augmentation takes: rows (recordings,) of a catalogue."""
+    """What a kind of augmentation takes: rows (recordings,) of a catalogue, None for all."""
 
-    catalogue: Catalogue
-    rows: Int64Array
+    catalogue: Catalogue | ShardwiseCatalogue
+    rows: Int64Array | None
+
+    def __len__(self) -> int:
+        return len(self.catalogue if self.rows is None else self.rows)
 
     def shards(self) -> list[CachedShard]:
-        """Those that hold its recordings."""
+        """Those that hold its recordings; none of a set that is too large to be copied."""
         opened = self.catalogue
+        if self.rows is None or isinstance(opened, ShardwiseCatalogue):
+            return []
         return [
             CachedShard(opened.shard_urls[shard], opened.shard_sizes[shard], opened.shard_sha256[shard])
             for shard in np.unique(opened.shard[self.rows]).tolist()
@@ -46,21 +60,22 @@ def build_augmenter(
     With augment.device model it is the workers' half, a Preparer. data: says where remote recordings are
     copied to by default, None: nowhere; eager: whether the first to do so are this process's.
     """
-    opened: dict[str, Catalogue] = {}
+    opened: dict[str, Catalogue | ShardwiseCatalogue] = {}
     found: dict[str, _Source] = {}
-    for kind in SOURCES:
-        section = getattr(config, kind)
+    sections = {kind: getattr(config, kind) for kind in SOURCES}
+    whole = {each.url for kind, each in sections.items() if each.category is not None or kind in _WHOLE}
+    for kind, section in sections.items():
         if section.url is None or (section.weight == 0 and config.chained.weight == 0):
             continue
         if section.url not in opened:
-            opened[section.url] = open_catalogue(section.url)
+            opened[section.url] = _open(section.url, whole=section.url in whole)
         found[kind] = _source(kind, opened[section.url], section.category)
     if not found and not config.telephone.probability:
         return None
-    if "babble" in found and len(found["babble"].rows) < config.babble.clips[1]:
+    if "babble" in found and len(found["babble"]) < config.babble.clips[1]:
         raise UserError(
             f"augment.babble.clips asks for up to {config.babble.clips[1]} different recordings, and "
-            f"augment.babble.url {config.babble.url} offers {len(found['babble'].rows)}: "
+            f"augment.babble.url {config.babble.url} offers {len(found['babble'])}: "
             "lower the one or extend the other"
         )
     remote = {kind: each.shards() for kind, each in found.items() if data and _is_remote(each.catalogue.url)}
@@ -80,7 +95,17 @@ def build_augmenter(
     return kind_of(recipe, sources, frames=frames, seed=seed, cache_bytes=config.cache_mib << 20)
 
 
-def _source(kind: str, catalogue: Catalogue, category: str | None) -> _Source:
+def _open(url: str, *, whole: bool) -> Catalogue | ShardwiseCatalogue:
+    if not whole:
+        large = swiftly(url, partial(open_shardwise, url, held=_HELD))
+        if len(large) > _HELD_WHOLE:
+            return large
+    return open_catalogue(url)
+
+
+def _source(kind: str, catalogue: Catalogue | ShardwiseCatalogue, category: str | None) -> _Source:
+    if isinstance(catalogue, ShardwiseCatalogue):
+        return _Source(catalogue, None)
     if category is None:
         return _Source(catalogue, np.arange(len(catalogue), dtype=np.int64))
     if category in catalogue.speakers:
@@ -102,4 +127,4 @@ def _recordings(source: _Source, copies: NodeCopies | None) -> Recordings:
     reader = Reader(catalogue)
     if copies is not None:
         reader = Reader(catalogue, CopiedSource(reader.source, copies, catalogue.shard_sha256))
-    return Recordings(reader, rows, catalogue.frames[rows])
+    return Recordings(reader, rows, catalogue.frames if rows is None else catalogue.frames[rows], len(source))

@@ -8,10 +8,13 @@ import os
 import pytest
 import torch
 
+from shard_tools.dataset.catalogue import Catalogue
+from shard_tools.dataset.shardwise import ShardwiseCatalogue
 from shard_tools.errors import UserError
 from shard_tools.storage.errors import StorageError
 from train.augment.device import augment
 from train.config.parsing import parse
+from train.data import augmentation
 from train.data.assemble import build_plan, build_stream, open_training_data
 from train.data.handover import room_needed
 from train.data.loader import open_loader
@@ -52,6 +55,15 @@ def reference(corpus):
     assert found[0]["audio"].shape == (16, 50 * 160 + 240)
     assert found[0]["audio"].dtype == torch.float32
     return [digest([batch]) for batch in found]
+
+
+@pytest.mark.slow
+def test_large_sets_to_augment_with_give_the_same_without_being_held(corpus, reference, monkeypatch):
+    monkeypatch.setattr(augmentation, "_HELD_WHOLE", 0)
+    stream = make_stream(corpus, corpus.wav)
+    kinds = {kind: type(source.reader.catalogue) for kind, source in stream.augmenter.sources.items()}
+    assert kinds == {"reverberation": Catalogue, "noise": ShardwiseCatalogue, "babble": ShardwiseCatalogue}
+    assert [digest([batch]) for batch in fetch(stream, 0, 8, 1)] == reference[:8]
 
 
 @pytest.mark.slow

@@ -284,3 +284,35 @@ def test_credentials_that_expire_are_looked_up_anew_by_reading_processes(
     stream = build_stream(config, data, build_plan(data, config), 0, 1, 1)
     expected = np.stack([batch["audio"].numpy() for batch in stream.made(range(24))])
     assert np.array_equal(np.load(tmp_path / "store.npy"), expected)
+
+
+@pytest.mark.s3
+@pytest.mark.exhaustive
+def test_a_run_that_is_killed_goes_on_from_a_store_as_if_nothing_had_been(
+    corpus, shards, s3_folder, tmp_path
+):
+    """Shards, noise and checkpoints lie there; the weights are those of a run from the disk, to the bit."""
+    for kind in ("shards", "noise"):
+        for file in (shards if kind == "shards" else Path(corpus.noise)).iterdir():
+            storage.publish_bytes(f"{s3_folder}/{kind}/{file.name}", file.read_bytes())
+    more = {"train__steps": 24, "checkpoint__every": 4}
+    disk = options(corpus, shards, **more, run__folder=tmp_path / "disk")
+    status, output = finish([sys.executable, "-m", "train", *disk], tmp_path / "out")
+    assert status == 0, output
+    more |= {"augment__noise__url": f"{s3_folder}/noise", "checkpoint__url": f"{s3_folder}/checkpoints"}
+    arguments = options(corpus, f"{s3_folder}/shards", **more, run__folder=tmp_path / "store")
+    command = [sys.executable, "-m", "train", *arguments]
+    process = start_warm(command, tmp_path / "log")
+    saved = f"{s3_folder}/checkpoints/step-00000004.pt"
+    try:
+        wait_until(lambda: storage.exists(saved), 120, "the first checkpoint")
+    finally:
+        kill_tree(process.pid)
+    assert not storage.exists(f"{s3_folder}/checkpoints/step-00000024.pt")
+    status, output = finish(command, tmp_path / "out")
+    assert status == 0, output
+    assert "resuming from" in output
+    expected = read_checkpoint(str(tmp_path / "disk/checkpoints/step-00000024.pt"))["network"]
+    found = read_checkpoint(f"{s3_folder}/checkpoints/step-00000024.pt")["network"]
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name

@@ -43,8 +43,7 @@ _HELD_BESIDES = 16
 def open_training_data(config: Config) -> TrainingData:
     """The training shards: by windows their indexes are read as windows need them, else all now."""
     data = config.data
-    for url in _places(config):
-        storage.ready_forks(url)
+    storage.ready_forks(_places(config))
     if data.order == "windows":
         shardwise = [_open_shardwise(config, url) for url in data.urls]
         excluded = find_excluded(shardwise, data.exclude)

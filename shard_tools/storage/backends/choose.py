@@ -6,6 +6,7 @@ fsspec, which loads for 0.2 s, is imported only for what is no plain path: every
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 
 from shard_tools.storage.backends.contract import Place
 from shard_tools.storage.backends.local import LocalPlace
@@ -42,15 +43,16 @@ def forks_are_faster(url: str) -> bool:
     return not lacks_obstore(url)
 
 
-def ready_forks(url: str) -> None:
-    """Load and find out here what forked children need to read `url`, once for all of them.
+def ready_forks(urls: Iterable[str]) -> None:
+    """Load and find out here what forked children need to read `urls`, once for all of them.
 
     What cannot be found is not: they say so.
     """
-    if forks_are_faster(url):
+    faster = [url for url in urls if forks_are_faster(url)]
+    if faster:
         from shard_tools.storage.backends import obstore_clients
 
-        obstore_clients.make_ready(url)
+        obstore_clients.make_ready(faster)
 
 
 def local_path(url: str) -> str | None:

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -64,18 +64,19 @@ def client_of(url: str) -> tuple[Client, str] | None:
     return None if client is None else (client, key)
 
 
-def make_ready(url: str) -> None:
-    """Load, and find of the bucket of `url`, what a client needs; make none, so that forks can have one."""
-    bucket, _ = _split(url)
-    scheme, _, name = (bucket or "").partition("://")
-    if scheme in ("s3", "s3a"):
-        import obstore.store  # noqa: F401  # which starts no thread
+def make_ready(urls: Iterable[str]) -> None:
+    """Load, and find out anew, what clients for `urls` need; make none, so that forks can have them."""
+    import obstore.store  # noqa: F401  # which starts no thread
 
-        try:
-            with _making:
-                _find(name)
-        except Exception as error:  # whoever needs it meets it again
-            logger.debug("%s: not found out about: %s", url, brief(error))
+    with forks.about_to_use(), _making:
+        _found.clear()
+        for bucket in dict.fromkeys(_split(url)[0] or "" for url in urls):
+            scheme, _, name = bucket.partition("://")
+            if scheme in ("s3", "s3a"):
+                try:
+                    _find(name)
+                except Exception as error:  # whoever needs it meets it again
+                    logger.debug("%s: not found out about: %s", bucket, brief(error))
 
 
 def forget(client: Client | None = None) -> None:

@@ -150,7 +150,7 @@ from shard_tools.storage.backends import obstore_clients, place_at
 
 url = {s3_folder!r}
 storage.keep_forkable()
-storage.ready_forks(url)
+storage.ready_forks([url])
 catalogue = open_catalogue(url + "/set")
 print(len(catalogue), catalogue.key(0), "s3fs" in sys.modules, storage.forkable())
 

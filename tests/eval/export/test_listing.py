@@ -35,6 +35,7 @@ def test_a_page_has_options_and_bounds() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_table_has_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     said = capsys.readouterr().out

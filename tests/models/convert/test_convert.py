@@ -77,6 +77,7 @@ def test_arguments_that_are_not_built_here_are_named(changed: dict[str, Any], me
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_best_fit_of_a_file_is_its_network(golden: dict[str, np.ndarray]) -> None:
     """Of default networks, whose depth may be another; here those that are most alike, two by two."""
     for name in ("lite_sap", "v2_asp", "simam34", "resnet34"):

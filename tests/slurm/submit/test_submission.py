@@ -115,6 +115,7 @@ def test_a_dry_run_says_that_it_is_not_to_be_sent(fake, config, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_evaluation_follows_a_training_on_this_machine(warm, corpus, tmp_path, monkeypatch, capsys):
     validation = {"trials": str(corpus.trials), "data": f"{corpus.folder}/wav"}
     path = small_run.config(corpus, tmp_path / "c.yaml", steps=4)

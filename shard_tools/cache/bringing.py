@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -72,8 +73,9 @@ class Bringing:
         )  # fmt: skip
         for _ in range(min(THREADS, len(self._queue)) - 1):
             thread = threading.Thread(target=self._work, name="copies", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            with contextlib.suppress(RuntimeError):  # no more threads are to be had: this one works alone
+                thread.start()
+                self._threads.append(thread)
         self._work()
 
     def _require_room(self) -> None:

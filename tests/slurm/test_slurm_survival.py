@@ -123,11 +123,11 @@ def test_out_of_time_it_goes_on_in_the_next_start(
     began = time.monotonic()
     job, run = train(cluster, corpus, tmp_path, "--time", "20", "--signal-delay", "80", nodes=1)
     reach(run, random.randint(1, 10))
+    slow = rank(cluster, job, cluster.hosts(job)[0])
+    os.kill(slow, signal.SIGSTOP)  # its step takes until SLURM's signal is there, which may come at once
     # However long that took, a minute or two are left of the time now, and the signal comes before.
     minutes = math.ceil((time.monotonic() - began + 70) / 60)
     cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
-    slow = rank(cluster, job, cluster.hosts(job)[0])
-    os.kill(slow, signal.SIGSTOP)  # its step takes until SLURM's signal is there
     until(lambda: "SIGUSR2: the ranks save" in printed(run), "the signal before the time limit", run)
     os.kill(slow, signal.SIGCONT)
     until(lambda: cluster.state(job) == "PENDING", "the requeue", run)

@@ -338,9 +338,7 @@ def test_misfits_are_said_first(corpus, server, save_path, capsys):
 
 
 def test_progress_has_the_total_and_the_time_left(corpus, server, save_path, capsys):
-    server.faults["vox1_test_wav.zip"] = [
-        "slow"
-    ]  # the last: the first is told of before
+    server.faults["vox1_test_wav.zip"] = ["slow"]  # the last: the first is told of before
     threading.Timer(1, server.slow.set).start()
     fetch(corpus, save_path, server, quiet=False, workers=1)
     told = [line for line in capsys.readouterr().err.splitlines() if "MD5 right" in line]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from shard_tools import storage
 from shard_tools.apart import apart
 from shard_tools.arrays import Int64Array, UInt32Array
+from shard_tools.audio import SAMPLE_RATE
 from shard_tools.dataset.catalogue import checked_index, fetched, outside_speakers
 from shard_tools.dataset.index import ShardIndex, pack_keys
 from shard_tools.dataset.shardwise import ShardwiseCatalogue
@@ -64,7 +65,7 @@ class Chosen:
 
     @property
     def hours(self) -> float:
-        return int(self.frames.sum()) / 16000 / 3600
+        return int(self.frames.sum()) / SAMPLE_RATE / 3600
 
     def key(self, u: int) -> str:
         start = int(self._key_ends[u - 1]) if u else 0

@@ -11,12 +11,13 @@ import contextlib
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 _used = False  # in this process
 _inherited = False  # used in a process that this one was forked from
 _kept = False  # this process is to fork readers
-_readying = 0  # threads that are about to use it
+_readying: set[int] = set()  # threads that are about to use it; counting them would not be atomic
 
 
 def keep_forkable() -> None:
@@ -47,12 +48,11 @@ def use() -> None:
 @contextlib.contextmanager
 def about_to_use() -> Iterator[None]:
     """Inside, a thread gets it ready, with a lock for which a child that is forked would wait for ever."""
-    global _readying
-    _readying += 1
+    _readying.add(threading.get_ident())
     try:
         yield
     finally:
-        _readying -= 1
+        _readying.discard(threading.get_ident())
 
 
 _held: list[object] = []
@@ -74,11 +74,11 @@ def _keep_inherited() -> None:
 
 
 def _in_child() -> None:
-    global _used, _inherited, _kept, _readying
+    global _used, _inherited, _kept
     _keep_inherited()
-    _inherited = _inherited or _used or _readying > 0
+    _inherited = _inherited or _used or bool(_readying)
     _used = _kept = False
-    _readying = 0
+    _readying.clear()
 
 
 os.register_at_fork(after_in_child=_in_child)

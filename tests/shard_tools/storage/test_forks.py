@@ -198,7 +198,7 @@ def test_a_child_that_is_forked_while_a_thread_makes_a_client_makes_none(monkeyp
     """It would wait for a lock that nobody holds there."""
     for name in ("_used", "_kept", "_inherited"):
         monkeypatch.setattr(forks, name, False)
-    monkeypatch.setattr(forks, "_readying", 0, raising=False)
+    monkeypatch.setattr(forks, "_readying", set())
     monkeypatch.setattr(obstore_clients, "_make", lambda bucket: forks._in_child())
     assert obstore_clients.client_of("s3://forked-meanwhile/x") is None
     assert not forks.may_use()

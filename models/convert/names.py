@@ -150,7 +150,7 @@ _REDIM: Rules = [
 RULES["redimnet"] = RULES["redimnet2"] = _REDIM
 
 _UNUSED = re.compile(
-    r"torchfb\.|instancenorm\.|spec\.|preprocess\.0\.|conv1\.filterbank\.(window_|n_)|projection\.|cls_head\."
+    r"torchfb\.|instancenorm\.|(frontend\.)?spec\.|preprocess\.0\.|conv1\.filterbank\.(window_|n_)|projection\.|cls_head\."
     r"|backbone\.stage0(_pre)?\.0\.w$"
 )
 """What the originals keep and no embedding needs: constants of the front-end, heads for training."""

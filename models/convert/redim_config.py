@@ -14,11 +14,11 @@ _BLOCKS = {
     "convnext_like_relu": "convnext_relu",
 }
 _CONTEXTS = {"conv+att": "conv+attention", "att": "attention", "conv": "conv", "fc": "linear"}
+_FEATURES = {"pt": "mel", "pt_mel": "mel", "tf": "tfmel", "tf_mel": "tfmel"}
 
 _ONLY: dict[str, tuple[Any, ...]] = {
     "hop_length": (160,),
     "pooling_func": ("ASTP",),
-    "feat_type": ("pt", "pt_mel"),
     "spec_in_channels": (1,),
     "causal": ("none", False),
     "fm_weigthing_type": ("NC",),
@@ -37,9 +37,9 @@ _FRONT_END = {
     "hop_length": 160,
     "f_min": 20,
     "f_max": 7600,
-    "norm_signal": False,
     "do_preemph": True,
     "spec_norm": "mn",
+    "eps": 1e-8,
 }
 """The front-end's arguments, and what they must be; those of its masks in training do not matter."""
 
@@ -84,6 +84,8 @@ def redim_options(config: Mapping[str, Any]) -> dict[str, Any]:
         "context": _known(
             "block_1d_type", left.pop("block_1d_type", "conv+att" if later else "att"), _CONTEXTS
         ),
+        "features": _known("feat_type", left.pop("feat_type", "pt"), _FEATURES),
+        "unit_audio": bool(front_end.get("norm_signal", False)),
         "group_size": left.pop("group_divisor", 1 if later else 4),
         "pooling_context": left.pop("global_context_att", later),
         "embedding_norm": left.pop("emb_bn", False),
@@ -91,7 +93,7 @@ def redim_options(config: Mapping[str, Any]) -> dict[str, Any]:
         "pooled_channels": left.pop("out_channels", None) or (-1 if later else 0),
     }
     if later:
-        options["pool_maps"] = "yes" if left.pop("return_2d_output", False) else "no"
+        options["pool_maps"] = left.pop("return_2d_output", False)
         options["grouped_strides"] = left.pop("compress_tconvs", True)
         options["two_outputs"] = left.pop("dual_agg", False)
         options["normed_outputs"] = left.pop("agg_gnorm", False)

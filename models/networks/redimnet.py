@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from models.options import ModelError, Within
-from models.parts.frontend import HOP, WINDOW, check_audio
+from models.parts.frontend import check_audio
 from models.parts.masks import Masks
 from models.parts.pooling import ContextPooling
 from models.parts.redim import (
     ChannelNorm,
     TimeContext,
     WeighedSum,
+    least_audio,
     map_block,
     redim_frontend,
     to_frames,
@@ -70,8 +71,9 @@ class ReDimNet(nn.Module):
     has, and how many times fewer channels its context along time has (0: no context). blocks:
     what they are; "resnet_se" also weighs rows. group_size: channels of a convolution's group.
 
-    features: "mel" (20 to 7600 Hz, pre-emphasis) as the original's, or "kaldi". context: what looks
-    along time. pooled_channels: to which the frames are taken before pooling; 0: as they are.
+    features: "mel" (20 to 7600 Hz, pre-emphasis) as the original's, its "tfmel", or "kaldi". unit_audio:
+    whether audio is first brought to a mean of 0 and a deviation of 1. context: what looks along time.
+    pooled_channels: to which the frames are taken before pooling; 0: as they are.
     pooling_context: whether the weights of the pooling see the utterance's mean and standard deviation.
     embedding_norm: batch normalisation of the embedding. embedding_size: dimensions of the output.
 
@@ -87,7 +89,8 @@ class ReDimNet(nn.Module):
         stages: str = "",
         blocks: Literal["size", "resnet", "resnet_se", "convnext", "convnext_relu"] = "size",
         group_size: Annotated[int, Within(0, 1024)] = 0,
-        features: Literal["mel", "kaldi"] = "mel",
+        features: Literal["mel", "tfmel", "kaldi"] = "mel",
+        unit_audio: bool = False,
         context: Literal["conv+attention", "attention", "conv", "linear"] = "conv+attention",
         pooled_channels: Annotated[int, Within(0, 8192)] = 0,
         pooling_context: bool = True,
@@ -101,8 +104,10 @@ class ReDimNet(nn.Module):
         n_mels, channels = n_mels or usual.n_mels, channels or usual.channels
         group_size, kind = group_size or usual.group_size, usual.blocks if blocks == "size" else blocks
         self.embedding_size = embedding_size
-        self.frontend = redim_frontend(features, n_mels, Masks(mask_bands, mask_frames))
-        self.least_samples = WINDOW if features == "mel" else WINDOW + HOP  # one frame has no variance
+        self.frontend = redim_frontend(
+            features, n_mels, Masks(mask_bands, mask_frames), unit_audio=unit_audio
+        )
+        self.least_samples = least_audio(features, 2)  # one frame has no variance
         self.conv = nn.Conv2d(1, channels, 3, padding=1)
         self.norm = ChannelNorm(channels)
         width, rows = n_mels * channels, n_mels

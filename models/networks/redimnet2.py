@@ -11,10 +11,18 @@ from torch import nn
 
 from models.networks.redimnet import check_stage, context_of
 from models.options import ModelError, Within
-from models.parts.frontend import HOP, WINDOW, check_audio
+from models.parts.frontend import check_audio
 from models.parts.masks import Masks
 from models.parts.pooling import ContextPooling
-from models.parts.redim import ChannelNorm, WeighedSum, map_block, redim_frontend, to_frames, to_maps
+from models.parts.redim import (
+    ChannelNorm,
+    WeighedSum,
+    least_audio,
+    map_block,
+    redim_frontend,
+    to_frames,
+    to_maps,
+)
 
 _EPS = 1e-6
 
@@ -38,7 +46,6 @@ class _Size:
     channels: int
     stages: str
     pooled_channels: int
-    pool_maps: bool = False
 
 
 _SLIM = "1x1 2 2 3x3 {0}; 2x1 3 1 3x3 {0}; 1x2 4 1 3x3 {0}; 2x1 5 1 3x3 {0}; 1x2 4 1 3x3 {1}; 2x1 3 1 3x3 {1}"
@@ -48,39 +55,40 @@ _TALL = "1x1 3 3 3x3 64; 2x1 4 2 3x3 64; 1x2 5 2 3x3 48; 2x1 5 1 3x3 48; 1x2 4 0
 
 _SIZES = {
     "b0": _Size(12, _SLIM.format(36, 18), 64),
-    "b1": _Size(16, _SLIM.format(32, 16), 64),
-    "b2": _Size(20, _LONG, 64),
-    "b3": _Size(24, _SLIM.format(36, 18), 64),
+    "b1": _Size(16, _SLIM.format(32, 16), 0),
+    "b2": _Size(20, _LONG, 0),
+    "b3": _Size(24, _WIDE.format(24, 24), 0),
     "b4": _Size(32, _WIDE.format(24, 24), 0),
     "b5": _Size(48, _WIDE.format(48, 32), 256),
-    "b6": _Size(64, _TALL, 224, pool_maps=True),
+    "b6": _Size(64, _TALL, 224),
 }
 
 
 class ReDimNet2(nn.Module):
     """ReDimNet with strides over time: each stage works at its own length, and gives full length again.
 
-    Palabra AI, "ReDimNet2: scaling speaker verification via time-pooled dimension
-    reshaping", Interspeech 2026; given the same weights it computes what
-    PalabraAI/redimnet2 computes. The sizes are those that wespeaker lists: 0.7 million weights at "b0", 12.4
-    million at "b6".
+    Palabra AI, "ReDimNet2: scaling speaker verification via time-pooled dimension reshaping", Interspeech
+    2026; given the same weights it computes what PalabraAI/redimnet2 computes. The sizes are those of
+    their releases: 1.1 million weights at "b0", 12.4 million at "b6". (wespeaker's own b0 to b3 and b5
+    are smaller: without `pool_maps`, with `pooled_channels`.)
 
-    size: "b0" to "b6", which says what the next four are where they are left at 0, "" or "size".
+    size: "b0" to "b6", which says what the next three are where they are left at 0 or "".
     channels: before the first stage. stages: of each "ROWSxTIME blocks expansion KERNEL reduction",
     parted by semicolons: what it divides the rows (and multiplies the channels) and the length by, its
     number of blocks, how many times the channels a block has, the kernel of ConvNeXt blocks (rows x frames),
     and how many times fewer channels its context along time has (0: no context).
     pooled_channels: to which the frames are taken before pooling; -1: as they are. pool_maps: whether
-    that is done with each row by itself.
+    that is done with each row by itself, and the pooling sees a channel's rows side by side.
 
     n_mels: mel bands, which the strides of all stages divide. blocks: what they are; "resnet_se" also weighs
-    rows. group_size: channels of a convolution's group. features: "mel" (20 to 7600 Hz, pre-emphasis) as the
-    original's, or "kaldi". grouped_strides: whether the convolutions that shrink maps have as many groups
-    as they can. two_outputs: whether a stage with a context also gives what it had before it.
-    normed_outputs: whether what stages give is normalised, in as many groups as there are channels.
-    context: what looks along time. pooling_context: whether the weights of the pooling see the
-    utterance's mean and standard deviation. embedding_norm: batch normalisation of the embedding.
-    embedding_size: dimensions of the output.
+    rows. group_size: channels of a convolution's group. features: "tfmel" as all released weights were
+    trained with, "mel" (both from 20 to 7600 Hz, with pre-emphasis), or "kaldi". unit_audio: whether
+    audio is first brought to a mean of 0 and a deviation of 1. grouped_strides: whether the convolutions
+    that shrink maps have as many groups as they can. two_outputs: whether a stage with a context also
+    gives what it had before it. normed_outputs: whether what stages give is normalised, in as many groups
+    as there are channels. context: what looks along time. pooling_context: whether the weights of the
+    pooling see the utterance's mean and standard deviation. embedding_norm: batch normalisation of the
+    embedding. embedding_size: dimensions of the output.
 
     mask_bands, mask_frames: the widest masks over features in training (SpecAugment).
     """
@@ -92,11 +100,12 @@ class ReDimNet2(nn.Module):
         channels: Annotated[int, Within(0, 1024)] = 0,
         stages: str = "",
         pooled_channels: Annotated[int, Within(-1, 8192)] = 0,
-        pool_maps: Literal["size", "yes", "no"] = "size",
+        pool_maps: bool = True,
         n_mels: Annotated[int, Within(1, 256)] = 72,
         blocks: Literal["resnet", "resnet_se", "convnext", "convnext_relu"] = "resnet",
         group_size: Annotated[int, Within(1, 1024)] = 1,
-        features: Literal["mel", "kaldi"] = "mel",
+        features: Literal["mel", "tfmel", "kaldi"] = "tfmel",
+        unit_audio: bool = True,
         grouped_strides: bool = True,
         two_outputs: bool = False,
         normed_outputs: bool = False,
@@ -111,9 +120,10 @@ class ReDimNet2(nn.Module):
         usual = _SIZES[size]
         channels = channels or usual.channels
         pooled = max(0, pooled_channels or usual.pooled_channels)
-        by_row = usual.pool_maps if pool_maps == "size" else pool_maps == "yes"
         self.embedding_size = embedding_size
-        self.frontend = redim_frontend(features, n_mels, Masks(mask_bands, mask_frames))
+        self.frontend = redim_frontend(
+            features, n_mels, Masks(mask_bands, mask_frames), unit_audio=unit_audio
+        )
         self.conv = nn.Conv2d(1, channels, 3, padding=1)
         self.norm = ChannelNorm(channels)
         width, rows, self.time_stride = n_mels * channels, n_mels, 1
@@ -146,20 +156,17 @@ class ReDimNet2(nn.Module):
             channels *= stage.stride
             outputs += made.outputs
         self.weigh = WeighedSum(outputs, width)
-        self.rows = rows if by_row and pooled else 0
-        self.channels = channels
+        self.channels = channels if pool_maps else 0
         self.merge: nn.Module = nn.Identity()
         if pooled:
-            self.merge = nn.Conv2d(channels, pooled, 1) if by_row else nn.Conv1d(width, pooled, 1)
-        self.pooling = ContextPooling(pooled * (self.rows or 1) if pooled else width, context=pooling_context)
+            self.merge = nn.Conv2d(channels, pooled, 1) if pool_maps else nn.Conv1d(width, pooled, 1)
+        merged = pooled * (rows if pool_maps else 1) if pooled else width
+        self.pooling = ContextPooling(merged, context=pooling_context)
         self.bn_pooled = nn.BatchNorm1d(self.pooling.output_size)
         self.fc = nn.Linear(self.pooling.output_size, embedding_size)
         self.bn_embedding = nn.BatchNorm1d(embedding_size) if embedding_norm else nn.Identity()
         # Two frames, of which one has no variance, and as many as all strides make one of.
-        frames = max(2, self.time_stride)
-        self.least_samples = (
-            max(WINDOW, HOP * (frames - 1)) if features == "mel" else WINDOW + HOP * (frames - 1)
-        )
+        self.least_samples = least_audio(features, max(2, self.time_stride))
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """audio float32 (B, samples) in [-1, 1), samples ≥ `least_samples` → (B, embedding_size).
@@ -180,7 +187,7 @@ class ReDimNet2(nn.Module):
         for stage in self.stages:
             outputs.extend(stage(outputs))
         frames = self.weigh(outputs)
-        if self.rows:
+        if self.channels:
             frames = self.merge(to_maps(frames, self.channels)).flatten(1, 2)
         else:
             frames = self.merge(frames)

@@ -14,11 +14,14 @@ from torch import nn
 
 from models.options import ModelError
 from models.parts.fbank import KaldiFrontEnd
-from models.parts.frontend import MelFrontEnd
+from models.parts.frontend import HOP, WINDOW, MelFrontEnd
 from models.parts.masks import Masks
+from models.parts.tfmel import TFMelFrontEnd, UnitAudio
 
 _HEADS = 4
 _EPS = 1e-6
+_AUDIO_FLOOR = {"mel": 1e-6, "tfmel": 1e-8, "kaldi": 1e-8}
+"""Beside the deviation that audio is divided by, as the originals have it."""
 _TIME_KERNELS = (7, 19, 31, 59)
 _WIDE_KERNELS = (7, 15, 31)
 _POSITION_KERNEL = 59
@@ -35,13 +38,24 @@ def to_maps(frames: torch.Tensor, channels: int) -> torch.Tensor:
     return frames.unflatten(1, (-1, channels)).transpose(1, 2)
 
 
-def redim_frontend(features: str, n_mels: int, masks: Masks) -> nn.Module:
-    """ "mel": as the original's, 20 to 7600 Hz with pre-emphasis; "kaldi": as wespeaker trains with."""
+def redim_frontend(features: str, n_mels: int, masks: Masks, *, unit_audio: bool) -> nn.Module:
+    """ "mel", "tfmel": 20 to 7600 Hz with pre-emphasis, as the originals'; "kaldi": as wespeaker's."""
+    frontend: nn.Module
     if features == "kaldi":
-        return KaldiFrontEnd(n_mels, masks=masks)
-    return MelFrontEnd(
-        n_mels, unit_variance=False, preemphasis=True, low_hz=20.0, high_hz=7600.0, masks=masks
-    )
+        frontend = KaldiFrontEnd(n_mels, masks=masks)
+    elif features == "tfmel":
+        frontend = TFMelFrontEnd(n_mels, masks=masks)
+    else:
+        frontend = MelFrontEnd(
+            n_mels, unit_variance=False, preemphasis=True, low_hz=20.0, high_hz=7600.0, masks=masks
+        )
+    return nn.Sequential(UnitAudio(_AUDIO_FLOOR[features]), frontend) if unit_audio else frontend
+
+
+def least_audio(features: str, frames: int) -> int:
+    """Samples of which `redim_frontend` makes so many frames, and one window at least."""
+    beside = {"mel": -HOP, "tfmel": WINDOW - HOP - HOP, "kaldi": WINDOW - HOP}[features]
+    return max(WINDOW, HOP * frames + beside)
 
 
 class ChannelNorm(nn.Module):

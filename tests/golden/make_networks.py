@@ -49,13 +49,17 @@ def main() -> None:
     parser.add_argument("trainer", type=Path, help="folder of a checkout of the VoxCeleb trainer")
     parser.add_argument("wespeaker", type=Path, help="folder of a checkout of wespeaker")
     parser.add_argument("others", type=Path, nargs=3, help="those of 3D-Speaker, redimnet and redimnet2")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="make these, keep the others")
     args = parser.parse_args()
     sys.path[:0] = [str(folder.resolve()) for folder in (args.trainer, *args.others)]
     package = types.ModuleType("wespeaker")  # without its __init__, which imports all of it
     package.__path__ = [str(args.wespeaker.resolve() / "wespeaker")]
     sys.modules["wespeaker"] = package
     outputs: dict[str, Any] = {}
-    for name in NETWORKS:
+    if args.only:
+        with np.load(FOLDER / "networks.npz") as file:
+            outputs |= file
+    for name in args.only or NETWORKS:
         for key, value in (golden(name) | whole(name)).items():
             outputs[f"{name}/{key}"] = value
     np.savez_compressed(FOLDER / "networks.npz", **outputs)
@@ -271,6 +275,8 @@ def redimnet_config(network: str, options: dict[str, Any]) -> dict[str, Any]:
         "embed_dim": options["embedding_size"],
         "global_context_att": options.get("pooling_context", True),
         "emb_bn": options.get("embedding_norm", False),
+        "feat_type": "tf" if options.get("features") == "tfmel" else "pt",
+        "spec_params": {"do_spec_aug": False, "norm_signal": options.get("unit_audio", False)},
     }
     stages: list[Any] = []
     for stage in options["stages"].split(";"):
@@ -287,7 +293,7 @@ def redimnet_config(network: str, options: dict[str, Any]) -> dict[str, Any]:
             "compress_tconvs": options.get("grouped_strides", True),
             "dual_agg": options.get("two_outputs", False),
             "agg_gnorm": options.get("normed_outputs", False),
-            "return_2d_output": options.get("pool_maps") == "yes",
+            "return_2d_output": options.get("pool_maps", True),
         }
         given["out_channels"] = max(0, options["pooled_channels"]) or None
     else:

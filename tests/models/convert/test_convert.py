@@ -52,6 +52,10 @@ def test_redimnets_arguments_are_our_options(name: str, golden: dict[str, np.nda
     config = json.loads(str(golden[f"{name}/config"]))
     assert redim_network(config) == network
     found = network_options(network, redim_options(config))
+    without_weights = ("features", "unit_audio", "pool_maps")
+    assert [found.get(key) for key in without_weights] == [
+        network_options(network, options).get(key) for key in without_weights
+    ]
     made, wanted = build_network(network, found), build_network(network, options)
     shapes = [{key: value.shape for key, value in one.state_dict().items()} for one in (made, wanted)]
     assert shapes[0] == shapes[1]
@@ -62,6 +66,8 @@ def test_redimnets_arguments_are_our_options(name: str, golden: dict[str, np.nda
     ("changed", "message"),
     [
         ({"hop_length": 80}, "hop_length is 80, and the redimnet here knows 160 alone"),
+        ({"feat_type": "tf_spec"}, "feat_type is 'tf_spec'; here there are: pt, "),
+        ({"spec_params": {"spec_norm": "bn"}}, "spec_params: spec_norm is 'bn', here it is 'mn'"),
         ({"block_2d_type": "gru"}, "block_2d_type is 'gru'; here there are: basic_resnet, "),
         ({"spec_params": {"f_max": 8000}}, "spec_params: f_max is 8000, here it is 7600"),
         ({"novelty": 1}, "the redimnet here has nothing like novelty"),

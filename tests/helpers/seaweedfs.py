@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ OPEN_BUCKET = "open"  # a bucket that everyone may read and list
 OWNER = "VOXSHARD_TESTS_OWNER"
 """The variable with the id of the process whose end is that of the store of `shared`."""
 _PATIENCE_S = 120.0
+_GRPC = 10_000  # its gRPC ports are so much higher
 
 
 def shared() -> str:
@@ -98,6 +100,10 @@ def running(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen
     finally:
         process.kill()
         process.wait()
+        for port in ports.values():  # which it puts there, wherever its files are
+            for number in (port, port + _GRPC):
+                for path in glob.glob(f"/tmp/seaweedfs-*-{number}.sock"):
+                    Path(path).unlink(missing_ok=True)
 
 
 def answers(endpoint: str) -> bool:
@@ -119,9 +125,9 @@ def free_ports(count: int) -> list[int]:
             one, two = held.enter_context(socket.socket()), held.enter_context(socket.socket())
             one.bind(("127.0.0.1", 0))
             port = one.getsockname()[1]
-            if port + 10_000 < 65_536:
+            if port + _GRPC < 65_536:
                 with contextlib.suppress(OSError):
-                    two.bind(("127.0.0.1", port + 10_000))
+                    two.bind(("127.0.0.1", port + _GRPC))
                     found.append(port)
     return found
 

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from eval.devices import device_of, join_group
 from shard_tools.errors import UserError
+from shard_tools.heaps import keep_freed_memory
 from shard_tools.launched import launched
 from shard_tools.text import shown
 
@@ -49,10 +50,12 @@ def joined(device: str) -> Iterator[Process]:
     device: auto, cpu or cuda. Raises UserError where there is no GPU to be had, or for some alone.
     """
     place = launched()
+    chosen = device_of(device) if place is None else join_group(place, device, _TIMEOUT)
+    if chosen.type == "cpu":
+        keep_freed_memory()  # of an utterance's maps
     if place is None:
-        yield Process(0, 1, device_of(device))
+        yield Process(0, 1, chosen)
         return
-    chosen = join_group(place, device, _TIMEOUT)
     yield Process(dist.get_rank(), dist.get_world_size(), chosen)
     # Not after a failure: it could wait for the others, who wait for this rank.
     dist.destroy_process_group()

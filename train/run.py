@@ -9,6 +9,7 @@ from typing import Literal
 
 from shard_tools import storage
 from shard_tools.errors import UserError
+from shard_tools.heaps import keep_freed_memory
 from shard_tools.run_records import LOCK, STATE
 from train.assembly import assemble
 from train.config.kept import as_yaml
@@ -36,6 +37,8 @@ def run(config: Config) -> bool:
         dry_run(config)
         return True
     with process_group(config.train.device) as process:
+        if process.device.type == "cpu":
+            keep_freed_memory()  # of a step's maps
         folder = config.run.folder if process.leads else None
         start_logging(folder)
         with hold(folder) if folder else nullcontext():

@@ -7,8 +7,8 @@
 Each turn measures ours and theirs one after the other, in processes of their own (both have a package called
 `models`), with the same threads; a ratio is theirs over ours, the median over turns. A step is forward,
 backward and Adam's on batches of 64 x 2 s in float32; an embedding is of 16 x 4 s. Ours train as recipes say:
-Fast ResNet-34 with `train.channels_last`. What is timed is CPU time, so that others on the machine disturb
-it less; with --wall it is the clock.
+Fast ResNet-34 with `train.channels_last`, and all keep freed memory, as `train` and `eval` do on CPUs. What
+is timed is CPU time, so that others on the machine disturb it less; with --wall it is the clock.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ def measure(whose: str, name: str, args: argparse.Namespace) -> dict[str, float]
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     network = ours(name) if whose == "ours" else theirs(name)
+    if whose == "ours":
+        from shard_tools.heaps import keep_freed_memory
+
+        keep_freed_memory()
     if whose == "ours" and name == "resnetse34l":
         network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)

@@ -8,7 +8,6 @@ them, so that what the process has said is what has arrived.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -25,6 +24,7 @@ import torch
 
 from shard_tools import storage
 from shard_tools.errors import UserError
+from shard_tools.heaps import keep_freed_memory
 from shard_tools.launched import end_with_parent
 from shard_tools.storage.errors import is_passing
 from train.data.handover import Note, Room
@@ -198,16 +198,3 @@ def _failed(error: Exception) -> _Failed:
         return _Failed(traceback.format_exc(), None)
     passing = known.passing if isinstance(known, RankError) else is_passing(known)
     return _Failed(str(known), passing)
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what a batch frees for the next one, where it is glibc.
-
-    It gives blocks of a batch's size back to the kernel at once by default, and the kernel clears
-    every page that it gives again: a tenth of the time of an augmented batch.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "gnu_get_libc_version"):
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, (1 << 31) - 1)

@@ -40,7 +40,10 @@ class Subject:
         """On `device`, in evaluation mode. Raises UserError for one that cannot be built."""
         if self.model:
             return OnnxNetwork(self.model, self.url, device).eval()
-        return load_network(dict(self.checkpoint), device, name=self.url)
+        network = load_network(dict(self.checkpoint), device, name=self.url)
+        if device.type == "cpu":  # whose convolutions are up to a third faster in this order
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network
 
     def own(self, key: Literal["trials", "data"]) -> str:
         """validation.KEY of its run. Raises UserError, naming the option."""

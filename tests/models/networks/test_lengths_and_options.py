@@ -48,6 +48,17 @@ def small(name: str, **options: object) -> torch.nn.Module:
     return build_network(name, {"embedding_size": 7} | SMALL.get(name, {}) | options)
 
 
+@pytest.mark.parametrize("name", slow_but(network_names(), "resnetse34l"))
+def test_weights_in_channels_last_order_embed_the_same(name: str) -> None:
+    """As evaluation on CPUs turns them: no network may ask in which order its maps lie."""
+    torch.manual_seed(0)
+    network, speech = small(name).eval(), 0.1 * torch.randn(2, 12000)
+    with torch.no_grad():
+        wanted = network(speech)
+        found = network.to(memory_format=torch.channels_last)(speech)  # type: ignore[call-overload]
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * float(wanted.norm()))
+
+
 @pytest.mark.parametrize("name", slow_but(network_names(), "tdnn"))
 def test_any_length_from_the_least(name: str) -> None:
     torch.manual_seed(0)

@@ -6,7 +6,6 @@ import os
 import threading
 import unicodedata
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -21,6 +20,7 @@ from shard_tools.dataset.keys import key_of
 from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
+from shard_tools.threads import Threads
 from shard_tools.workers import share_of_processors
 
 _LOOKUPS = 32  # concurrent questions whether a file exists, which a remote store answers one by one
@@ -242,7 +242,7 @@ def _each(ask: Callable[[str], Result], urls: Sequence[str]) -> list[Result]:
     """`ask` of each, at once where a remote store answers."""
     if not urls or storage.local_path(urls[0]) is not None:
         return [ask(url) for url in urls]
-    with ThreadPoolExecutor(_LOOKUPS) as pool:
+    with Threads(_LOOKUPS, "lookups") as pool:
         return list(pool.map(ask, urls))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from typing import TypeVar
+
+from shard_tools.threads import Threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,7 +37,7 @@ def ahead(
     source = iter(items)
     if first_alone:
         yield from map(work, islice(source, 1))
-    with ThreadPoolExecutor(threads or depth + 1, thread_name_prefix="ahead") as pool:
+    with Threads(threads or depth + 1, "ahead") as pool:
         try:
             while True:
                 try:

@@ -26,14 +26,18 @@ Result = TypeVar("Result")
 Report = Callable[[int], object]
 
 _POLL_S = 0.2
+_AT_REPORT, _AT_ONCE = 1, 2  # where workers are to stop
 
 
 class WorkerDiedError(UserError):
     """A worker process ended in the midst of a task."""
 
 
-class _StoppedError(Exception):
-    """Raised inside a worker by `report` when the others have been asked to stop."""
+class _StoppedError(BaseException):
+    """Raised inside a worker by `report` when the others have been asked to stop, anywhere after a Ctrl-C.
+
+    As KeyboardInterrupt it is none of the errors that are tried again or told.
+    """
 
 
 def processors() -> int:
@@ -97,8 +101,11 @@ def run(
         raise WorkerDiedError(
             "a worker process died, perhaps killed for using too much memory; run again, with fewer --workers"
         ) from error
+    except KeyboardInterrupt:
+        stop.value = _AT_ONCE
+        raise
     finally:
-        stop.value = 1
+        stop.value = stop.value or _AT_REPORT
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -154,25 +161,43 @@ def _in_threads(
 
 _done: Any = None
 _stop: Any = None
+_in_task = False
 
 
 def _start(done: Any, stop: Any, parent: int) -> None:
-    """Prepare a worker: Ctrl-C is the parent's to handle; when the parent is killed the worker ends too."""
+    """Prepare a worker: Ctrl-C is the parent's to handle; when the parent is killed the worker ends too.
+
+    What the parent says reaches it even where it waits for a store that is silent.
+    """
     global _done, _stop
     _done, _stop = done, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has the parent's
+    main = threading.get_ident()
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(1)
+            time.sleep(_POLL_S)
+            if stop.value == _AT_ONCE:
+                signal.pthread_kill(main, signal.SIGINT)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _interrupted(*_: object) -> None:
+    if _in_task and _stop.value == _AT_ONCE:
+        raise _StoppedError
+
+
 def _call(function: Callable[[Task, Report], Result], task: Task) -> Result:
-    return function(task, _report)
+    global _in_task
+    _in_task = True
+    try:
+        _report(0)
+        return function(task, _report)
+    finally:
+        _in_task = False
 
 
 def _report(amount: int) -> None:

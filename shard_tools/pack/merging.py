@@ -9,7 +9,6 @@ import hashlib
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from shard_tools import audio, storage
@@ -28,6 +27,7 @@ from shard_tools.pack.plan import PackOptions, dataset_inputs
 from shard_tools.pack.reports import report_names
 from shard_tools.pack.scratch import sweep
 from shard_tools.storage import Folder
+from shard_tools.threads import Threads
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _whole(
     there = set(names)
     entries = {n: entry for record in ours.values() for n, entry in record.entries.items()}
     listed = [(n, entry) for n, entry in entries.items() if {entry.url, entry.index} <= there]
-    with ThreadPoolExecutor(storage.current_policy().at_once()) as threads:
+    with Threads(storage.current_policy().at_once(), "looks") as threads:
         return dict(item for item, whole in zip(listed, threads.map(is_whole, listed), strict=True) if whole)
 
 

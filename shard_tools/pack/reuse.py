@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from shard_tools.pack import sources as pack_sources
 from shard_tools.pack.building import entry_of, rebuild
 from shard_tools.pack.task import ShardTask, SourceFile
 from shard_tools.storage import Folder
+from shard_tools.threads import Threads
 from shard_tools.workers import Report, run
 
 CLOCKS_DIFFER_S = 86400.0  # at most, for time zones are mistaken, too
@@ -71,7 +71,7 @@ def find_reusable(
     whole = [task for task in tasks if {task.tar_name, task.index_name} <= listed]
     reuse = Reuse()
     doubts: list[_Doubt] = []
-    with ThreadPoolExecutor(storage.current_policy().at_once()) as threads:
+    with Threads(storage.current_policy().at_once(), "looks") as threads:
         for task, found in zip(whole, threads.map(_look, whole), strict=True):
             if found is None:
                 continue

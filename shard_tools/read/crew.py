@@ -12,10 +12,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from shard_tools.storage import hurried
+from shard_tools.threads import PATIENCE_S, Threads
 
 FEW = 16  # threads that are called for a store that answers at once
 EACH_S = 1e-4  # of the processor's time for a request, about: so many more for each of these in an answer
@@ -34,7 +33,7 @@ class Crew:
     def __init__(self, most: int) -> None:
         self.answer_s = 0.0
         self._most = most
-        self._threads = ThreadPoolExecutor(most, thread_name_prefix="ranges")
+        self._threads = Threads(most, "ranges")
         self._latest: deque[float] = deque(maxlen=8)
         self._busy = 0
         self._counting = threading.Lock()
@@ -43,7 +42,8 @@ class Crew:
         """work(item) for each of `items`, begun in their order; nothing is under way afterwards.
 
         Returns the first that failed, by that order: its position and its error. Nothing is begun after one
-        has failed, so that it does not depend on the threads.
+        has failed, so that it does not depend on the threads. After an interrupt alone something may still be
+        under way, which is waited for no longer than a moment.
         """
         errand = _Errand(items, work)
         began = time.perf_counter()
@@ -59,8 +59,11 @@ class Crew:
                     break
         except BaseException:  # an interrupt, whose sender waits
             errand.give_up()
-            with hurried():
-                errand.ended.wait()
+            try:
+                errand.ended.wait(PATIENCE_S)
+            finally:
+                if not errand.ended.is_set():
+                    self._leave(errand)
             raise
         if errand.quickest is not None:
             self._latest.append(errand.quickest)
@@ -75,6 +78,7 @@ class Crew:
                 number = max(number, 1)
             number = max(number, 0)
             self._busy += number
+            errand.helpers += number
         called = 0
         try:
             while called < number:
@@ -85,24 +89,39 @@ class Crew:
             called += 1
             self._help(errand)
         finally:  # an interrupt too, after which a notebook goes on with the same threads
-            with self._counting:
-                self._busy -= number - called
+            self._count_off(errand, number - called)
 
     def _help(self, errand: _Errand[Item]) -> None:
         try:
             errand.work_off()
         finally:
-            with self._counting:
-                self._busy -= 1
+            self._count_off(errand, 1)
+
+    def _count_off(self, errand: _Errand[Item], number: int) -> None:
+        with self._counting:
+            if not errand.abandoned:
+                self._busy -= number
+                errand.helpers -= number
+
+    def _leave(self, errand: _Errand[Item]) -> None:
+        """Let who comes next have other threads than those that are in the midst of it."""
+        with self._counting:
+            self._busy -= errand.helpers
+            errand.abandoned = True
+            before, self._threads = self._threads, Threads(self._most, "ranges")
+        before.shutdown(wait=False)
 
 
 class _Errand(Generic[Item]):
-    """helped: whether any thread has been called; done: items; quickest: seconds that one took, at least."""
+    """helped: whether any thread has been called; done: items; quickest: seconds that one took, at least;
+    helpers: threads that are called and not back; abandoned: whether these are waited for no more."""
 
     def __init__(self, items: Sequence[Item], work: Callable[[Item], object]) -> None:
         self.waiting = deque(enumerate(items))
         self.ended = threading.Event()
         self.helped = False
+        self.helpers = 0
+        self.abandoned = False
         self.done = 0
         self.quickest: float | None = None
         self._work = work

@@ -9,7 +9,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -19,6 +18,7 @@ from shard_tools.storage.backends import Place, Upload, local_path, place_at
 from shard_tools.storage.errors import MissingError, Verdict
 from shard_tools.storage.policy import current_policy
 from shard_tools.storage.retries import guarded
+from shard_tools.threads import Threads, interruptibly
 
 DOWNLOAD_PART = 16 * 2**20
 _TRIES_TO_CLEAR = 3
@@ -89,7 +89,7 @@ def read_many(urls: Sequence[str]) -> list[bytes]:
     """The bytes of many small objects, read concurrently, in the order of `urls`."""
     if len(urls) < 2 or local_path(urls[0]) is not None:
         return [read_bytes(url) for url in urls]
-    with ThreadPoolExecutor(min(current_policy().at_once(), len(urls))) as threads:
+    with Threads(min(current_policy().at_once(), len(urls)), "small objects") as threads:
         return list(threads.map(read_bytes, urls))
 
 
@@ -166,4 +166,8 @@ def _ask(url: str, verb: Callable[[Place], Result]) -> Result:
     """
     place = place_at(url)
     places = chain([place], iter(partial(place_at, url), None))
-    return guarded(url, lambda: verb(next(places)), place.judge)
+
+    def ask() -> Result:
+        return verb(next(places))
+
+    return guarded(url, ask if place.lets_signals_in else partial(interruptibly, ask), place.judge)

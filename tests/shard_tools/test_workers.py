@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 from project import REPO
 
 pytestmark = pytest.mark.slow
@@ -46,3 +48,39 @@ def test_processes(beside: str, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.stdout == "right\n", done.stderr
+
+
+SILENT = """
+import os, sys, tempfile, threading, time
+from pathlib import Path
+from shard_tools import workers
+from shard_tools.threads import interruptibly
+
+def task(number, report):
+    with tempfile.TemporaryDirectory(dir=sys.argv[1], prefix=f"task{number}-"):
+        interruptibly(threading.Event().wait)  # as for a store that is silent
+
+if __name__ == "__main__":
+    try:
+        for _ in workers.run(task, range(9), workers=2, progress=lambda _: None):
+            pass
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def test_an_interrupt_reaches_workers_that_do_not_report_and_they_tidy_up(tmp_path: Path) -> None:
+    program, folder = tmp_path / "program.py", tmp_path / "folder"
+    program.write_text(SILENT)
+    folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, program, folder], env={**os.environ, "PYTHONPATH": str(REPO)}, stderr=subprocess.PIPE
+    )
+    try:
+        wait_until(lambda: len(list(folder.iterdir())) == 2, 60, "two tasks")
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20) == (None, b"")
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, list(folder.iterdir())) == (130, [])

@@ -90,3 +90,7 @@ class Place(Protocol):
     @property
     def at_once(self) -> int:
         """Requests that one process should have under way at once, unless it is told."""
+
+    @property
+    def lets_signals_in(self) -> bool:
+        """Whether a verb that waits for an answer in the main thread lets a signal's handler run."""

@@ -32,6 +32,7 @@ class FsspecPlace:
 
     moves: ClassVar[bool] = False
     at_once: ClassVar[int] = 32
+    lets_signals_in: ClassVar[bool] = True
 
     def judge(self, error: BaseException) -> Verdict:
         verdict = judge(error, self.url)

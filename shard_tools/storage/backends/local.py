@@ -25,6 +25,7 @@ class LocalPlace:
 
     moves: ClassVar[bool] = True
     at_once: ClassVar[int] = 32
+    lets_signals_in: ClassVar[bool] = True
 
     def judge(self, error: BaseException) -> Verdict:
         return judge_system(error)

@@ -33,6 +33,7 @@ class ObstorePlace:
 
     moves: ClassVar[bool] = False
     at_once: ClassVar[int] = 384  # at 30 ms an answer, 12,800 a second
+    lets_signals_in: ClassVar[bool] = False
 
     def judge(self, error: BaseException) -> Verdict:
         if not isinstance(error, AnswerError) and needs_others(error):  # of what was written

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from shard_tools.read.crew import FEW, Crew
-from shard_tools.storage import current_policy
 
 
 def test_each_is_done_once():
@@ -121,27 +120,34 @@ def test_an_interrupt_while_threads_are_called_leaves_none_counted_as_busy(monke
     assert crew._busy == 0
 
 
-def test_who_interrupts_does_not_wait_for_all_tries(monkeypatch):
-    allowed = []
+def test_who_interrupts_does_not_wait_for_a_silent_store(monkeypatch):
+    """And who asks next, even before it answers, has as many threads as may be."""
+    monkeypatch.setattr("shard_tools.read.crew.PATIENCE_S", 0.05)
+    answered, under_way, met = threading.Event(), [], threading.Barrier(4, timeout=60)
 
     def ask(item):
-        end = time.monotonic() + 5
-        while current_policy().attempts > 2 and time.monotonic() < end:
-            time.sleep(0.01)
-        allowed.append(current_policy().attempts)
+        under_way.append(item)
+        answered.wait(60)
 
     crew = Crew(4)
     call = crew._call
 
     def interrupt(errand, wanted):
         call(errand, wanted)
+        while len(under_way) < 4:
+            time.sleep(0.001)
+        monkeypatch.setattr(crew, "_call", call)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(crew, "_call", interrupt)
     with pytest.raises(KeyboardInterrupt):
         crew.do(range(50), ask)
-    assert set(allowed) == {2}
-    assert current_policy().attempts > 2
+    assert not answered.is_set()
+    assert crew.do(range(4), lambda _: met.wait()) is None
+    answered.set()
+    assert crew.do(range(4), lambda _: met.wait()) is None
+    crew._threads.shutdown(wait=True)
+    assert (len(under_way), crew._busy) == (4, 0)
 
 
 def test_where_no_thread_is_to_be_had(monkeypatch):

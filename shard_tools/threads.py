@@ -1,0 +1,136 @@
+"""Threads for what waits for a store: who waits for them can be interrupted, and then waits for no answer.
+
+Threads of concurrent.futures are waited for when their pool ends and once more when the interpreter does, and
+a request of a client that is not written in Python lets no signal through: a Ctrl-C would do nothing until
+the time-out of a store that is silent. These are daemons, which an interrupt leaves behind with their request.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, TypeVar
+
+PATIENCE_S = 0.5  # for an answer that is about to come, after an interrupt
+
+Result = TypeVar("Result")
+
+
+class Threads(Executor):
+    """Up to `most` threads, made as they are needed; they end with `shutdown`, or with the process.
+
+    At the end of a `with` all that was given to them is waited for. After an error nothing more is begun;
+    after what is none, as an interrupt or the end of a generator, what is under way is left behind soon.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._unfinished = 0  # tasks that wait or are under way
+        self._ended = False
+        self._lock = threading.Lock()  # of all of these
+
+    def submit(self, work: Callable[..., Result], /, *args: Any, **named: Any) -> Future[Result]:
+        """As an Executor. Raises RuntimeError after the end, and where a thread cannot be had."""
+        future: Future[Result] = Future()
+        with self._lock:
+            if self._ended:
+                raise RuntimeError("these threads have ended")
+            if len(self._threads) < min(self._unfinished + 1, self._most):
+                name = f"{self._name}_{len(self._threads)}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                thread.start()
+                self._threads.append(thread)
+            self._unfinished += 1
+            self._tasks.put((future, partial(work, *args, **named)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._end(cancel_futures)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def leave(self) -> None:
+        """End, begin nothing more, and wait but a moment for what is under way."""
+        self._end(cancel=True)
+        until = time.monotonic() + PATIENCE_S
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self.shutdown(cancel_futures=kind is not None)
+        else:
+            self.leave()
+
+    def _end(self, cancel: bool) -> None:
+        with self._lock:
+            self._ended = True
+            while cancel:
+                try:
+                    task = self._tasks.get_nowait()
+                except Empty:
+                    break
+                if task is not None:
+                    task[0].cancel()
+            for _ in self._threads:
+                self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, work = task
+            error, result = None, None
+            begun = future.set_running_or_notify_cancel()
+            if begun:
+                try:
+                    result = work()
+                except BaseException as raised:
+                    error = raised
+            with self._lock:
+                self._unfinished -= 1
+            if begun and error is not None:
+                future.set_exception(error)
+            elif begun:
+                future.set_result(result)
+            del task, future, work, error, result  # nothing is kept while the next is waited for
+
+
+_beside: Threads | None = None  # the one thread that the main thread waits for
+
+
+def interruptibly(work: Callable[[], Result]) -> Result:
+    """work(), which in the main thread can be interrupted: it runs in another one, and is left there."""
+    global _beside
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    thread = _beside = _beside or Threads(1, "request")
+    future: Future[Result] | None = None
+    try:
+        try:
+            future = thread.submit(work)
+        except RuntimeError:  # no thread is to be had
+            return work()
+        return future.result()
+    finally:
+        if future is None or not future.done():
+            _beside = None
+            thread.shutdown(wait=False)
+
+
+def _in_child() -> None:
+    global _beside
+    _beside = None  # no thread survives a fork
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,183 @@
+"""Threads that an interrupt leaves behind, and requests of the main thread that it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from project import REPO
+
+from shard_tools import threads
+from shard_tools.ahead import ahead
+from shard_tools.threads import Threads, interruptibly
+
+
+@pytest.fixture
+def never():
+    """Set after the test, for threads that wait until then."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(threads, "PATIENCE_S", 0.05)
+
+
+def interrupt_soon():
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_no_more_threads_than_tasks_nor_than_allowed():
+    with Threads(3, "few") as pool:
+        assert [pool.submit(str, number).result() for number in range(20)] == [str(n) for n in range(20)]
+        assert len(pool._threads) == 1
+        met = threading.Barrier(3, timeout=60)
+        assert list(pool.map(lambda _: met.wait() >= 0, range(9))) == [True] * 9
+        assert len(pool._threads) == 3
+    assert not any(thread.is_alive() for thread in pool._threads)
+    with pytest.raises(RuntimeError):
+        pool.submit(str)
+
+
+def test_what_was_given_to_them_is_done_before_they_end():
+    done = []
+    with Threads(2, "few") as pool:
+        for number in range(30):
+            pool.submit(lambda number=number: (time.sleep(0.001), done.append(number)))
+    assert sorted(done) == list(range(30))
+
+
+def test_after_an_error_nothing_more_is_begun(never):
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        if number == 0:
+            raise ValueError("first")
+        never.wait(60)
+
+    def give():
+        with Threads(1, "one") as pool:
+            tasks = [pool.submit(work, number) for number in range(5)]
+            while len(begun) < 2:
+                time.sleep(0.001)
+            threading.Timer(0.1, never.set).start()
+            tasks[0].result()
+
+    with pytest.raises(ValueError, match="first"):
+        give()
+    assert begun == [0, 1]
+
+
+def test_an_interrupt_waits_for_no_task(never):
+    tasks = []
+
+    def give():
+        with Threads(2, "few") as pool:
+            tasks.extend(pool.submit(never.wait, 60) for _ in range(4))
+            interrupt_soon()
+            tasks[0].result()
+
+    with pytest.raises(KeyboardInterrupt):
+        give()
+    assert [task.cancelled() for task in tasks] == [False, False, True, True]
+    assert not tasks[0].done()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_neither_does_what_reads_ahead(never, number):
+    read = ahead(range(9), lambda item: never.wait(60) if item else item, 4, threads=number)
+    assert next(read) == 0
+    interrupt_soon()
+    with pytest.raises(KeyboardInterrupt):
+        next(read)
+    read = ahead(range(9), lambda item: never.wait(60) if item else item, 4, threads=number)
+    assert next(read) == 0
+    read.close()
+    assert not never.is_set()
+
+
+def test_an_interrupt_ends_what_the_main_thread_waits_for_and_the_next_works(never):
+    def work():
+        return threading.current_thread().name
+
+    interrupt_soon()
+    with pytest.raises(KeyboardInterrupt):
+        interruptibly(lambda: never.wait(60))
+    first = interruptibly(work)
+    assert (first, first) == (interruptibly(work), "request_0")
+    with pytest.raises(ValueError, match="odd"):
+        interruptibly(lambda: (_ for _ in ()).throw(ValueError("odd")))
+    found = []
+    other = threading.Thread(target=lambda: found.append(interruptibly(work)), name="other")
+    other.start()
+    other.join()
+    assert found == ["other"]
+
+
+def test_where_no_thread_is_to_be_had_it_is_done_here(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_beside", None)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert interruptibly(threading.current_thread) is threading.main_thread()
+
+
+def test_a_fork_has_a_thread_of_its_own():
+    assert interruptibly(os.getpid) == os.getpid()
+    child = os.fork()
+    if child == 0:
+        os._exit(7 if interruptibly(os.getpid) == os.getpid() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        (["shard_tools.cli", "info", "s3://silent/set"], signal.SIGINT),
+        (["shard_tools.cli", "info", "s3://silent/set"], signal.SIGTERM),
+        (["eval", "s3://silent/run/step-1.pt", "--trials", os.devnull, "--data", "x"], signal.SIGINT),
+    ],
+    ids=["info", "info terminated", "eval"],
+)
+def test_a_command_that_asks_a_silent_store_can_be_ended(command, number):
+    """Long before the store's time-out, of 60 s and several tries."""
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{store.getsockname()[1]}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=REPO,
+            env={**os.environ, **environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            store.settimeout(120)
+            with store.accept()[0] as connection:
+                assert connection.recv(3) in (b"GET", b"HEA")
+                process.send_signal(number)
+                errors = process.communicate(timeout=20)[1]
+        finally:
+            process.kill()
+            process.wait()
+    if number == signal.SIGINT:
+        assert (process.returncode, errors.count("\n")) == (130, 1)
+        assert errors.endswith(": interrupted\n")
+    else:
+        assert process.returncode == -number

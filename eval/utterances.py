@@ -14,10 +14,10 @@ from shard_tools import audio, storage
 from shard_tools.arrays import Int16Array, Int64Array
 from shard_tools.audio.regular_file import is_regular
 from shard_tools.dataset import manifest
-from shard_tools.dataset.catalogue import Catalogue, open_catalogue
+from shard_tools.dataset.catalogue import Catalogue
 from shard_tools.dataset.chosen import Chosen, all_keys, choose
 from shard_tools.dataset.keys import key_of
-from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
+from shard_tools.dataset.shardwise import ShardwiseCatalogue, begin_manifest, open_by_size
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
 from shard_tools.threads import Threads
@@ -205,9 +205,12 @@ def open_utterances(url: str) -> Utterances:
 
     Raises UserError for a local folder that does not exist and for a broken manifest.
     """
-    if storage.exists(storage.join(url, manifest.NAME)):
-        large = open_shardwise(url, held=1)
-        return ShardUtterances(url, large if len(large) > _HELD_WHOLE else open_catalogue(url))
+    try:
+        begun = begin_manifest(url)
+    except storage.MissingError:
+        pass
+    else:
+        return ShardUtterances(url, open_by_size(url, whole=_HELD_WHOLE, held=1, begun=begun))
     folder = storage.local_path(url)
     if folder is not None and storage.kind(folder) != "folder":
         raise UserError(f"{url}: no such folder; expected shards ({manifest.NAME}) or WAV or FLAC files")

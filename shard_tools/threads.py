@@ -2,7 +2,8 @@
 
 Threads of concurrent.futures are waited for when their pool ends and once more when the interpreter does, and
 a request of a client that is not written in Python lets no signal through: a Ctrl-C would do nothing until
-the time-out of a store that is silent. These are daemons, which an interrupt leaves behind with their request.
+the time-out of a store that is silent. These are daemons, which an interrupt leaves behind with what they
+wait for.
 """
 
 from __future__ import annotations

@@ -143,13 +143,19 @@ class Catalogue:
 
 
 def open_catalogue(
-    url: str, *, block_crcs: bool = False, flac_frames: bool = True, processes: int = 1
+    url: str,
+    *,
+    block_crcs: bool = False,
+    flac_frames: bool = True,
+    processes: int = 1,
+    manifest: bytes | None = None,
 ) -> Catalogue:
     """Read manifest.json and every index below `url`.
 
     block_crcs: keep the blocks' checksums, for a Reader that verifies crops; flac_frames: keep
     where FLAC frames lie, without which a crop costs the whole utterance; processes: that are started to read
-    the indexes of a large remote set, which may use the store's fastest client; 1: this one reads them.
+    the indexes of a large remote set, which may use the store's fastest client; 1: this one reads them;
+    manifest: the bytes of manifest.json, where they have been read.
 
     Raises StorageError when one cannot be read, and UserError when the manifest is
     of another format or version or an index is not the one that it names.
@@ -157,17 +163,17 @@ def open_catalogue(
     manifest_url = storage.join(url, manifest_file.NAME)
     names = ["label", "frames", "codec", "offset", "size", "pcm_offset", "key_bytes", "key_ends"]
     names += ["block_crc32"] * block_crcs + ["flac_block", "flac_offset"] * flac_frames
-    data, manifest, parts = swiftly(url, partial(_read, url, names, processes))
-    shards = len(manifest.shards)
+    data, found, parts = swiftly(url, partial(_read, url, names, processes, manifest))
+    shards = len(found.shards)
     if not parts:
         share = -(-shards // processes)
-        read = partial(_columns, url, manifest.shards, names, share)
+        read = partial(_columns, url, found.shards, names, share)
         parts = list(apart(read, range(0, shards, share)))
     ends = np.cumsum([0, *(len(part["key_bytes"]) for part in parts)])
     for part, before in zip(parts, ends, strict=False):
         part["key_ends"] = part["key_ends"] + before
     columns: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    outside_speakers(columns["label"], manifest.speakers, manifest_url)
+    outside_speakers(columns["label"], found.speakers, manifest_url)
     if flac_frames:
         block, frame_offset = columns.pop("flac_block"), columns.pop("flac_offset")
         if len(frame_offset):
@@ -176,22 +182,22 @@ def open_catalogue(
     storage.opened(url, digest)
     return Catalogue(
         url=url,
-        manifest=manifest,
+        manifest=found,
         digest=digest,
-        speakers=manifest.speakers,
-        shard_urls=tuple(storage.join(url, entry.url) for entry in manifest.shards),
-        shard_sizes=tuple(entry.filesize for entry in manifest.shards),
-        shard_sha256=tuple(entry.sha256 for entry in manifest.shards),
+        speakers=found.speakers,
+        shard_urls=tuple(storage.join(url, entry.url) for entry in found.shards),
+        shard_sizes=tuple(entry.filesize for entry in found.shards),
+        shard_sha256=tuple(entry.sha256 for entry in found.shards),
         **columns,
     )
 
 
 def _read(
-    url: str, names: Sequence[str], processes: int
+    url: str, names: Sequence[str], processes: int, data: bytes | None
 ) -> tuple[bytes, manifest_file.Manifest, list[dict[str, npt.NDArray[Any]]]]:
     """The manifest, its bytes, and these columns of all shards, unless it is worth sharing them out."""
     manifest_url = storage.join(url, manifest_file.NAME)
-    data = read_manifest(manifest_url)
+    data = read_manifest(manifest_url) if data is None else data
     manifest = manifest_file.from_bytes(data, manifest_url)
     shards = len(manifest.shards)
     if processes > 1 and storage.local_path(url) is None and shards >= processes * _WORTH_A_PROCESS:

@@ -22,7 +22,13 @@ from shard_tools import storage
 from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
 from shard_tools.audio.flac_frames import FrameTables, Piece
 from shard_tools.dataset import manifest as manifest_file
-from shard_tools.dataset.catalogue import checked_index, outside_speakers, read_manifest
+from shard_tools.dataset.catalogue import (
+    Catalogue,
+    checked_index,
+    open_catalogue,
+    outside_speakers,
+    read_manifest,
+)
 from shard_tools.dataset.index import ShardIndex
 from shard_tools.dataset.lazy import Mapped, require_below
 from shard_tools.dataset.manifest_table import ManifestTable, Near, open_table
@@ -211,16 +217,17 @@ class ShardwiseCatalogue:
 
 
 def open_shardwise(
-    url: str, *, held: int, block_crcs: bool = False, near: Near | None = None
+    url: str, *, held: int, block_crcs: bool = False, near: Near | None = None, begun: bytes | None = None
 ) -> ShardwiseCatalogue:
     """Read manifest.json below `url`, and no index yet.
 
     held: shards whose indexes are kept in memory; block_crcs: keep their blocks' checksums too,
-    for a Reader that verifies crops; near: see open_table. Raises as open_catalogue does for the manifest.
+    for a Reader that verifies crops; near: see open_table; begun: what begin_manifest gave, where that has
+    been asked for. Raises as open_catalogue does for the manifest.
     """
     manifest_url = storage.join(url, manifest_file.NAME)
     found = None
-    data = read_manifest(manifest_url, 0, _PARSED)
+    data = begin_manifest(url) if begun is None else begun
     if len(data) == _PARSED:
         found = open_table(url, _digest_of(manifest_url, data), near)
         if found is None:
@@ -230,6 +237,25 @@ def open_shardwise(
         found = ManifestTable.of(manifest, hashlib.sha256(data).hexdigest())
     storage.opened(url, found.digest)
     return ShardwiseCatalogue(url, found, held=held, block_crcs=block_crcs)
+
+
+def begin_manifest(url: str) -> bytes:
+    """The first bytes of manifest.json below `url`: of most sets all of it. Raises as read_manifest does."""
+    return read_manifest(storage.join(url, manifest_file.NAME), 0, _PARSED)
+
+
+def open_by_size(
+    url: str, *, whole: int, held: int, begun: bytes | None = None
+) -> Catalogue | ShardwiseCatalogue:
+    """All columns of a set of up to `whole` utterances; of a larger one those of `held` shards at a time.
+
+    The manifest is read once, unless it is as large as a table is made for. begun: see open_shardwise.
+    """
+    begun = begin_manifest(url) if begun is None else begun
+    large = open_shardwise(url, held=held, begun=begun)
+    if len(large) > whole:
+        return large
+    return open_catalogue(url, manifest=begun if len(begun) < _PARSED else None)
 
 
 def _digest_of(manifest_url: str, data: bytes) -> str:

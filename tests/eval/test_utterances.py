@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import fsspec
 import numpy as np
 import pytest
+from requests_made import count_requests
 
 from eval import utterances as utterances_module
 from eval.utterances import FolderUtterances, ShardUtterances, open_utterances, require_all
 from shard_tools import audio
 from shard_tools.errors import UserError
 from shard_tools.pack.packing import PackOptions, pack
+from shard_tools.storage import MissingError
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,23 @@ def large(request, monkeypatch):
     if request.param:
         monkeypatch.setattr(utterances_module, "_HELD_WHOLE", 0)
     return request.param
+
+
+def test_a_set_is_asked_for_each_of_its_files_once(shards, large, monkeypatch):
+    asked = count_requests(monkeypatch)
+    source = open_utterances(shards)
+    assert asked["manifest.json"] == 1
+    assert len(source.names()) == 12
+    assert max(asked.values()) == 1
+    assert len(asked) == 4  # with three shards' indexes
+
+
+def test_a_shard_index_that_is_lost_makes_no_folder_of_files_of_a_set(shards, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(shards, broken)
+    (broken / "shard-000001.index.npz").unlink()
+    with pytest.raises(MissingError, match=r"shard-000001\.index\.npz: does not exist"):
+        open_utterances(str(broken))
 
 
 def test_of_a_large_set_what_is_asked_for_is_looked_up_at_once(voices, shards, large, monkeypatch):

@@ -14,7 +14,7 @@ from shard_tools.cache.copied_source import CopiedSource
 from shard_tools.cache.copies import NodeCopies
 from shard_tools.cache.shard import CachedShard
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
-from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_shardwise
+from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_by_size
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
 from train.augment import SOURCES, Augmenter, Recipe
@@ -96,11 +96,11 @@ def build_augmenter(
 
 
 def _open(url: str, *, whole: bool) -> Catalogue | ShardwiseCatalogue:
-    if not whole:
-        large = swiftly(url, partial(open_shardwise, url, held=_HELD))
-        if len(large) > _HELD_WHOLE:
-            return large
-    return open_catalogue(url)
+    if whole:
+        return open_catalogue(url)
+    opened = swiftly(url, partial(open_by_size, url, whole=_HELD_WHOLE, held=_HELD))
+    storage.opened(url, opened.digest)  # which a fork may have been told alone
+    return opened
 
 
 def _source(kind: str, catalogue: Catalogue | ShardwiseCatalogue, category: str | None) -> _Source:

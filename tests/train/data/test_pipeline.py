@@ -7,6 +7,7 @@ import os
 
 import pytest
 import torch
+from requests_made import count_requests
 
 from shard_tools.dataset.catalogue import Catalogue
 from shard_tools.dataset.shardwise import ShardwiseCatalogue
@@ -64,6 +65,16 @@ def test_large_sets_to_augment_with_give_the_same_without_being_held(corpus, ref
     kinds = {kind: type(source.reader.catalogue) for kind, source in stream.augmenter.sources.items()}
     assert kinds == {"reverberation": Catalogue, "noise": ShardwiseCatalogue, "babble": ShardwiseCatalogue}
     assert [digest([batch]) for batch in fetch(stream, 0, 8, 1)] == reference[:8]
+
+
+@pytest.mark.parametrize("held", [0, 2_000_000])
+def test_the_manifest_of_what_is_augmented_with_is_read_once(corpus, monkeypatch, held):
+    monkeypatch.setattr(augmentation, "_HELD_WHOLE", held)
+    asked = count_requests(monkeypatch)
+    more = ["--augment.noise.url", corpus.noise, "--augment.babble.url", corpus.flac]
+    config = parse(["--data.url", corpus.wav, "--train.steps", "1", "--batch.speakers", "8", *more])
+    assert augmentation.build_augmenter(config.augment, frames=8000, seed=1) is not None
+    assert asked["manifest.json"] == 2  # of each of the two sets
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def apart(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Res
     """
     if len(items) == 1:
         yield work(items[0])
-    elif _may_fork():
+    elif may_fork():
         yield from in_forks(work, items)
     else:
         yield from _in_fresh(work, items)
@@ -44,7 +44,7 @@ def apart(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Res
 
 def swiftly(url: str, work: Callable[[], Result]) -> Result:
     """work(), which reads what lies at `url`: in a fork, where that reads faster than this process may."""
-    if not (storage.forks_are_faster(url) and _may_fork()):
+    if not (storage.forks_are_faster(url) and may_fork()):
         return work()
     [result] = in_forks(lambda _: work(), [None])
     return result
@@ -102,8 +102,11 @@ def _sent(connection: Connection) -> tuple[Any] | UserError | None:
     return found
 
 
-def _may_fork() -> bool:
-    """A process that will end with its parent, as multiprocessing's workers do, may start none there."""
+def may_fork() -> bool:
+    """Whether work may go on in forks of this process.
+
+    A process that will end with its parent, as multiprocessing's workers do, may start none there.
+    """
     daemonic = multiprocessing.current_process().daemon
     return sys.platform.startswith("linux") and storage.forkable() and not daemonic
 

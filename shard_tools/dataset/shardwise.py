@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from shard_tools import storage
+from shard_tools import deputy, storage
 from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
 from shard_tools.audio.flac_frames import FrameTables, Piece
 from shard_tools.dataset import manifest as manifest_file
@@ -107,7 +107,7 @@ class ShardwiseCatalogue:
             urls = [storage.join(self.url, entry.index) for entry in entries]
             parts = {}
             for shard, entry, index_url, data in zip(
-                missing, entries, urls, storage.read_many(urls), strict=True
+                missing, entries, urls, deputy.read_many(urls), strict=True
             ):
                 index = checked_index(entry, index_url, data, len(self.entries))
                 outside_speakers(index.label, self.speakers, index_url)

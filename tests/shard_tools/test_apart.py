@@ -18,7 +18,7 @@ from shard_tools.storage import MissingError, StorageError, read_bytes
 
 @pytest.fixture(params=[True, False], ids=["forked", "fresh"])
 def forked(request, monkeypatch):
-    monkeypatch.setattr(apart_module, "_may_fork", lambda: request.param)
+    monkeypatch.setattr(apart_module, "may_fork", lambda: request.param)
     return request.param
 
 
@@ -81,7 +81,7 @@ def test_a_large_result_of_a_fork():
 def test_only_what_forks_read_faster_is_read_by_one(monkeypatch):
     assert swiftly("memory://x", os.getpid) == os.getpid()
     monkeypatch.setattr(storage, "forks_are_faster", lambda url: url == "s3://bucket/x")
-    monkeypatch.setattr(apart_module, "_may_fork", lambda: True)
+    monkeypatch.setattr(apart_module, "may_fork", lambda: True)
     assert swiftly("s3://bucket/x", os.getpid) != os.getpid()
     assert swiftly("s3://bucket/y", os.getpid) == os.getpid()
     with pytest.raises(UserError, match="no"):

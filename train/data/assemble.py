@@ -11,6 +11,7 @@ import numpy as np
 
 from models.parts.frontend import crop_length
 from shard_tools import storage
+from shard_tools.apart import swiftly
 from shard_tools.arrays import Int64Array
 from shard_tools.cache.cache import CachedShard, ShardCache
 from shard_tools.cache.source import CachedSource
@@ -82,7 +83,10 @@ def _open_shardwise(config: Config, url: str) -> ShardwiseCatalogue:
     plans = 2 if len(config.data.urls) > 1 and config.data.same_speakers == "joined" else 1
     held = plans * 2 * given.lanes * given.shards + _HELD_BESIDES
     near = partial(folder_on_node, config.data)
-    return open_shardwise(url, held=held, block_crcs=config.data.verify == "crops", near=near)
+    crcs = config.data.verify == "crops"
+    opened = swiftly(url, partial(open_shardwise, url, held=held, block_crcs=crcs, near=near))
+    storage.opened(url, opened.digest)  # which a fork may have been told alone
+    return opened
 
 
 def _by_windows(config: Config, catalogue: ShardwiseCatalogue, excluded: Int64Array) -> Dataset:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from project import REPO
 
+from shard_tools import storage
 from shard_tools.dataset.catalogue import Catalogue, open_catalogue
 from shard_tools.dataset.layout import occurrence
 from shard_tools.dataset.shardwise import ShardwiseCatalogue
@@ -121,6 +127,38 @@ def test_ranks_substitute_the_same(shards, tmp_path):
             assert torch.equal(torch.cat([share[name] for share in shares]), whole[name])
         assert sum(share["substituted"] for share in shares) == whole["substituted"]
     assert sum(batch["substituted"] for batch in alone) > 0
+
+
+WALK = """
+import hashlib, os, sys
+from train.config.parsing import parse
+from train.data.assemble import build_plan, configure_storage, open_training_data
+
+config = parse(sys.argv[1:])
+configure_storage(config.data)
+plan = build_plan(open_training_data(config), config)
+drawn = b"".join(plan.batch(step).utterance.tobytes() for step in range(40))
+print(plan.epoch_of(39), hashlib.sha256(drawn).hexdigest(), "s3fs" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_process_that_is_to_fork_needs_no_fsspec_to_walk_over_windows(shards, s3_folder):
+    for name in os.listdir(shards):
+        storage.publish_bytes(f"{s3_folder}/{name}", Path(shards, name).read_bytes())
+    arguments = ["--data.order", "windows", "--data.windows.lanes", "2", "--data.windows.shards", "2"]
+    arguments += ["--train.steps", "1", "--batch.speakers", "4", "--data.url"]
+
+    def walked(url):
+        command = [sys.executable, "-c", WALK, *arguments, url]
+        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=180, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    found = walked(s3_folder)
+    assert found == walked(shards)
+    assert found[0::2] == ["1", "False"]
 
 
 @pytest.mark.parametrize("installed", [True, False])

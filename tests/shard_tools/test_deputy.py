@@ -1,0 +1,80 @@
+"""A process that reads for this one: the same bytes and errors, whatever becomes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from shard_tools import deputy, storage
+from shard_tools.storage import MissingError
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """URLs of two files, which a fork is to read."""
+    monkeypatch.setattr(storage, "forks_are_faster", lambda url: True)
+    monkeypatch.setattr(deputy, "may_fork", lambda: True)
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    yield [str(tmp_path / name) for name in ("a", "b")]
+    if deputy._deputy is not None:
+        deputy._deputy.end()
+        deputy._deputy = None
+
+
+def here(*_):
+    raise AssertionError("read in this process")
+
+
+def test_it_reads_and_stays(files, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "read_many", lambda urls: [b"%d" % os.getpid()])
+        [first] = deputy.read_many(files)
+        [second] = deputy.read_many(files)
+    assert int(first) == int(second) == deputy._deputy._process.pid != os.getpid()
+    assert deputy.read_many([]) == []
+
+
+def test_its_answers_are_those_of_storage(files, monkeypatch):
+    deputy.read_many(files)
+    monkeypatch.setattr(storage, "read_many", here)
+    assert deputy.read_many(files) == [b"a", b"b"]
+    with pytest.raises(MissingError, match="none: does not exist"):
+        deputy.read_many([*files, f"{os.path.dirname(files[0])}/none"])
+    assert deputy.read_many(files[1:]) == [b"b"]
+
+
+def test_where_it_was_killed_another_comes_after_it(files):
+    deputy.read_many(files)
+    first = deputy._deputy._process
+    os.kill(first.pid, signal.SIGKILL)
+    first.join()
+    assert deputy.read_many(files) == [b"a", b"b"]  # here
+    assert deputy._deputy is None
+    assert deputy.read_many(files) == [b"a", b"b"]
+    assert deputy._deputy._process.is_alive()
+
+
+def test_an_interrupt_leaves_no_answer_to_the_next(files, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "read_many", lambda urls: time.sleep(60))
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            deputy.read_many(files)
+    assert deputy.read_many(files) == [b"a", b"b"]
+
+
+def test_a_defect_is_met_here(files, monkeypatch):
+    monkeypatch.setattr(storage, "read_many", here)
+    with pytest.raises(AssertionError, match="read in this process"):
+        deputy.read_many(files)
+
+
+def test_what_this_process_may_read_as_fast_it_reads(files, monkeypatch):
+    monkeypatch.setattr(storage, "forks_are_faster", lambda url: False)
+    assert deputy.read_many(files) == [b"a", b"b"]
+    assert deputy._deputy is None

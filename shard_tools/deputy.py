@@ -1,7 +1,7 @@
 """A process that reads for this one, by a client that this one is not to use: forked once, to stay.
 
-`apart` forks for a piece of work, which suits the start of a run. A run by windows of shards looks up indexes as
-it comes to them, when a fork would have threads of others (of a GPU, of collectives) to reckon with.
+`apart` forks for a piece of work, which suits the start of a run. A run by windows of shards looks up indexes
+as it comes to them, when a fork would have threads of others (of a GPU, of collectives) to reckon with.
 """
 
 from __future__ import annotations

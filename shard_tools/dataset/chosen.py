@@ -29,7 +29,7 @@ _COLUMNS: dict[str, Any] = {
     "size": np.int64,
     "pcm_offset": np.int64,
 }
-_WORTH_A_PROCESS = 500  # indexes
+WORTH_A_PROCESS = 500  # indexes
 
 _Part = tuple[list[str], dict[str, npt.NDArray[Any]]]
 
@@ -86,7 +86,7 @@ def choose(whole: ShardwiseCatalogue, keys: Collection[str], processes: int = 1)
     """
     wanted = {key.encode() for key in keys}
     shards = len(whole.shard_urls)
-    share = max(-(-shards // processes), _WORTH_A_PROCESS)
+    share = max(-(-shards // processes), WORTH_A_PROCESS)
     parts = list(apart(partial(_part, whole, wanted, share), range(0, shards, share))) if wanted else []
     found = [key for part in parts for key in part[0]]
     columns = {
@@ -98,7 +98,7 @@ def choose(whole: ShardwiseCatalogue, keys: Collection[str], processes: int = 1)
 
 def all_keys(whole: ShardwiseCatalogue) -> Iterator[str]:
     """The keys of all utterances, in order."""
-    for _, index in _indexes(whole, 0, len(whole.shard_urls)):
+    for _, index in indexes_between(whole, 0, len(whole.shard_urls)):
         yield from index.keys()
 
 
@@ -106,7 +106,7 @@ def _part(whole: ShardwiseCatalogue, wanted: set[bytes], count: int, first: int)
     """The keys that are wanted, and the columns of their utterances, of shards [first, first + count)."""
     keys: list[str] = []
     pieces: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*_COLUMNS, "shard")}
-    for shard, index in _indexes(whole, first, min(first + count, len(whole.shard_urls))):
+    for shard, index in indexes_between(whole, first, min(first + count, len(whole.shard_urls))):
         blob, ends = index.key_bytes.tobytes(), index.key_ends.tolist()
         starts = [0, *ends[:-1]] if ends else []
         each = enumerate(zip(starts, ends, strict=True))
@@ -121,7 +121,7 @@ def _part(whole: ShardwiseCatalogue, wanted: set[bytes], count: int, first: int)
     return keys, {name: np.concatenate(own) for name, own in pieces.items() if own}
 
 
-def _indexes(whole: ShardwiseCatalogue, first: int, last: int) -> Iterator[tuple[int, ShardIndex]]:
+def indexes_between(whole: ShardwiseCatalogue, first: int, last: int) -> Iterator[tuple[int, ShardIndex]]:
     """Shard and index of each in [first, last); those of a store come while others are looked at."""
     entries = whole.entries
     urls = [storage.join(whole.url, entries[shard].index) for shard in range(first, last)]

@@ -11,17 +11,13 @@ end, which no name holds; *_ends says where each ends, line's end included.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import glob
 import hashlib
 import json
 import mmap
 import os
-import tempfile
-import time
 import zipfile
-from collections.abc import Callable
-from typing import IO, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +27,13 @@ from shard_tools.arrays import Int64Array
 from shard_tools.dataset import manifest as manifest_file
 from shard_tools.dataset.lazy import Digests, Entries, Names, Numbers
 from shard_tools.dataset.manifest import Manifest
+from shard_tools.dataset.near import Near, made_once
 from shard_tools.dataset.stored_npz import members_of, write_members
 from shard_tools.errors import UserError
 from shard_tools.storage import Folder
 
-Near = Callable[[], str]
-
 VERSION = 1
 _PATIENCE_S = 60.0  # for another process to bring the file to this node
-_LOOK_S = 0.05
 _FIRST = 16  # characters of the manifest's digest in the file's name
 _DTYPES: dict[str, Any] = {
     "head": np.uint8,
@@ -189,7 +183,9 @@ def open_table(url: str, digest: str, near: Near | None = None) -> ManifestTable
             return _fitting(ManifestTable(None, path), digest) if os.path.exists(path) else None
         with contextlib.suppress(OSError, UserError):
             if near is not None:
-                return _fitting(ManifestTable(None, _brought(where, near(), name)), digest)
+                fetch = partial(storage.read_bytes, where)
+                brought = made_once(near(), name, fetch, _is_whole, _PATIENCE_S)
+                return _fitting(ManifestTable(None, brought), digest)
         return _fitting(ManifestTable(storage.read_bytes(where)), digest)
     except storage.MissingError:
         return None
@@ -238,53 +234,11 @@ def _fitting(table: ManifestTable, digest: str) -> ManifestTable | None:
     return table if table.digest == digest else None
 
 
-def _brought(where: str, near: str, name: str) -> str:
-    """The path of a copy of the file, made unless it is there: by one process, while others wait for it.
-
-    TimeoutError where that takes too long, as when it has been stopped.
-    """
-    os.makedirs(near, exist_ok=True)
-    path = os.path.join(near, name)
-    if _is_whole(path):
-        return path
-    with open(f"{path}.lock", "a") as lock:
-        _take(lock)
-        try:
-            if _is_whole(path):
-                return path
-            data = storage.read_bytes(where)
-            for left in glob.glob(f"{glob.escape(near)}/.{name}-*"):  # of a process that was killed
-                os.unlink(left)
-            with tempfile.NamedTemporaryFile(dir=near, prefix=f".{name}-", delete=False) as draft:
-                try:
-                    draft.write(data)
-                    draft.flush()
-                    os.replace(draft.name, path)
-                except BaseException:
-                    os.unlink(draft.name)
-                    raise
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)  # a child that was forked meanwhile has the file too
-    return path
-
-
 def _is_whole(path: str) -> bool:
     with contextlib.suppress(UserError):
         ManifestTable(None, path)
         return True
     return False
-
-
-def _take(lock: IO[str]) -> None:
-    limit = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > limit:
-                raise TimeoutError(f"{lock.name}: another process has kept it") from None
-            time.sleep(_LOOK_S)
 
 
 def _packed(digests: list[str]) -> npt.NDArray[np.uint8]:

@@ -31,7 +31,8 @@ from shard_tools.dataset.catalogue import (
 )
 from shard_tools.dataset.index import ShardIndex
 from shard_tools.dataset.lazy import Mapped, require_below
-from shard_tools.dataset.manifest_table import ManifestTable, Near, open_table
+from shard_tools.dataset.manifest_table import ManifestTable, open_table
+from shard_tools.dataset.near import Near
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -97,6 +98,11 @@ class ShardwiseCatalogue:
         """The utterances of these shards, in order. Reads nothing."""
         ranges = [np.arange(self._first[shard], self._first[shard + 1]) for shard in shards]
         return np.concatenate(ranges) if ranges else np.empty(0, np.int64)
+
+    def rows_of(self, shard: int, speaker: int) -> Int64Array:
+        """The utterances of a speaker, by label, in one shard, ascending."""
+        rows: Int64Array = self._first[shard] + np.flatnonzero(self._part(shard).index.label == speaker)
+        return rows
 
     def hold(self, shards: Iterable[int]) -> None:
         """Read the indexes of these shards that are not held, at once."""

@@ -38,7 +38,7 @@ class Augmenter:
         self._seed = seed
         rooms = sources.get("reverberation")
         self._reverberator = (
-            None if rooms is None else Reverberator(rooms.taps, frames, int(rooms.frames.max()), cache_bytes)
+            None if rooms is None else Reverberator(rooms.taps, frames, rooms.longest, cache_bytes)
         )
 
     @property

@@ -132,7 +132,7 @@ class Responses:
 
     def __init__(self, rooms: Recordings, frames: int, cache_bytes: int) -> None:
         self._rooms = rooms
-        self.width = min(int(rooms.frames.max()), frames)
+        self.width = min(rooms.longest, frames)
         self._cache_bytes = cache_bytes
         self._kept: OrderedDict[int, tuple[Int16Array, float]] = OrderedDict()
         self._held = 0

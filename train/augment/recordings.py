@@ -26,25 +26,36 @@ class CropReader(Protocol):
 class Recordings:
     """The recordings of one kind: rows of a catalogue of noise or room shards, and their reader.
 
-    rows: (recordings,) catalogue rows, None for all that it has; frames: (recordings,) audio frames of each,
-    an array or what is indexed as one; count: recordings, None for as many as frames. One thread reads at a
-    time.
+    rows: (recordings,) catalogue rows, None for all that it has; frames: (recordings,) audio frames of each;
+    either an array or what is indexed as one. count: recordings, None for as many as frames; longest: audio
+    frames of the longest, None for it to be looked for. One thread reads at a time.
     """
 
     def __init__(
-        self, reader: CropReader, rows: Int64Array | None, frames: Any, count: int | None = None
+        self,
+        reader: CropReader,
+        rows: Any,
+        frames: Any,
+        count: int | None = None,
+        longest: int | None = None,
     ) -> None:
         self.reader = reader
         self.rows = rows
         self.frames = frames
         self._count = len(frames) if count is None else count
+        self._longest = longest
         self._reading = threading.Lock()
 
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def longest(self) -> int:
+        return int(self.frames.max()) if self._longest is None else self._longest
+
     def _rows(self, recordings: Int64Array) -> Int64Array:
-        return recordings if self.rows is None else self.rows[recordings]
+        rows: Int64Array = recordings if self.rows is None else self.rows[recordings]
+        return rows
 
     def crops(self, clips: Clips, frames: int) -> Int16Array:
         """The clips' audio, int16 (clips, frames); recordings shorter than that repeat from their start."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -13,43 +14,62 @@ from shard_tools.arrays import Int64Array
 from shard_tools.cache.copied_source import CopiedSource
 from shard_tools.cache.copies import NodeCopies
 from shard_tools.cache.shard import CachedShard
-from shard_tools.dataset.catalogue import Catalogue, open_catalogue
+from shard_tools.dataset.catalogue import Catalogue
 from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_by_size
+from shard_tools.dataset.survey import FramesOf, SpeakerRows, survey
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
+from shard_tools.workers import share_of_processors
 from train.augment import SOURCES, Augmenter, Recipe
 from train.augment.device import Preparer
 from train.augment.recordings import Recordings
 from train.augment.sections import AugmentConfig
 from train.config.sections import DataConfig
-from train.data.copies import open_copies
+from train.data.copies import folder_on_node, open_copies
 
 # Recordings of a set that is opened whole: 180 MiB. Of a larger one the indexes are read as clips are drawn,
-# each 0.2 MB, so that it is slow where clips lie far apart.
+# each 0.2 MB, so that it is slow where clips lie far apart; and all of them once on each node for what only
+# they tell: the shards of a category, and the longest of the rooms.
 _HELD_WHOLE = 2_000_000
-_WHOLE = ("reverberation",)  # whose longest recording is looked for
 _HELD = 256  # indexes of such a set
+_COPIED = 20_000  # shards that are brought to a node, at most, of a category of such a set
 
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """What a kind of augmentation takes: rows (recordings,) of a catalogue, None for all."""
+    """What a kind of augmentation takes: rows (recordings,) of a catalogue, None for all.
+
+    longest: audio frames, where it is asked for and no column has it.
+    """
 
     catalogue: Catalogue | ShardwiseCatalogue
-    rows: Int64Array | None
+    rows: Int64Array | SpeakerRows | None
+    longest: int | None = None
 
     def __len__(self) -> int:
         return len(self.catalogue if self.rows is None else self.rows)
 
     def shards(self) -> list[CachedShard]:
-        """Those that hold its recordings; none of a set that is too large to be copied."""
+        """Those that hold its recordings; none where they are too many to be copied."""
         opened = self.catalogue
-        if self.rows is None or isinstance(opened, ShardwiseCatalogue):
+        if self.rows is None:
+            return []
+        own = self.rows.shards if isinstance(self.rows, SpeakerRows) else np.unique(opened.shard[self.rows])
+        if isinstance(self.rows, SpeakerRows) and len(own) > _COPIED:
             return []
         return [
             CachedShard(opened.shard_urls[shard], opened.shard_sizes[shard], opened.shard_sha256[shard])
-            for shard in np.unique(opened.shard[self.rows]).tolist()
+            for shard in own.tolist()
         ]
+
+    @property
+    def frames(self) -> Any:
+        if self.rows is None:
+            return self.catalogue.frames
+        if isinstance(self.rows, SpeakerRows):
+            assert isinstance(self.catalogue, ShardwiseCatalogue)
+            return FramesOf(self.catalogue, self.rows)
+        return self.catalogue.frames[self.rows]
 
 
 def build_augmenter(
@@ -63,13 +83,12 @@ def build_augmenter(
     opened: dict[str, Catalogue | ShardwiseCatalogue] = {}
     found: dict[str, _Source] = {}
     sections = {kind: getattr(config, kind) for kind in SOURCES}
-    whole = {each.url for kind, each in sections.items() if each.category is not None or kind in _WHOLE}
     for kind, section in sections.items():
         if section.url is None or (section.weight == 0 and config.chained.weight == 0):
             continue
         if section.url not in opened:
-            opened[section.url] = _open(section.url, whole=section.url in whole)
-        found[kind] = _source(kind, opened[section.url], section.category)
+            opened[section.url] = _open(section.url)
+        found[kind] = _source(kind, opened[section.url], section.category, data)
     if not found and not config.telephone.probability:
         return None
     if "babble" in found and len(found["babble"]) < config.babble.clips[1]:
@@ -95,21 +114,29 @@ def build_augmenter(
     return kind_of(recipe, sources, frames=frames, seed=seed, cache_bytes=config.cache_mib << 20)
 
 
-def _open(url: str, *, whole: bool) -> Catalogue | ShardwiseCatalogue:
-    if whole:
-        return open_catalogue(url)
+def _open(url: str) -> Catalogue | ShardwiseCatalogue:
     opened = swiftly(url, partial(open_by_size, url, whole=_HELD_WHOLE, held=_HELD))
     storage.opened(url, opened.digest)  # which a fork may have been told alone
     return opened
 
 
-def _source(kind: str, catalogue: Catalogue | ShardwiseCatalogue, category: str | None) -> _Source:
-    if isinstance(catalogue, ShardwiseCatalogue):
-        return _Source(catalogue, None)
+def _source(
+    kind: str, catalogue: Catalogue | ShardwiseCatalogue, category: str | None, data: DataConfig | None
+) -> _Source:
+    label = None
+    if category is not None and category in catalogue.speakers:
+        label = catalogue.speakers.index(category)
+    if isinstance(catalogue, ShardwiseCatalogue) and (label is not None or category is None):
+        if label is None and kind != "reverberation":  # whose longest recording is looked for
+            return _Source(catalogue, None)
+        near = None if data is None else partial(folder_on_node, data)
+        found = survey(catalogue, label, processes=share_of_processors(), near=near)
+        rows = None if label is None else SpeakerRows(catalogue, label, found.counts)
+        return _Source(catalogue, rows, found.longest)
     if category is None:
         return _Source(catalogue, np.arange(len(catalogue), dtype=np.int64))
-    if category in catalogue.speakers:
-        label = catalogue.speakers.index(category)
+    if label is not None:
+        assert isinstance(catalogue, Catalogue)
         return _Source(catalogue, np.flatnonzero(catalogue.label == label))
     raise UserError(
         f"augment.{kind}.category is {category!r}, and {catalogue.url} has the categories "
@@ -123,8 +150,8 @@ def _is_remote(url: str) -> bool:
 
 
 def _recordings(source: _Source, copies: NodeCopies | None) -> Recordings:
-    catalogue, rows = source.catalogue, source.rows
+    catalogue = source.catalogue
     reader = Reader(catalogue)
     if copies is not None:
         reader = Reader(catalogue, CopiedSource(reader.source, copies, catalogue.shard_sha256))
-    return Recordings(reader, rows, catalogue.frames if rows is None else catalogue.frames[rows], len(source))
+    return Recordings(reader, source.rows, source.frames, len(source), source.longest)

@@ -56,7 +56,7 @@ def test_once_all_are_found_no_other_index_is_looked_at(packed, monkeypatch):
 
 
 def test_shared_out_to_processes(packed, monkeypatch):
-    monkeypatch.setattr(module, "_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(module, "WORTH_A_PROCESS", 1)
     started = []
     monkeypatch.setattr(module, "apart", lambda work, items: started.append(len(items)) or map(work, items))
     keys = list(all_keys(open_shardwise(packed, held=1)))

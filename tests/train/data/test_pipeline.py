@@ -9,7 +9,6 @@ import pytest
 import torch
 from requests_made import count_requests
 
-from shard_tools.dataset.catalogue import Catalogue
 from shard_tools.dataset.shardwise import ShardwiseCatalogue
 from shard_tools.errors import UserError
 from shard_tools.storage.errors import StorageError
@@ -59,11 +58,20 @@ def reference(corpus):
 
 
 @pytest.mark.slow
-def test_large_sets_to_augment_with_give_the_same_without_being_held(corpus, reference, monkeypatch):
+@pytest.mark.parametrize("category", [None, "s03"])
+def test_large_sets_to_augment_with_give_the_same_without_being_held(
+    corpus, reference, monkeypatch, tmp_path, category
+):
+    more = ["--augment.copy.folder", str(tmp_path / "copies"), "--data.cache.folder", str(tmp_path)]
+    if category is not None:
+        more += ["--augment.babble.category", category, "--augment.babble.clips", "[3, 5]"]
+        more += ["--augment.reverberation.category", "rooms"]
+        reference = [digest([batch]) for batch in fetch(make_stream(corpus, corpus.wav, 0, 1, *more), 0, 8)]
     monkeypatch.setattr(augmentation, "_HELD_WHOLE", 0)
-    stream = make_stream(corpus, corpus.wav)
-    kinds = {kind: type(source.reader.catalogue) for kind, source in stream.augmenter.sources.items()}
-    assert kinds == {"reverberation": Catalogue, "noise": ShardwiseCatalogue, "babble": ShardwiseCatalogue}
+    stream = make_stream(corpus, corpus.wav, 0, 1, *more)
+    sources = stream.augmenter.sources
+    assert {type(source.reader.catalogue) for source in sources.values()} == {ShardwiseCatalogue}
+    assert len(sources["babble"]) == (96 if category is None else 6)
     assert [digest([batch]) for batch in fetch(stream, 0, 8, 1)] == reference[:8]
 
 

@@ -14,10 +14,11 @@ from shard_tools import audio, storage
 from shard_tools.arrays import Int16Array, Int64Array
 from shard_tools.audio.regular_file import is_regular
 from shard_tools.dataset import manifest
+from shard_tools.dataset.by_size import open_by_size
 from shard_tools.dataset.catalogue import Catalogue
 from shard_tools.dataset.chosen import Chosen, all_keys, choose
 from shard_tools.dataset.keys import key_of
-from shard_tools.dataset.shardwise import ShardwiseCatalogue, begin_manifest, open_by_size
+from shard_tools.dataset.shardwise import ShardwiseCatalogue, begin_manifest
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
 from shard_tools.threads import Threads

@@ -13,28 +13,21 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, TypeVar, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shard_tools import deputy, storage
-from shard_tools.arrays import Int32Array, Int64Array, UInt32Array
+from shard_tools.arrays import Int64Array, UInt32Array
 from shard_tools.audio.flac_frames import FrameTables, Piece
 from shard_tools.dataset import manifest as manifest_file
-from shard_tools.dataset.catalogue import (
-    Catalogue,
-    checked_index,
-    open_catalogue,
-    outside_speakers,
-    read_manifest,
-)
+from shard_tools.dataset.catalogue import checked_index, outside_speakers, read_manifest
+from shard_tools.dataset.gathered import GatheredColumn, ShardColumn
 from shard_tools.dataset.index import ShardIndex
 from shard_tools.dataset.lazy import Mapped, require_below
 from shard_tools.dataset.manifest_table import ManifestTable, open_table
 from shard_tools.dataset.near import Near
-
-Number = TypeVar("Number", bound=np.generic)
 
 _COLUMNS = ("label", "turn", "total", "frames", "codec", "offset", "size", "pcm_offset")
 _PARSED = 4 * 2**20  # bytes of a manifest that is read as it is, in less time than its table would take
@@ -75,7 +68,7 @@ class ShardwiseCatalogue:
         self.offset: GatheredColumn[np.int64] = GatheredColumn(self, "offset")
         self.size: GatheredColumn[np.int64] = GatheredColumn(self, "size")
         self.pcm_offset: GatheredColumn[np.int64] = GatheredColumn(self, "pcm_offset")
-        self.shard = _Shards(self)
+        self.shard = ShardColumn(self)
         self.flac = _Tables(self)
         self.entries = manifest.shards
         # row of each shard, and the end
@@ -234,7 +227,7 @@ def open_shardwise(
     manifest_url = storage.join(url, manifest_file.NAME)
     found = None
     data = begin_manifest(url) if begun is None else begun
-    if len(data) == _PARSED:
+    if not is_whole(data):
         found = open_table(url, _digest_of(manifest_url, data), near)
         if found is None:
             data = read_manifest(manifest_url)
@@ -250,18 +243,9 @@ def begin_manifest(url: str) -> bytes:
     return read_manifest(storage.join(url, manifest_file.NAME), 0, _PARSED)
 
 
-def open_by_size(
-    url: str, *, whole: int, held: int, begun: bytes | None = None
-) -> Catalogue | ShardwiseCatalogue:
-    """All columns of a set of up to `whole` utterances; of a larger one those of `held` shards at a time.
-
-    The manifest is read once, unless it is as large as a table is made for. begun: see open_shardwise.
-    """
-    begun = begin_manifest(url) if begun is None else begun
-    large = open_shardwise(url, held=held, begun=begun)
-    if len(large) > whole:
-        return large
-    return open_catalogue(url, manifest=begun if len(begun) < _PARSED else None)
+def is_whole(begun: bytes) -> bool:
+    """Whether what begin_manifest gave is all of it."""
+    return len(begun) < _PARSED
 
 
 def _digest_of(manifest_url: str, data: bytes) -> str:
@@ -274,37 +258,6 @@ def _digest_of(manifest_url: str, data: bytes) -> str:
 
 def _below(url: str, name: str) -> str:
     return storage.join(url, require_below(name))
-
-
-class GatheredColumn(Generic[Number]):
-    """A column of a ShardwiseCatalogue."""
-
-    def __init__(self, catalogue: ShardwiseCatalogue, name: str) -> None:
-        self._catalogue = catalogue
-        self._name = name
-
-    @overload
-    def __getitem__(self, rows: Int64Array) -> npt.NDArray[Number]: ...
-    @overload
-    def __getitem__(self, rows: int) -> Number: ...
-    def __getitem__(self, rows: Any) -> Any:
-        wanted = np.asarray(rows, np.int64)
-        found = self._catalogue.gather(self._name, wanted.reshape(-1))
-        return found.reshape(wanted.shape) if wanted.ndim else found[0]
-
-
-class _Shards:
-    """The column `shard`, for which no index is needed."""
-
-    def __init__(self, catalogue: ShardwiseCatalogue) -> None:
-        self._catalogue = catalogue
-
-    @overload
-    def __getitem__(self, rows: Int64Array) -> Int32Array: ...
-    @overload
-    def __getitem__(self, rows: int) -> np.int32: ...
-    def __getitem__(self, rows: Any) -> Any:
-        return self._catalogue.shards_of(np.asarray(rows, np.int64)).astype(np.int32)
 
 
 class _Tables:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from shard_tools.dataset.chosen import WORTH_A_PROCESS, indexes_between
 from shard_tools.dataset.near import Near, made_once
 from shard_tools.dataset.shardwise import ShardwiseCatalogue
 from shard_tools.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 900.0  # for another process that reads them
 
@@ -98,6 +101,7 @@ class FramesOf:
 
 def _counted(whole: ShardwiseCatalogue, speaker: int | None, processes: int) -> Survey:
     shards = len(whole.shard_urls)
+    logger.info("%s: the recordings of %d shards are counted, once on this node", whole.url, shards)
     share = max(-(-shards // processes), WORTH_A_PROCESS)
     work = partial(_part, whole, speaker, share)
     firsts = range(0, shards, share)

@@ -239,7 +239,11 @@ def test_a_large_set_is_opened_by_its_table_and_without(measure):
     assert [start["name"] for start in document["starts"]] == ["windows, mapped"] * 2 + ["epochs"] * 2
     assert [start["method"] for start in document["starts"]] == ["fork", "forkserver"] * 2
     assert all(start["private_mib"]["median"] > 0 for start in document["starts"])
+    assert [result["name"] for result in document["augmented"]] == ["noise", "noise of a category", "rooms"]
+    assert all(result["seconds"]["median"] > 0 for result in document["augmented"])
+    assert document["augmented"][2]["utterances"] == 5_000 > document["augmented"][1]["utterances"] > 0
     assert "two processes by" in page
+    assert "augmented with" in page
     assert "## Opening very large sets" in page
 
 

@@ -14,8 +14,10 @@ from shard_tools.arrays import Int64Array
 from shard_tools.cache.copied_source import CopiedSource
 from shard_tools.cache.copies import NodeCopies
 from shard_tools.cache.shard import CachedShard
+from shard_tools.dataset.by_size import open_by_size
 from shard_tools.dataset.catalogue import Catalogue
-from shard_tools.dataset.shardwise import ShardwiseCatalogue, open_by_size
+from shard_tools.dataset.near import Near
+from shard_tools.dataset.shardwise import ShardwiseCatalogue
 from shard_tools.dataset.survey import FramesOf, SpeakerRows, survey
 from shard_tools.errors import UserError
 from shard_tools.read.reader import Reader
@@ -83,12 +85,13 @@ def build_augmenter(
     opened: dict[str, Catalogue | ShardwiseCatalogue] = {}
     found: dict[str, _Source] = {}
     sections = {kind: getattr(config, kind) for kind in SOURCES}
+    near = None if data is None else partial(folder_on_node, data)
     for kind, section in sections.items():
         if section.url is None or (section.weight == 0 and config.chained.weight == 0):
             continue
         if section.url not in opened:
-            opened[section.url] = _open(section.url)
-        found[kind] = _source(kind, opened[section.url], section.category, data)
+            opened[section.url] = _open(section.url, near)
+        found[kind] = _source(kind, opened[section.url], section.category, near)
     if not found and not config.telephone.probability:
         return None
     if "babble" in found and len(found["babble"]) < config.babble.clips[1]:
@@ -114,14 +117,14 @@ def build_augmenter(
     return kind_of(recipe, sources, frames=frames, seed=seed, cache_bytes=config.cache_mib << 20)
 
 
-def _open(url: str) -> Catalogue | ShardwiseCatalogue:
-    opened = swiftly(url, partial(open_by_size, url, whole=_HELD_WHOLE, held=_HELD))
+def _open(url: str, near: Near | None) -> Catalogue | ShardwiseCatalogue:
+    opened = swiftly(url, partial(open_by_size, url, whole=_HELD_WHOLE, held=_HELD, near=near))
     storage.opened(url, opened.digest)  # which a fork may have been told alone
     return opened
 
 
 def _source(
-    kind: str, catalogue: Catalogue | ShardwiseCatalogue, category: str | None, data: DataConfig | None
+    kind: str, catalogue: Catalogue | ShardwiseCatalogue, category: str | None, near: Near | None
 ) -> _Source:
     label = None
     if category is not None and category in catalogue.speakers:
@@ -129,7 +132,6 @@ def _source(
     if isinstance(catalogue, ShardwiseCatalogue) and (label is not None or category is None):
         if label is None and kind != "reverberation":  # whose longest recording is looked for
             return _Source(catalogue, None)
-        near = None if data is None else partial(folder_on_node, data)
         found = survey(catalogue, label, processes=share_of_processors(), near=near)
         rows = None if label is None else SpeakerRows(catalogue, label, found.counts)
         return _Source(catalogue, rows, found.longest)

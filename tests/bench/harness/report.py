@@ -95,6 +95,21 @@ def _scale(document: dict[str, Any]) -> str:
         + [figure(start[unit]) for unit in ("seconds", "private_mib", "pss_mib")]
         for start in document["starts"]
     ]
+    augmented = []
+    for result in document.get("augmented", []):
+        marks = {name: " ✓" if met else " ✗" for name, met in result["met"].items()}
+        units = ("seconds", "cpu_seconds", "private_mib", "pss_mib", "node_seconds")
+        figures = [figure(result[unit]) + marks.get(unit, "") for unit in units]
+        augmented.append([result["name"], f"{result['utterances']:,}", *figures])
+    of_augmented = [
+        "augmented with",
+        "recordings",
+        "seconds",
+        f"CPU seconds (≤ {most['cpu_seconds']:g})",
+        f"private, MiB (≤ {most['private_mib']:g})",
+        "PSS, MiB",
+        "once on the node, CPU seconds",
+    ]
     return (
         table(heads, rows)
         + "\n"
@@ -109,6 +124,7 @@ def _scale(document: dict[str, Any]) -> str:
             ],
             starts,
         )
+        + ("\n" + table(of_augmented, augmented) if augmented else "")
     )
 
 

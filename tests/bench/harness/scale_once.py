@@ -1,7 +1,8 @@
-"""Opens a made-up dataset in a process of its own: python scale_once.py make|open|start FOLDER … → JSON.
+"""Opens a made-up dataset in a process of its own: python scale_once.py COMMAND FOLDER … → JSON.
 
     python scale_once.py make FOLDER SHARDS SPEAKERS    writes a manifest of SHARDS shards of 1,000 utterances
     python scale_once.py open FOLDER windows|epoch      from its URL to the plan of the first batch
+    python scale_once.py augment FOLDER KIND NODE       the same for a set that is augmented with
     python scale_once.py start FOLDER windows|epoch fork|forkserver    two reading processes, until they have
                                                         planned
 
@@ -12,9 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,18 +107,48 @@ def measure(url: str, order: str) -> dict[str, float]:
     from train.data.assemble import build_plan, build_stream, open_training_data
 
     config = _config(url, order)
+
+    def opened() -> Any:
+        data = open_training_data(config)
+        stream = build_stream(config, data, build_plan(data, config), 0, 1, 1)
+        next(iter(stream.planned([0])))
+        return data, stream
+
+    figures, (data, _) = _measured(opened)
+    return {**figures, "utterances": len(data.table)}
+
+
+def measure_augmented(url: str, kind: str, node: str) -> dict[str, float]:
+    """Likewise, of opening what a kind of augmentation draws from; music is of one category of three.
+
+    node: a folder of the node's own; node_seconds: CPU seconds of the processes that were started for it.
+    """
+    from train.config.parsing import parse
+    from train.data.augmentation import build_augmenter
+
+    words = ["--data.url", url, "--train.steps", "1", f"--augment.{kind}.url", url]
+    words += ["--augment.music.category", "id00000001"] * (kind == "music")
+    config = parse([*words, "--data.cache.folder", node])
+    figures, augmenter = _measured(
+        lambda: build_augmenter(config.augment, frames=32000, seed=0, data=config.data)
+    )
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    recordings = len(augmenter.sources[kind])
+    return {**figures, "node_seconds": used.ru_utime + used.ru_stime, "utterances": recordings}
+
+
+def _measured(work: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """What it takes, and leaves in memory as long as its result is held."""
     _wait()
     private = ("Private_Clean", "Private_Dirty")
     before = memory_mib(*private), memory_mib("Pss")
     began, computed = time.perf_counter(), time.process_time()
-    data = open_training_data(config)
-    stream = build_stream(config, data, build_plan(data, config), 0, 1, 1)
-    next(iter(stream.planned([0])))
+    result = work()
     found = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - computed}
     _wait()
     own, shared = memory_mib(*private) - before[0], memory_mib("Pss") - before[1]
     _wait()
-    return {**found, "private_mib": own, "pss_mib": shared, "utterances": len(data.table)}
+    return {**found, "private_mib": own, "pss_mib": shared}, result
 
 
 def _config(url: str, order: str) -> Any:
@@ -171,6 +203,8 @@ def _wait() -> None:
 def main() -> None:
     if sys.argv[1] == "make":
         make(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    elif sys.argv[1] == "augment":
+        print(json.dumps(measure_augmented(*sys.argv[2:])))
     elif sys.argv[1] == "start":
         print(json.dumps(start(*sys.argv[2:])))
     else:

@@ -24,10 +24,13 @@ ABOUT = (
     " windows of 16 shards of 1,000 utterances; “parsed”: with the manifest alone, as in sets of before its"
     " table was there. Then from opening the loader in such a process until both of two reading processes"
     " have planned their first batch, and what one of them has in memory, all that it has loaded included."
-    " Made-up sets, without audio, whose shards share a few indexes."
+    " Then from the URL of a set to augment with to what clips are drawn from, by as many processes: “once"
+    " on the node” is the CPU time of the processes that count its recordings for all. Made-up sets, without audio,"
+    " whose shards share a few indexes."
 )
 PROGRAM = Path(__file__).parents[1] / "harness" / "scale_once.py"
 METHODS = ("fork", "forkserver")
+AUGMENTED = (("noise", "noise"), ("noise of a category", "music"), ("rooms", "reverberation"))
 LIMITS = {"cpu_seconds": 2.0, "private_mib": 50.0}  # of the mapped one
 
 
@@ -35,9 +38,12 @@ def run(settings: Settings) -> dict[str, Any]:
     shards, speakers, at_once = settings.scale
     few = min(shards, 1092)
     with tempfile.TemporaryDirectory(dir=settings.cache) as folder:
-        mapped, parsed, million = (Path(folder) / name for name in ("mapped", "parsed", "million"))
+        mapped, parsed, million, noise = (
+            Path(folder) / name for name in ("mapped", "parsed", "million", "noise")
+        )
         _make(mapped, shards, speakers)
         _make(million, few, min(speakers, 6 * few))
+        _make(noise, max(shards // 10, 1), 3)
         shutil.copytree(mapped, parsed, ignore=shutil.ignore_patterns("manifest-*.npz"))
         cases = (
             ("windows, mapped", mapped, "windows"),
@@ -47,7 +53,9 @@ def run(settings: Settings) -> dict[str, Any]:
         contestants = []
         for name, where, order in cases:
             runs = [
-                each for _ in range(settings.plan_rounds) for each in _measure(str(where), order, at_once)
+                each
+                for _ in range(settings.plan_rounds)
+                for each in _measure(at_once, "open", str(where), order)
             ]
             figures = {unit: summary([run[unit] for run in runs]) for unit in runs[0] if unit != "utterances"}
             contestants.append({"name": name, "status": "ok", "utterances": runs[0]["utterances"], **figures})
@@ -61,9 +69,32 @@ def run(settings: Settings) -> dict[str, Any]:
                 starts.append(
                     {"name": name, "method": method, "utterances": runs[0]["utterances"], **figures}
                 )
-    mapped_one = contestants[0]
-    mapped_one["met"] = {unit: mapped_one[unit]["median"] <= limit for unit, limit in LIMITS.items()}
-    return {"speakers": speakers, "limits": LIMITS, "contestants": contestants, "starts": starts}
+        augmented = [
+            {"name": name, **_augmented(noise, kind, settings.plan_rounds, at_once)}
+            for name, kind in AUGMENTED
+        ]
+    for each in (contestants[0], *augmented):
+        each["met"] = {unit: each[unit]["median"] <= limit for unit, limit in LIMITS.items()}
+    return {
+        "speakers": speakers,
+        "limits": LIMITS,
+        "contestants": contestants,
+        "starts": starts,
+        "augmented": augmented,
+    }
+
+
+def _augmented(where: Path, kind: str, rounds: int, at_once: int) -> dict[str, Any]:
+    """Of processes of a node that has nothing of the set yet."""
+    runs, once = [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(dir=where.parent) as node:
+            own = _measure(at_once, "augment", str(where), kind, node)
+        once.append(sum(run.pop("node_seconds") for run in own))
+        runs += own
+    units = [unit for unit in runs[0] if unit != "utterances"]
+    figures = {unit: summary([run[unit] for run in runs]) for unit in units}
+    return {"utterances": int(runs[0]["utterances"]), **figures, "node_seconds": summary(once)}
 
 
 def _make(folder: Path, shards: int, speakers: int) -> None:
@@ -76,11 +107,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
 
 
-def _measure(url: str, order: str, at_once: int) -> list[dict[str, float]]:
-    """Of each of the processes that open it at once."""
+def _measure(at_once: int, *words: str) -> list[dict[str, float]]:
+    """Of each of so many processes that do it at once."""
     processes = [
         subprocess.Popen(
-            [sys.executable, str(PROGRAM), "open", url, order],
+            [sys.executable, str(PROGRAM), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

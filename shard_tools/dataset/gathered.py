@@ -1,4 +1,4 @@
-"""Columns of a ShardwiseCatalogue: indexed as arrays, and gathered from the indexes of the shards asked for."""
+"""Columns of a ShardwiseCatalogue: indexed as arrays, gathered from the indexes of the shards asked for."""
 
 from __future__ import annotations
 

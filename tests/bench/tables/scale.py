@@ -25,8 +25,8 @@ ABOUT = (
     " table was there. Then from opening the loader in such a process until both of two reading processes"
     " have planned their first batch, and what one of them has in memory, all that it has loaded included."
     " Then from the URL of a set to augment with to what clips are drawn from, by as many processes: “once"
-    " on the node” is the CPU time of the processes that count its recordings for all. Made-up sets, without audio,"
-    " whose shards share a few indexes."
+    " on the node” is the CPU time of the processes that count its recordings for all. Made-up sets,"
+    " without audio, whose shards share a few indexes."
 )
 PROGRAM = Path(__file__).parents[1] / "harness" / "scale_once.py"
 METHODS = ("fork", "forkserver")

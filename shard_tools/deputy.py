@@ -6,6 +6,7 @@ as it comes to them, when a fork would have threads of others (of a GPU, of coll
 
 from __future__ import annotations
 
+import atexit
 import gc
 import multiprocessing
 import os
@@ -27,6 +28,9 @@ def read_many(urls: Sequence[str]) -> list[bytes]:
         if found is not None:
             return found
     return storage.read_many(urls)
+
+
+_TRIES = 2
 
 
 class _Deputy:
@@ -61,30 +65,31 @@ def _read_by_deputy(urls: Sequence[str]) -> list[bytes] | None:
     """None where there is none to be had, or it met what is no UserError."""
     global _deputy
     with _asking:
-        try:
-            deputy = _deputy = _deputy or _Deputy()
-        except OSError:  # no more processes are to be had
-            return None
-        whole = False
-        try:
-            found = deputy.read_many(urls)
-            whole = True
-        except (OSError, EOFError):  # it was killed: the next request has another
-            return None
-        finally:
-            if not whole:  # an interrupt too, which leaves an answer on its way
-                _deputy = None
-                deputy.end()
-    if isinstance(found, UserError):
-        raise found
-    return found
+        for _ in range(_TRIES):
+            try:
+                deputy = _deputy = _deputy or _Deputy()
+            except OSError:  # no more processes are to be had
+                return None
+            whole = False
+            try:
+                found = deputy.read_many(urls)
+                whole = True
+            except (OSError, EOFError):  # it was killed
+                continue
+            finally:
+                if not whole:  # an interrupt too, which leaves an answer on its way
+                    _end()
+            if isinstance(found, UserError):
+                raise found
+            return found
+    return None
 
 
 def _serve(connection: Connection, theirs: Connection) -> None:
     theirs.close()
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # sent to a whole job
+        signal.signal(number, signal.SIG_IGN)
     gc.freeze()  # what was there stays shared
     while True:
         try:
@@ -102,9 +107,17 @@ def _serve(connection: Connection, theirs: Connection) -> None:
         connection.send(found)
 
 
+def _end() -> None:
+    global _deputy
+    deputy, _deputy = _deputy, None
+    if deputy is not None:
+        deputy.end()
+
+
 def _in_child() -> None:
     global _deputy, _asking
     _deputy, _asking = None, threading.Lock()  # which another thread may have held
 
 
 os.register_at_fork(after_in_child=_in_child)
+atexit.register(_end)  # before multiprocessing's own, which would wait for one that heeds no SIGTERM

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from project import REPO
 
 from shard_tools import deputy, storage
 from shard_tools.storage import MissingError
@@ -21,9 +24,7 @@ def files(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
     yield [str(tmp_path / name) for name in ("a", "b")]
-    if deputy._deputy is not None:
-        deputy._deputy.end()
-        deputy._deputy = None
+    deputy._end()
 
 
 def here(*_):
@@ -48,15 +49,37 @@ def test_its_answers_are_those_of_storage(files, monkeypatch):
     assert deputy.read_many(files[1:]) == [b"b"]
 
 
-def test_where_it_was_killed_another_comes_after_it(files):
+def test_where_it_was_killed_another_reads(files, monkeypatch):
     deputy.read_many(files)
     first = deputy._deputy._process
     os.kill(first.pid, signal.SIGKILL)
     first.join()
-    assert deputy.read_many(files) == [b"a", b"b"]  # here
-    assert deputy._deputy is None
+    monkeypatch.setattr(storage, "read_many", lambda urls: [b"%d" % os.getpid()])
+    assert deputy.read_many(files) == [b"%d" % deputy._deputy._process.pid]
+
+
+def test_signals_to_a_whole_job_do_not_end_it(files):
+    deputy.read_many(files)
+    first = deputy._deputy._process
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(first.pid, number)
     assert deputy.read_many(files) == [b"a", b"b"]
-    assert deputy._deputy._process.is_alive()
+    assert deputy._deputy._process is first
+
+
+def test_it_ends_with_the_interpreter(files):
+    program = f"""
+from shard_tools import deputy, storage
+storage.forks_are_faster = lambda url: True
+print(deputy.read_many([{files[0]!r}]), deputy._deputy._process.pid)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, timeout=60, check=True
+    )
+    read, pid = done.stdout.split()
+    assert read == "[b'a']"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
 
 
 def test_an_interrupt_leaves_no_answer_to_the_next(files, monkeypatch):

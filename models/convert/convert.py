@@ -14,6 +14,8 @@ from models.options import ModelError
 from models.registry import build_network
 
 _SHOWN = 3
+_COUNTER = ".num_batches_tracked"
+"""What batch normalisation counts in training, and no embedding depends on."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Converted:
 def convert_weights(found: Found, network: str, options: Mapping[str, Any]) -> Converted:
     """The weights of `network`, built with `options`, from the tensors of its original.
 
-    float16 and bfloat16 become float32. Raises ModelError when tensors of the network are missing, of another
+    float16 and bfloat16 become float32. Counters of batches may be missing, or fractions, as an average of
+    several checkpoints has them. Raises ModelError when tensors of the network are missing, of another
     shape or not finite, or when some are left over; the message shows the first of them and
     says which network fits best.
     """
@@ -35,6 +38,8 @@ def convert_weights(found: Found, network: str, options: Mapping[str, Any]) -> C
         raise ModelError(f"network {network!r} has no original; there are: {', '.join(sorted(RULES))}")
     expected = build_network(network, options).state_dict()
     tensors, left_out = _fitted(found, network, expected)
+    counters = {name: torch.zeros_like(like) for name, like in expected.items() if name.endswith(_COUNTER)}
+    tensors = counters | tensors
     wrong = [_difference(name, tensors.get(name), like) for name, like in expected.items()]
     wrong += [
         f"{name} {_shape(value)} is in the file alone"
@@ -90,7 +95,7 @@ def _difference(name: str, value: torch.Tensor | None, like: torch.Tensor) -> st
         return f"{name} {_shape(like)} is not in the file"
     if value.shape != like.shape:
         return f"{name} is {_shape(value)} in the file and {_shape(like)} in the network"
-    if value.is_floating_point() != like.is_floating_point():
+    if value.is_floating_point() != like.is_floating_point() and not name.endswith(_COUNTER):
         return f"{name} is {value.dtype} in the file"
     return ""
 

@@ -17,7 +17,6 @@ _CONTEXTS = {"conv+att": "conv+attention", "att": "attention", "conv": "conv", "
 _FEATURES = {"pt": "mel", "pt_mel": "mel", "tf": "tfmel", "tf_mel": "tfmel"}
 
 _ONLY: dict[str, tuple[Any, ...]] = {
-    "hop_length": (160,),
     "pooling_func": ("ASTP",),
     "spec_in_channels": (1,),
     "causal": ("none", False),
@@ -34,7 +33,6 @@ _FRONT_END = {
     "sample_rate": 16000,
     "n_fft": 512,
     "win_length": 400,
-    "hop_length": 160,
     "f_min": 20,
     "f_max": 7600,
     "do_preemph": True,
@@ -86,6 +84,7 @@ def redim_options(config: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "features": _known("feat_type", left.pop("feat_type", "pt"), _FEATURES),
         "unit_audio": bool(front_end.get("norm_signal", False)),
+        "hop_length": left.pop("hop_length", 160),
         "group_size": left.pop("group_divisor", 1 if later else 4),
         "pooling_context": left.pop("global_context_att", later),
         "embedding_norm": left.pop("emb_bn", False),

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.options import ModelError, Within
-from models.parts.fbank import KaldiFrontEnd
+from models.parts.fbank import kaldi_frontend
 from models.parts.frontend import HOP, WINDOW, check_audio
 from models.parts.masks import Masks
 from models.parts.precision import wide
@@ -30,7 +30,7 @@ class CAMPlusPlus(nn.Module):
 
     Wang et al., "CAM++: a fast and efficient network for speaker verification using
     context-aware masking", Interspeech 2023; as 3D-Speaker and wespeaker (Apache
-    licence 2.0) have it: given the same weights it computes what wespeaker's `CAMPPlus`
+    licence 2.0) have it: given the same weights it computes what their `CAMPPlus`
     computes on Kaldi's features. 7.2 million weights at its defaults.
 
     n_mels: mel bands, a multiple of 8. channels: before the first block, an even number. growth: channels
@@ -38,7 +38,7 @@ class CAMPlusPlus(nn.Module):
 
     mask_bands, mask_frames: the widest masks over features in training (SpecAugment). unit_variance:
     features have a deviation of 1 in each utterance, too. features: whose; 3D-Speaker takes Kaldi's with
-    their usual window, of samples in [-1, 1).
+    their usual window, of samples in [-1, 1), and adds nothing to the variance that is pooled.
     """
 
     least_samples = WINDOW + 2 * HOP
@@ -66,13 +66,10 @@ class CAMPlusPlus(nn.Module):
             if value % 2:
                 raise ModelError(f"{name} is {value}: each block halves its channels; give {value + 1}")
         self.embedding_size = embedding_size
-        self.frontend = KaldiFrontEnd(
-            n_mels,
-            window="hamming" if features == "wespeaker" else "povey",
-            full_scale=32768.0 if features == "wespeaker" else 1.0,
-            normalise="unit" if unit_variance else "mean",
-            masks=Masks(mask_bands, mask_frames),
+        self.frontend = kaldi_frontend(
+            features, n_mels, unit_variance=unit_variance, masks=Masks(mask_bands, mask_frames)
         )
+        self.exact_deviation = features == "3d-speaker"
         self.head = _Head()
         self.tdnn = nn.Conv1d(
             _HEAD_CHANNELS * n_mels // _SHRINKS, channels, 5, stride=2, padding=2, bias=False
@@ -106,7 +103,10 @@ class CAMPlusPlus(nn.Module):
         """(B, n_mels, T) → (B, embedding_size)."""
         frames = torch.relu(self.bn_tdnn(self.tdnn(self.head(features))))
         frames = wide(torch.relu(self.bn_frames(self.blocks(frames))))
-        deviation = (frames.var(dim=2) + _LEAST_VARIANCE).sqrt()
+        # Channels that are silent in an utterance are many.
+        deviation = (
+            frames.std(dim=2) if self.exact_deviation else (frames.var(dim=2) + _LEAST_VARIANCE).sqrt()
+        )
         statistics = torch.cat((frames.mean(dim=2), deviation), dim=1)
         return self.bn_embedding(self.fc(statistics.unsqueeze(2)).squeeze(2))
 

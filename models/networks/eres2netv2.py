@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.options import ModelError, Within
-from models.parts.fbank import KaldiFrontEnd
+from models.parts.fbank import kaldi_frontend
 from models.parts.frontend import HOP, WINDOW, check_audio
 from models.parts.masks import Masks
 from models.parts.precision import wide
@@ -73,12 +73,8 @@ class ERes2NetV2(nn.Module):
                 f" give {least} or more"
             )
         self.embedding_size = embedding_size
-        self.frontend = KaldiFrontEnd(
-            n_mels,
-            window="povey",
-            full_scale=1.0,
-            normalise="unit" if unit_variance else "mean",
-            masks=Masks(mask_bands, mask_frames),
+        self.frontend = kaldi_frontend(
+            "3d-speaker", n_mels, unit_variance=unit_variance, masks=Masks(mask_bands, mask_frames)
         )
         self.conv1 = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)

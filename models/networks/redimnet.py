@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models.options import ModelError, Within
-from models.parts.frontend import check_audio
+from models.parts.frontend import HOP, check_audio
 from models.parts.masks import Masks
 from models.parts.pooling import ContextPooling
 from models.parts.redim import (
@@ -62,7 +62,8 @@ class ReDimNet(nn.Module):
 
     Yakovlev et al., "Reshape dimensions network for speaker recognition", Interspeech
     2024; given the same weights it computes what IDRnD/ReDimNet (MIT licence) computes. 1.0 million
-    weights at "b0", 15 million at "b6": the sizes are those that wespeaker lists.
+    weights at "b0", 15 million at "b6": the sizes are those that wespeaker lists. (The released weights
+    were trained with a `hop_length` of 240, and their b2 has 5.1 million; their files say so.)
 
     size: "b0" to "b6", which says what the next five are where they are left at 0, "" or "size".
     n_mels: mel bands, which the strides of all stages divide. channels: before the first stage.
@@ -72,8 +73,8 @@ class ReDimNet(nn.Module):
     what they are; "resnet_se" also weighs rows. group_size: channels of a convolution's group.
 
     features: "mel" (20 to 7600 Hz, pre-emphasis) as the original's, its "tfmel", or "kaldi". unit_audio:
-    whether audio is first brought to a mean of 0 and a deviation of 1. context: what looks along time.
-    pooled_channels: to which the frames are taken before pooling; 0: as they are.
+    whether audio is first brought to a mean of 0 and a deviation of 1. hop_length: samples between two
+    frames. context: what looks along time. pooled_channels: to which the frames are taken before pooling; 0: as they are.
     pooling_context: whether the weights of the pooling see the utterance's mean and standard deviation.
     embedding_norm: batch normalisation of the embedding. embedding_size: dimensions of the output.
 
@@ -91,6 +92,7 @@ class ReDimNet(nn.Module):
         group_size: Annotated[int, Within(0, 1024)] = 0,
         features: Literal["mel", "tfmel", "kaldi"] = "mel",
         unit_audio: bool = False,
+        hop_length: Annotated[int, Within(80, 400)] = HOP,
         context: Literal["conv+attention", "attention", "conv", "linear"] = "conv+attention",
         pooled_channels: Annotated[int, Within(0, 8192)] = 0,
         pooling_context: bool = True,
@@ -105,9 +107,9 @@ class ReDimNet(nn.Module):
         group_size, kind = group_size or usual.group_size, usual.blocks if blocks == "size" else blocks
         self.embedding_size = embedding_size
         self.frontend = redim_frontend(
-            features, n_mels, Masks(mask_bands, mask_frames), unit_audio=unit_audio
+            features, n_mels, Masks(mask_bands, mask_frames), unit_audio=unit_audio, hop=hop_length
         )
-        self.least_samples = least_audio(features, 2)  # one frame has no variance
+        self.least_samples = least_audio(features, 2, hop_length)  # one frame has no variance
         self.conv = nn.Conv2d(1, channels, 3, padding=1)
         self.norm = ChannelNorm(channels)
         width, rows = n_mels * channels, n_mels
@@ -133,7 +135,7 @@ class ReDimNet(nn.Module):
         self.bn_embedding = nn.BatchNorm1d(embedding_size) if embedding_norm else nn.Identity()
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        """audio float32 (B, samples) in [-1, 1), samples ≥ 400 (560 with "kaldi") → (B, embedding_size).
+        """audio float32 (B, samples) in [-1, 1), samples ≥ `least_samples` → (B, embedding_size).
 
         Raises ModelError for audio that is shorter.
         """

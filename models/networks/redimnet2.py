@@ -11,7 +11,7 @@ from torch import nn
 
 from models.networks.redimnet import check_stage, context_of
 from models.options import ModelError, Within
-from models.parts.frontend import check_audio
+from models.parts.frontend import HOP, check_audio
 from models.parts.masks import Masks
 from models.parts.pooling import ContextPooling
 from models.parts.redim import (
@@ -83,7 +83,8 @@ class ReDimNet2(nn.Module):
     n_mels: mel bands, which the strides of all stages divide. blocks: what they are; "resnet_se" also weighs
     rows. group_size: channels of a convolution's group. features: "tfmel" as all released weights were
     trained with, "mel" (both from 20 to 7600 Hz, with pre-emphasis), or "kaldi". unit_audio: whether
-    audio is first brought to a mean of 0 and a deviation of 1. grouped_strides: whether the convolutions
+    audio is first brought to a mean of 0 and a deviation of 1. hop_length: samples between two frames.
+    grouped_strides: whether the convolutions
     that shrink maps have as many groups as they can. two_outputs: whether a stage with a context also
     gives what it had before it. normed_outputs: whether what stages give is normalised, in as many groups
     as there are channels. context: what looks along time. pooling_context: whether the weights of the
@@ -106,6 +107,7 @@ class ReDimNet2(nn.Module):
         group_size: Annotated[int, Within(1, 1024)] = 1,
         features: Literal["mel", "tfmel", "kaldi"] = "tfmel",
         unit_audio: bool = True,
+        hop_length: Annotated[int, Within(80, 400)] = HOP,
         grouped_strides: bool = True,
         two_outputs: bool = False,
         normed_outputs: bool = False,
@@ -122,7 +124,7 @@ class ReDimNet2(nn.Module):
         pooled = max(0, pooled_channels or usual.pooled_channels)
         self.embedding_size = embedding_size
         self.frontend = redim_frontend(
-            features, n_mels, Masks(mask_bands, mask_frames), unit_audio=unit_audio
+            features, n_mels, Masks(mask_bands, mask_frames), unit_audio=unit_audio, hop=hop_length
         )
         self.conv = nn.Conv2d(1, channels, 3, padding=1)
         self.norm = ChannelNorm(channels)
@@ -166,7 +168,7 @@ class ReDimNet2(nn.Module):
         self.fc = nn.Linear(self.pooling.output_size, embedding_size)
         self.bn_embedding = nn.BatchNorm1d(embedding_size) if embedding_norm else nn.Identity()
         # Two frames, of which one has no variance, and as many as all strides make one of.
-        self.least_samples = least_audio(features, max(2, self.time_stride))
+        self.least_samples = least_audio(features, max(2, self.time_stride), hop_length)
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """audio float32 (B, samples) in [-1, 1), samples ≥ `least_samples` → (B, embedding_size).

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
 from models.options import ModelError, Within
-from models.parts.fbank import KaldiFrontEnd
+from models.parts.fbank import kaldi_frontend
 from models.parts.frontend import HOP, WINDOW, check_audio
 from models.parts.masks import Masks
 from models.parts.precision import wide
@@ -28,7 +28,7 @@ _DEEPEST_BASIC = 34
 """Deeper ones are made of bottlenecks."""
 
 _SHRINKS = 8
-_LEAST_VARIANCE = 1e-7
+_LEAST_VARIANCE = {"wespeaker": 1e-7, "3d-speaker": 1e-8}
 
 
 class ResNet(nn.Module):
@@ -36,8 +36,8 @@ class ResNet(nn.Module):
 
     He et al., "Deep residual learning for image recognition", 2016; for speakers
     Zeinali et al., "BUT system description to VoxCeleb Speaker Recognition Challenge
-    2019"; as wespeaker (Apache licence 2.0) has it: given the same weights it
-    computes what its `ResNet18` to `ResNet293` compute on Kaldi's features. 6.6 million
+    2019"; as wespeaker and 3D-Speaker (Apache licence 2.0) have it: given the same weights it
+    computes what their `ResNet18` to `ResNet293` compute on Kaldi's features. 6.6 million
     weights at 34 layers, 28.6 million at 293.
 
     depth: 18, 34, 50, 101, 152, 221 or 293 layers. n_mels: mel bands, a multiple of 8.
@@ -46,7 +46,8 @@ class ResNet(nn.Module):
     then the embedding. embedding_size: dimensions of the output.
 
     mask_bands, mask_frames: the widest masks over features in training (SpecAugment). unit_variance:
-    features have a deviation of 1 in each utterance, too.
+    features have a deviation of 1 in each utterance, too. features: whose; 3D-Speaker takes Kaldi's with
+    their usual window, of samples in [-1, 1).
     """
 
     least_samples = WINDOW + HOP * _SHRINKS
@@ -63,6 +64,7 @@ class ResNet(nn.Module):
         mask_bands: Annotated[int, Within(0, 64)] = 0,
         mask_frames: Annotated[int, Within(0, 400)] = 0,
         unit_variance: bool = False,
+        features: Literal["wespeaker", "3d-speaker"] = "wespeaker",
     ) -> None:
         super().__init__()
         if depth not in _BLOCKS:
@@ -73,9 +75,10 @@ class ResNet(nn.Module):
                 f"n_mels is {n_mels}: three strides of 2 must divide it; give {near} or {near + _SHRINKS}"
             )
         self.embedding_size = embedding_size
-        self.frontend = KaldiFrontEnd(
-            n_mels, normalise="unit" if unit_variance else "mean", masks=Masks(mask_bands, mask_frames)
+        self.frontend = kaldi_frontend(
+            features, n_mels, unit_variance=unit_variance, masks=Masks(mask_bands, mask_frames)
         )
+        self.least_variance = _LEAST_VARIANCE[features]
         self.conv1 = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         block = _BasicBlock if depth <= _DEEPEST_BASIC else _Bottleneck
@@ -109,7 +112,7 @@ class ResNet(nn.Module):
         """(B, n_mels, T) → (B, embedding_size)."""
         maps = torch.relu(self.bn1(self.conv1(features.unsqueeze(1))))
         frames = wide(self.stages(maps).flatten(1, 2))  # (B, C * rows, T)
-        deviation = (frames.var(dim=2) + _LEAST_VARIANCE).sqrt()
+        deviation = (frames.var(dim=2) + self.least_variance).sqrt()
         return self.second(self.fc(torch.cat((frames.mean(dim=2), deviation), dim=1)))
 
 

@@ -43,7 +43,8 @@ class KaldiFrontEnd(nn.Module):
 
     n_mels: number of bands. window: "hamming", or Kaldi's own "povey". normalise: what is taken from each
     band over the utterance: its "mean", mean and deviation ("unit"), or "none". full_scale: what a sample of
-    1 counts as, which says how quiet a band has to be to be cut off. masks: what is hidden in training.
+    1 counts as, which says how quiet a band has to be to be cut off. hop: samples between two frames.
+    masks: what is hidden in training.
 
     Nothing in it learns, and it always works in float32 (float64 in a network of
     float64) without gradients, also under autocast.
@@ -59,11 +60,13 @@ class KaldiFrontEnd(nn.Module):
         window: Literal["hamming", "povey"] = "hamming",
         normalise: Literal["mean", "unit", "none"] = "mean",
         full_scale: float = _FULL_SCALE,
+        hop: int = HOP,
         masks: Masks | None = None,
     ) -> None:
         super().__init__()
         self.normalise = normalise
         self.full_scale = full_scale
+        self.hop = hop
         self.masks = masks or Masks(0, 0)
         if n_mels < _FEWEST_BANDS:
             raise ModelError(f"n_mels is {n_mels}: Kaldi's features have {_FEWEST_BANDS} bands at least")
@@ -74,13 +77,15 @@ class KaldiFrontEnd(nn.Module):
         self.register_buffer("bands", F.pad(bands, (0, 1)).T.contiguous(), persistent=False)
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        """audio (B, samples) in [-1, 1) → float32 (B, n_mels, 1 + (samples - 400) // 160).
+        """audio (B, samples) in [-1, 1) → float32 (B, n_mels, 1 + (samples - 400) // hop).
 
         Raises ModelError when the audio is not (B, samples) or shorter than one window.
         """
         check_audio(audio, WINDOW)
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
-            frames = (audio.to(self.window.dtype) * self.full_scale).unfold(1, WINDOW, HOP)  # (B, T, 400)
+            frames = (audio.to(self.window.dtype) * self.full_scale).unfold(
+                1, WINDOW, self.hop
+            )  # (B, T, 400)
             frames = frames - frames.mean(dim=2, keepdim=True)
             before = torch.cat((frames[..., :1], frames[..., :-1]), dim=2)
             spectrum = torch.fft.rfft((frames - _PREEMPHASIS * before) * self.window, _FFT)
@@ -92,3 +97,15 @@ class KaldiFrontEnd(nn.Module):
             elif self.normalise == "mean":
                 features = features - features.mean(dim=2, keepdim=True)
             return self.masks(features, audio)
+
+
+def kaldi_frontend(features: str, n_mels: int, *, unit_variance: bool, masks: Masks) -> KaldiFrontEnd:
+    """The features of "wespeaker" or "3d-speaker"; unit_variance: with a deviation of 1 in each utterance."""
+    theirs = features == "3d-speaker"
+    return KaldiFrontEnd(
+        n_mels,
+        window="povey" if theirs else "hamming",
+        full_scale=1.0 if theirs else _FULL_SCALE,
+        normalise="unit" if unit_variance else "mean",
+        masks=masks,
+    )

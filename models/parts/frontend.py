@@ -86,7 +86,8 @@ class MelFrontEnd(nn.Module):
     utterance (instance normalisation without weights), as the VoxCeleb trainer.
 
     window: "hamming" or "hann". preemphasis: subtract 0.97 of the sample before from each sample first.
-    low_hz, high_hz: where the lowest band begins and the highest ends. masks: what is hidden in training.
+    low_hz, high_hz: where the lowest band begins and the highest ends. hop: samples between two frames.
+    masks: what is hidden in training.
 
     Nothing in it learns, and it always works in float32 (float64 in a network of
     float64) without gradients, also under autocast: the energies span more
@@ -106,9 +107,11 @@ class MelFrontEnd(nn.Module):
         preemphasis: bool = False,
         low_hz: float = 0.0,
         high_hz: float = SAMPLE_RATE / 2,
+        hop: int = HOP,
         masks: Masks | None = None,
     ) -> None:
         super().__init__()
+        self.hop = hop
         self.preemphasis = PreEmphasis() if preemphasis else nn.Identity()
         self.masks = masks or Masks(0, 0)
         self.log_input = log_input
@@ -124,14 +127,14 @@ class MelFrontEnd(nn.Module):
         self.register_buffer("bands", bands, persistent=False)
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        """audio (B, frames) in [-1, 1) → float32 (B, n_mels, 1 + frames // 160).
+        """audio (B, frames) in [-1, 1) → float32 (B, n_mels, 1 + frames // hop).
 
         Raises ModelError when the audio is not (B, frames) or shorter than one window.
         """
         check_audio(audio, WINDOW)
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
             emphasised = self.preemphasis(audio.to(self.window.dtype))
-            spectrum = torch.stft(emphasised, _FFT, HOP, WINDOW, self.window, return_complex=True)
+            spectrum = torch.stft(emphasised, _FFT, self.hop, WINDOW, self.window, return_complex=True)
             # Not |spectrum|²: its square root and extra copies cost more than the Fourier transform on a CPU.
             power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
             features = (power.transpose(1, 2) @ self.bands).transpose(1, 2) + _FLOOR

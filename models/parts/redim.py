@@ -14,7 +14,7 @@ from torch import nn
 
 from models.options import ModelError
 from models.parts.fbank import KaldiFrontEnd
-from models.parts.frontend import HOP, WINDOW, MelFrontEnd
+from models.parts.frontend import WINDOW, MelFrontEnd
 from models.parts.masks import Masks
 from models.parts.tfmel import TFMelFrontEnd, UnitAudio
 
@@ -38,24 +38,30 @@ def to_maps(frames: torch.Tensor, channels: int) -> torch.Tensor:
     return frames.unflatten(1, (-1, channels)).transpose(1, 2)
 
 
-def redim_frontend(features: str, n_mels: int, masks: Masks, *, unit_audio: bool) -> nn.Module:
+def redim_frontend(features: str, n_mels: int, masks: Masks, *, unit_audio: bool, hop: int) -> nn.Module:
     """ "mel", "tfmel": 20 to 7600 Hz with pre-emphasis, as the originals'; "kaldi": as wespeaker's."""
     frontend: nn.Module
     if features == "kaldi":
-        frontend = KaldiFrontEnd(n_mels, masks=masks)
+        frontend = KaldiFrontEnd(n_mels, hop=hop, masks=masks)
     elif features == "tfmel":
-        frontend = TFMelFrontEnd(n_mels, masks=masks)
+        frontend = TFMelFrontEnd(n_mels, hop=hop, masks=masks)
     else:
         frontend = MelFrontEnd(
-            n_mels, unit_variance=False, preemphasis=True, low_hz=20.0, high_hz=7600.0, masks=masks
+            n_mels,
+            unit_variance=False,
+            preemphasis=True,
+            low_hz=20.0,
+            high_hz=7600.0,
+            hop=hop,
+            masks=masks,
         )
     return nn.Sequential(UnitAudio(_AUDIO_FLOOR[features]), frontend) if unit_audio else frontend
 
 
-def least_audio(features: str, frames: int) -> int:
+def least_audio(features: str, frames: int, hop: int) -> int:
     """Samples of which `redim_frontend` makes so many frames, and one window at least."""
-    beside = {"mel": -HOP, "tfmel": WINDOW - HOP - HOP, "kaldi": WINDOW - HOP}[features]
-    return max(WINDOW, HOP * frames + beside)
+    first = {"mel": 0, "tfmel": WINDOW - 2 * (hop // 2), "kaldi": WINDOW}[features]
+    return max(WINDOW, first + hop * (frames - 1))
 
 
 class ChannelNorm(nn.Module):

@@ -14,7 +14,6 @@ _FFT = 512
 _LINES = _FFT // 2
 """Lines of a spectrum: without that of half the sample rate."""
 _LOW_HZ, _HIGH_HZ = 20.0, 7600.0
-_PADDING = HOP // 2
 _FLOOR = 1e-8
 
 
@@ -37,10 +36,10 @@ class TFMelFrontEnd(nn.Module):
     """Log-mel features less each band's mean over the utterance, as wespeaker's front-end `tfmel` has them.
 
     Yakovlev et al., "Reshape dimensions network for speaker recognition", Interspeech 2024, in the form that
-    runs without a Fourier transform: pre-emphasis, symmetric Hamming windows of 25 ms every 10 ms between
-    80 zeros at either end, and 512-point cosines and sines as one product of matrices. The `n_mels` bands
-    from 20 to 7600 Hz lie on frequencies that are spaced a 255th of half the sample rate apart, not a
-    256th: so were they drawn, and so must those be who use the weights.
+    runs without a Fourier transform: pre-emphasis, symmetric Hamming windows of 25 ms every `hop` samples
+    between zeros, half a hop of them, at either end, and 512-point cosines and sines as one product of
+    matrices. The `n_mels` bands from 20 to 7600 Hz lie on frequencies that are spaced a 255th of half the
+    sample rate apart, not a 256th: so were they drawn, and so must those be who use the weights.
 
     Nothing in it learns, and it always works in float32 (float64 in a network of float64) without gradients,
     also under autocast.
@@ -49,8 +48,9 @@ class TFMelFrontEnd(nn.Module):
     waves: torch.Tensor
     bands: torch.Tensor
 
-    def __init__(self, n_mels: int, *, masks: Masks | None = None) -> None:
+    def __init__(self, n_mels: int, *, hop: int = HOP, masks: Masks | None = None) -> None:
         super().__init__()
+        self.hop = hop
         self.preemphasis = PreEmphasis()
         self.masks = masks or Masks(0, 0)
         bands = torch.from_numpy(_bands(n_mels))
@@ -60,15 +60,16 @@ class TFMelFrontEnd(nn.Module):
         self.register_buffer("bands", bands, persistent=False)
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        """audio (B, samples) → float32 (B, n_mels, 1 + (samples - 240) // 160).
+        """audio (B, samples) → float32 (B, n_mels, 1 + (samples + 2 * (hop // 2) - 400) // hop).
 
         Raises ModelError when the audio is not (B, samples) or shorter than one window.
         """
         check_audio(audio, WINDOW)
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
             emphasised = self.preemphasis(audio.to(self.waves.dtype))
-            frames = nn.functional.pad(emphasised, (_PADDING, _PADDING)).unfold(1, WINDOW, HOP)  # (B, T, 400)
-            cosines, sines = (frames @ self.waves).split(_LINES, dim=2)
+            padding = self.hop // 2
+            frames = nn.functional.pad(emphasised, (padding, padding)).unfold(1, WINDOW, self.hop)
+            cosines, sines = (frames @ self.waves).split(_LINES, dim=2)  # (B, T, 256) each
             power = (cosines.square() + sines.square()).clamp(_FLOOR, 1 / _FLOOR)
             energies = (power @ self.bands).clamp(_FLOOR, 1 / _FLOOR)
             features = (energies + _FLOOR).log().transpose(1, 2)

@@ -168,6 +168,15 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
             emb_bn=options.get("embedding_norm", False),
         )
         return module, from_features(module)
+    if network == "campplus" and options.get("features") == "3d-speaker":
+        module = importlib.import_module("speakerlab.models.campplus.DTDNN").CAMPPlus(
+            feat_dim=options.get("n_mels", 80),
+            embedding_size=size,
+            growth_rate=options["growth"],
+            init_channels=options["channels"],
+            memory_efficient=False,
+        )
+        return module, from_features(module)
     if network == "campplus":
         module = importlib.import_module("wespeaker.models.campplus").CAMPPlus(
             feat_dim=options.get("n_mels", 80),
@@ -194,6 +203,14 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
         source = importlib.import_module("wespeaker.models.samresnet")
         made = source.SimAM_ResNet100_ASP if options.get("depth") == 100 else source.SimAM_ResNet34_ASP
         module = made(options["channels"], size, options.get("n_mels", 80))
+        return module, from_features(module)
+    if options.get("features") == "3d-speaker":
+        module = importlib.import_module("speakerlab.models.resnet.ResNet").ResNet(
+            m_channels=options["channels"],
+            feat_dim=options["n_mels"],
+            embedding_size=size,
+            two_emb_layer=options["second_layer"],
+        )
         return module, from_features(module)
     source = importlib.import_module("wespeaker.models.resnet")
     blocks = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}[options["depth"]]
@@ -228,12 +245,13 @@ def whole(name: str) -> dict[str, Any]:
         if network.startswith("redimnet"):
             embeddings = module(audio)
         elif network in FROM_FEATURES:
+            theirs = network == "eres2netv2" or options.get("features") == "3d-speaker"
             features = [
                 kaldi.fbank(
-                    row[None] * (1 if network == "eres2netv2" else 32768),
+                    row[None] * (1 if theirs else 32768),
                     num_mel_bins=options.get("n_mels", 80),
                     sample_frequency=16000,
-                    window_type="povey" if network == "eres2netv2" else "hamming",  # as 3D-Speaker, wespeaker
+                    window_type="povey" if theirs else "hamming",  # as 3D-Speaker, wespeaker
                 )
                 for row in audio
             ]
@@ -275,6 +293,7 @@ def redimnet_config(network: str, options: dict[str, Any]) -> dict[str, Any]:
         "embed_dim": options["embedding_size"],
         "global_context_att": options.get("pooling_context", True),
         "emb_bn": options.get("embedding_norm", False),
+        "hop_length": options.get("hop_length", 160),
         "feat_type": "tf" if options.get("features") == "tfmel" else "pt",
         "spec_params": {"do_spec_aug": False, "norm_signal": options.get("unit_audio", False)},
     }

@@ -43,6 +43,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
         {"channels": 32, "n_mels": 40, "context": False, "embedding_norm": True, "embedding_size": 24},
     ),
     "campplus": ("campplus", {"channels": 32, "growth": 8, "embedding_size": 24}),
+    "campplus_3d": (
+        "campplus",
+        {"channels": 16, "growth": 4, "n_mels": 16, "features": "3d-speaker", "embedding_size": 24},
+    ),
     "eres2netv2": ("eres2netv2", {"channels": 16, "n_mels": 40, "embedding_size": 24}),
     "eres2netv2_other": (
         "eres2netv2",
@@ -176,6 +180,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
             "pooled_channels": -1,
             "features": "tfmel",
             "unit_audio": True,
+            "hop_length": 200,
             "embedding_size": 24,
         },
     ),
@@ -188,6 +193,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
             "blocks": "resnet",
             "group_size": 1,
             "unit_audio": True,
+            "hop_length": 240,
             "embedding_size": 24,
         },
     ),
@@ -195,6 +201,16 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "simam100": ("simam_resnet", {"depth": 100, "channels": 4, "embedding_size": 24}),
     "resnet18": ("resnet", {"depth": 18, "channels": 8, "second_layer": True, "embedding_size": 24}),
     "resnet34": ("resnet", {"depth": 34, "channels": 8, "n_mels": 40, "embedding_size": 24}),
+    "resnet34_3d": (
+        "resnet",
+        {
+            "channels": 4,
+            "n_mels": 16,
+            "second_layer": True,
+            "features": "3d-speaker",
+            "embedding_size": 24,
+        },
+    ),
     "resnet50": ("resnet", {"depth": 50, "channels": 4, "embedding_size": 24}),
 }
 """Golden networks: name → (network, options)."""

@@ -52,7 +52,7 @@ def test_redimnets_arguments_are_our_options(name: str, golden: dict[str, np.nda
     config = json.loads(str(golden[f"{name}/config"]))
     assert redim_network(config) == network
     found = network_options(network, redim_options(config))
-    without_weights = ("features", "unit_audio", "pool_maps")
+    without_weights = ("features", "unit_audio", "hop_length", "pool_maps")
     assert [found.get(key) for key in without_weights] == [
         network_options(network, options).get(key) for key in without_weights
     ]
@@ -65,7 +65,7 @@ def test_redimnets_arguments_are_our_options(name: str, golden: dict[str, np.nda
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"hop_length": 80}, "hop_length is 80, and the redimnet here knows 160 alone"),
+        ({"pooling_func": "TSTP"}, "pooling_func is 'TSTP', and the redimnet here knows 'ASTP' alone"),
         ({"feat_type": "tf_spec"}, "feat_type is 'tf_spec'; here there are: pt, "),
         ({"spec_params": {"spec_norm": "bn"}}, "spec_params: spec_norm is 'bn', here it is 'mn'"),
         ({"block_2d_type": "gru"}, "block_2d_type is 'gru'; here there are: basic_resnet, "),
@@ -124,6 +124,19 @@ def test_weights_that_diverged_are_refused_and_halves_become_whole(golden: dict[
     assert weights["fc.weight"].dtype is torch.float32
     with pytest.raises(ModelError, match=r"NaN or infinity, first in 'fc\.bias'"):
         convert_weights(Found(tensors | {"linear.bias": torch.full((24,), torch.nan)}), *NETWORKS["ecapa"])
+
+
+def test_counters_of_batches_may_be_averages_or_missing(golden: dict[str, np.ndarray]) -> None:
+    """wespeaker's average_model.py divides them as it divides weights."""
+    tensors = saved("ecapa", golden)
+    counters = [name for name in tensors if name.endswith("num_batches_tracked")]
+    averages = {name: torch.tensor(12345.5) for name in counters}
+    weights = convert_weights(Found(tensors | averages), *NETWORKS["ecapa"]).weights
+    counted = weights["bn_pooled.num_batches_tracked"]
+    assert (len(counters), counted.dtype, int(counted)) == (29, torch.int64, 12345)
+    without = {name: value for name, value in tensors.items() if name not in counters}
+    weights = convert_weights(Found(without), *NETWORKS["ecapa"]).weights
+    assert int(weights["bn_pooled.num_batches_tracked"]) == 0
 
 
 @pytest.mark.slow

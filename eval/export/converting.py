@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+import yaml
 
 from eval.checkpoint.file import FORMAT, VERSION
 from models.convert.convert import convert_weights
 from models.convert.formats import find_tensors
 from models.convert.redim_config import redim_network, redim_options
+from models.convert.sizes import sized_options
 from models.options import ModelError
 from models.registry import network_options
 from shard_tools import storage
-from shard_tools.errors import UserError
 from shard_tools.text import counted, redacted
 
 _SHOWN = 4
+_OBJECT = re.compile(r"(?:GLOBAL|class|function) ([\w.]+)")
+"""The name of what was not read, in torch's message."""
 
 
 def convert_file(url: str, network: str, options: Mapping[str, Any], out: str) -> list[str]:
@@ -30,13 +35,16 @@ def convert_file(url: str, network: str, options: Mapping[str, Any], out: str) -
     Raises ModelError for a file or weights that do not fit, StorageError, and UserError.
     """
     data = storage.read_bytes(url)
-    found = find_tensors(_loaded(data))
-    options = dict(options)
+    content = _loaded(data, url)
+    if isinstance(content, Mapping) and content.get("format") == FORMAT:
+        raise ModelError("it is a checkpoint of this project already: eval takes it as it is")
+    found = find_tensors(content)
+    given, options = set(options), dict(options)
     if found.config is not None and network.startswith("redimnet"):
         if redim_network(found.config) != network:
             raise ModelError(f"its model_config is {redim_network(found.config)}'s: give that as --network")
         options = redim_options(found.config) | options
-    complete = network_options(network, options)
+    complete = network_options(network, sized_options(found, network, options))
     converted = convert_weights(found, network, complete)
     checkpoint = {
         "format": FORMAT,
@@ -51,6 +59,15 @@ def convert_file(url: str, network: str, options: Mapping[str, Any], out: str) -
     storage.publish_bytes(out, buffer.getvalue())
     numbers = sum(tensor.numel() for tensor in converted.weights.values())
     lines = [f"{out}: {network}, {counted(len(converted.weights), 'tensor')}, {numbers / 1e6:.2f} M numbers"]
+    usual = network_options(network, {})
+    unusual = {name: value for name, value in complete.items() if value != usual[name]}
+    if unusual:
+        lines.append(f"options: {yaml.safe_dump(unusual, default_flow_style=True, width=10**6).strip()}")
+    if "features" in complete and "features" not in given and found.config is None:
+        lines.append(
+            "features: wespeaker's, which the file does not say; for a network of 3D-Speaker's give --options"
+            " '{features: 3d-speaker}'"
+        )
     if converted.left_out:
         some = ", ".join(converted.left_out[:_SHOWN])
         rest = ", …" if len(converted.left_out) > _SHOWN else ""
@@ -58,19 +75,46 @@ def convert_file(url: str, network: str, options: Mapping[str, Any], out: str) -
     return lines
 
 
-def _loaded(data: bytes) -> Any:
-    """What torch.save has written; nothing in it is executed."""
+def _loaded(data: bytes, url: str) -> Any:
+    """What torch.save or safetensors has written; nothing in it is executed."""
+    if url.endswith(".onnx"):
+        raise ModelError("an ONNX model, which is no checkpoint: give the file that it was exported from")
+    if _is_safetensors(data):
+        return _safetensors(data)
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TorchScript, which is refused below
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error) and "Unsupported" not in str(error):
+        said = str(error)
+        if "Unsupported operand" in said or ("weights_only" not in said and "Unsupported" not in said):
             raise ModelError(_not_torch(data, error)) from None
-        raise UserError(
-            "the file holds objects besides tensors and plain values, which could run any program: it is not"
-            " read; load it where you trust it, and save its state_dict alone"
+        what = _OBJECT.search(said)
+        raise ModelError(
+            f"the file holds objects{f' ({what[1]})' if what else ''} besides tensors and plain values, which"
+            " could run any program: it is not read; load it where you trust it, and save its state_dict"
         ) from None
     except Exception as error:  # whatever a damaged pickle may lead to
+        if "TorchScript" in str(error):
+            raise ModelError("a TorchScript archive: give the checkpoint that it was exported from") from None
         raise ModelError(_not_torch(data, error)) from None
+
+
+def _is_safetensors(data: bytes) -> bool:
+    """Whether a header in JSON follows its own length, 8 bytes."""
+    length = int.from_bytes(data[:8], "little")
+    return data[8:9] == b"{" and length <= len(data) - 8
+
+
+def _safetensors(data: bytes) -> Any:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise ModelError("a file of safetensors, which is not installed: pip install safetensors") from None
+    try:
+        return safetensors.torch.load(data)
+    except Exception as error:  # the library's own kinds
+        raise ModelError(f"a damaged file of safetensors ({str(error)[:120]})") from None
 
 
 def _not_torch(data: bytes, error: Exception) -> str:

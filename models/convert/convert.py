@@ -49,7 +49,8 @@ def convert_weights(found: Found, network: str, options: Mapping[str, Any]) -> C
     wrong = [difference for difference in wrong if difference]
     if wrong:
         raise ModelError(
-            f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:_SHOWN])}{_advice(found, network)}"
+            f"{'1 tensor does' if len(wrong) == 1 else f'{len(wrong)} tensors do'} not fit:"
+            f" {'; '.join(wrong[:_SHOWN])}{_advice(found, network)}"
         )
     weights = {name: tensors[name].to(like.dtype).clone() for name, like in expected.items()}
     bad = next((name for name, value in weights.items() if not bool(torch.isfinite(value).all())), None)

@@ -74,9 +74,9 @@ class ReDimNet(nn.Module):
 
     features: "mel" (20 to 7600 Hz, pre-emphasis) as the original's, its "tfmel", or "kaldi". unit_audio:
     whether audio is first brought to a mean of 0 and a deviation of 1. hop_length: samples between two
-    frames. context: what looks along time. pooled_channels: to which the frames are taken before pooling; 0: as they are.
-    pooling_context: whether the weights of the pooling see the utterance's mean and standard deviation.
-    embedding_norm: batch normalisation of the embedding. embedding_size: dimensions of the output.
+    frames. context: what looks along time. pooled_channels: to which the frames are taken before pooling; 0:
+    as they are. pooling_context: whether the weights of the pooling see the utterance's mean and standard
+    deviation. embedding_norm: batch normalisation of the embedding. embedding_size: dimensions of the output.
 
     mask_bands, mask_frames: the widest masks over features in training (SpecAugment).
     """

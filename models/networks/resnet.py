@@ -13,7 +13,7 @@ from models.parts.frontend import HOP, WINDOW, check_audio
 from models.parts.masks import Masks
 from models.parts.precision import wide
 
-_BLOCKS = {
+BLOCKS = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
@@ -24,7 +24,7 @@ _BLOCKS = {
 }
 """Depth → blocks of each stage."""
 
-_DEEPEST_BASIC = 34
+DEEPEST_BASIC = 34
 """Deeper ones are made of bottlenecks."""
 
 _SHRINKS = 8
@@ -67,8 +67,8 @@ class ResNet(nn.Module):
         features: Literal["wespeaker", "3d-speaker"] = "wespeaker",
     ) -> None:
         super().__init__()
-        if depth not in _BLOCKS:
-            raise ModelError(f"depth is {depth}; there are: {', '.join(map(str, _BLOCKS))}")
+        if depth not in BLOCKS:
+            raise ModelError(f"depth is {depth}; there are: {', '.join(map(str, BLOCKS))}")
         if n_mels % _SHRINKS:
             near = n_mels // _SHRINKS * _SHRINKS
             raise ModelError(
@@ -81,9 +81,9 @@ class ResNet(nn.Module):
         self.least_variance = _LEAST_VARIANCE[features]
         self.conv1 = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        block = _BasicBlock if depth <= _DEEPEST_BASIC else _Bottleneck
+        block = _BasicBlock if depth <= DEEPEST_BASIC else _Bottleneck
         stages, width_in = [], channels
-        for stage, blocks in enumerate(_BLOCKS[depth]):
+        for stage, blocks in enumerate(BLOCKS[depth]):
             width = channels * 2**stage
             layers: list[nn.Module] = []
             for number in range(blocks):

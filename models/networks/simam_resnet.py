@@ -13,7 +13,7 @@ from models.parts.masks import Masks
 from models.parts.pooling import ChannelAttentivePooling
 from models.parts.precision import wide
 
-_BLOCKS = {34: (3, 4, 6, 3), 100: (6, 16, 24, 3)}
+BLOCKS = {34: (3, 4, 6, 3), 100: (6, 16, 24, 3)}
 """Depth → blocks of each stage."""
 
 _SHRINKS = 8
@@ -49,8 +49,8 @@ class SimAMResNet(nn.Module):
         unit_variance: bool = False,
     ) -> None:
         super().__init__()
-        if depth not in _BLOCKS:
-            raise ModelError(f"depth is {depth}; there are: {', '.join(map(str, _BLOCKS))}")
+        if depth not in BLOCKS:
+            raise ModelError(f"depth is {depth}; there are: {', '.join(map(str, BLOCKS))}")
         if n_mels % _SHRINKS:
             near = n_mels // _SHRINKS * _SHRINKS
             raise ModelError(
@@ -63,7 +63,7 @@ class SimAMResNet(nn.Module):
         self.conv1 = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         stages, width_in = [], channels
-        for stage, blocks in enumerate(_BLOCKS[depth]):
+        for stage, blocks in enumerate(BLOCKS[depth]):
             width = channels * 2**stage
             layers: list[nn.Module] = []
             for number in range(blocks):

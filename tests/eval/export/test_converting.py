@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -113,6 +114,47 @@ def test_nothing_in_a_file_is_executed(
         assert (status, "it is not read; load it where you trust it" in said) == (1, True), said
     assert not Path("made-by-unpickling").exists()
     assert not Path("ours.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "x.pt",
+            {"model": {"a": torch.ones(1)}, "args": argparse.Namespace()},
+            "the file holds objects (argparse.Namespace) besides",
+        ),
+        ("x.pt", {"format": "voxshard-checkpoint"}, "it is a checkpoint of this project already"),
+        ("x.onnx", {}, "an ONNX model, which is no checkpoint: give the file that it was exported from"),
+    ],
+)
+def test_files_that_are_no_checkpoints_of_others(
+    name: str, content: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(content, tmp_path / name)
+    words = [str(tmp_path / name), "--network", "resnet", "--out", str(tmp_path / "ours.pt")]
+    status, said = convert(capsys, *words)
+    assert (status, f"{name}: {message}" in said, said.count("\n")) == (1, True, 1), said
+
+
+def test_torchscript_is_refused_without_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "final.zip")
+    words = [str(tmp_path / "final.zip"), "--network", "resnet", "--out", str(tmp_path / "ours.pt")]
+    status, said = convert(capsys, *words)
+    assert (status, "a TorchScript archive: give the checkpoint" in said) == (1, True), said
+
+
+def test_files_of_safetensors_are_read(
+    state: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library = pytest.importorskip("safetensors.torch")
+    library.save_file({key: value.clone() for key, value in state.items()}, tmp_path / "x.safetensors")
+    words = [str(tmp_path / "x.safetensors"), "--network", NETWORK, "--out", str(tmp_path / "ours.pt")]
+    status, said = convert(capsys, *words)
+    assert (status, "options: {embedding_size: 24}" in said) == (0, True), said
+    data = (tmp_path / "x.safetensors").read_bytes()
+    (tmp_path / "x.safetensors").write_bytes(data[:-100])
+    assert "a damaged file of safetensors" in convert(capsys, *words)[1]
 
 
 @pytest.mark.parametrize(

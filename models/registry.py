@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from models.networks.campplus import CAMPlusPlus
+from models.networks.ecapa_speechbrain import ECAPASpeechBrain
 from models.networks.ecapa_tdnn import ECAPATDNN
 from models.networks.eres2netv2 import ERes2NetV2
 from models.networks.pretrained import PretrainedEncoder
@@ -37,6 +38,7 @@ __all__ = [
 
 _NETWORKS: dict[str, type[nn.Module]] = {
     "campplus": CAMPlusPlus,
+    "ecapa_speechbrain": ECAPASpeechBrain,
     "ecapa_tdnn": ECAPATDNN,
     "eres2netv2": ERes2NetV2,
     "pretrained": PretrainedEncoder,

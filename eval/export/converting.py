@@ -24,6 +24,9 @@ from shard_tools import storage
 from shard_tools.text import counted, redacted
 
 _SHOWN = 4
+_OF_3D_SPEAKER = ("campplus", "ecapa_speechbrain", "resnet")
+"""Networks that 3D-Speaker trains with other features, under the same names of tensors."""
+
 _OBJECT = re.compile(r"(?:GLOBAL|class|function) ([\w.]+)")
 """The name of what was not read, in torch's message."""
 
@@ -63,10 +66,10 @@ def convert_file(url: str, network: str, options: Mapping[str, Any], out: str) -
     unusual = {name: value for name, value in complete.items() if value != usual[name]}
     if unusual:
         lines.append(f"options: {yaml.safe_dump(unusual, default_flow_style=True, width=10**6).strip()}")
-    if "features" in complete and "features" not in given and found.config is None:
+    if network in _OF_3D_SPEAKER and "features" not in given:
         lines.append(
-            "features: wespeaker's, which the file does not say; for a network of 3D-Speaker's give --options"
-            " '{features: 3d-speaker}'"
+            f"features: {complete['features']}'s, which the file does not say; for a network of 3D-Speaker's"
+            " give --options '{features: 3d-speaker}'"
         )
     if converted.left_out:
         some = ", ".join(converted.left_out[:_SHOWN])

@@ -59,6 +59,16 @@ def _ecapa(shapes: Shapes) -> dict[str, Any]:
     }
 
 
+def _ecapa_speechbrain(shapes: Shapes) -> dict[str, Any]:
+    channels, n_mels, _ = shapes["layer1.conv.weight"]
+    return {
+        "n_mels": n_mels,
+        "channels": channels,
+        "context": shapes["pooling.hidden.conv.weight"][1] > 3 * channels,
+        "embedding_size": shapes["fc.weight"][0],
+    }
+
+
 def _resnet(shapes: Shapes) -> dict[str, Any]:
     deep = "stages.0.0.conv3.weight" in shapes
     channels, blocks = shapes["conv1.weight"][0], _blocks(shapes)
@@ -144,6 +154,7 @@ def _rawnet3(shapes: Shapes) -> dict[str, Any]:
 # Not of ReDimNet and ReDimNet2, whose files say their stages in model_config.
 _READ: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "campplus": _campplus,
+    "ecapa_speechbrain": _ecapa_speechbrain,
     "ecapa_tdnn": _ecapa,
     "eres2netv2": _eres2netv2,
     "rawnet3": _rawnet3,

@@ -30,6 +30,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "resnetse34v2, 8 channels": ("resnetse34v2", {"channels": 8}),
     "rawnet3, 128 channels, stride 16": ("rawnet3", {"channels": 128, "sinc_stride": 16}),
     "ecapa_tdnn, 64 channels": ("ecapa_tdnn", {"channels": 64}),
+    "ecapa_speechbrain, 64 channels": ("ecapa_speechbrain", {"channels": 64}),
     "campplus, growth 8": ("campplus", {"channels": 32, "growth": 8}),
     "resnet 18, 8 channels": ("resnet", {"depth": 18, "channels": 8}),
     "simam_resnet, 8 channels": ("simam_resnet", {"channels": 8}),

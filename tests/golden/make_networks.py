@@ -5,9 +5,10 @@
     git clone https://github.com/modelscope/3D-Speaker
     git clone https://github.com/IDRnD/redimnet
     git clone https://github.com/PalabraAI/redimnet2
+    git clone https://github.com/speechbrain/speechbrain
     pip install --no-deps --target asteroid asteroid-filterbanks
     PYTHONPATH=asteroid python tests/golden/make_networks.py voxceleb_trainer wespeaker 3D-Speaker \
-        redimnet redimnet2
+        redimnet redimnet2 speechbrain
 
 The originals' own classes are imported from these paths and run on the inputs and weights of
 network_recipe.py, in float64 and in float32. Needs this project's environment; contains none of their code.
@@ -49,12 +50,14 @@ def main() -> None:
     parser.add_argument("trainer", type=Path, help="folder of a checkout of the VoxCeleb trainer")
     parser.add_argument("wespeaker", type=Path, help="folder of a checkout of wespeaker")
     parser.add_argument("others", type=Path, nargs=3, help="those of 3D-Speaker, redimnet and redimnet2")
+    parser.add_argument("speechbrain", type=Path, help="folder of a checkout of speechbrain")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="make these, keep the others")
     args = parser.parse_args()
     sys.path[:0] = [str(folder.resolve()) for folder in (args.trainer, *args.others)]
-    package = types.ModuleType("wespeaker")  # without its __init__, which imports all of it
-    package.__path__ = [str(args.wespeaker.resolve() / "wespeaker")]
-    sys.modules["wespeaker"] = package
+    for name, folder in (("wespeaker", args.wespeaker), ("speechbrain", args.speechbrain)):
+        package = types.ModuleType(name)  # without its __init__, which imports all of it
+        package.__path__ = [str(folder.resolve() / name)]
+        sys.modules[name] = package
     outputs: dict[str, Any] = {}
     if args.only:
         with np.load(FOLDER / "networks.npz") as file:
@@ -168,6 +171,18 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
             emb_bn=options.get("embedding_norm", False),
         )
         return module, from_features(module)
+    if network == "ecapa_speechbrain":
+        theirs = options["features"] == "3d-speaker"
+        source = (
+            "speakerlab.models.ecapa_tdnn.ECAPA_TDNN" if theirs else "speechbrain.lobes.models.ECAPA_TDNN"
+        )
+        module = importlib.import_module(source).ECAPA_TDNN(
+            input_size=options["n_mels"],
+            lin_neurons=size,
+            channels=[options["channels"]] * 4 + [3 * options["channels"]],
+            global_context=options.get("context", True),
+        )
+        return module, in_its_type(from_features(module))
     if network == "campplus" and options.get("features") == "3d-speaker":
         module = importlib.import_module("speakerlab.models.campplus.DTDNN").CAMPPlus(
             feat_dim=options.get("n_mels", 80),
@@ -225,6 +240,20 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
     return module, from_features(module)
 
 
+def in_its_type(forward: Forward) -> Forward:
+    """As `forward`, whose own constants are of the input's type, too; (B, 1, D) becomes (B, D)."""
+
+    def typed(given: torch.Tensor) -> torch.Tensor:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(given.dtype)
+        try:
+            return forward(given).flatten(1)
+        finally:
+            torch.set_default_dtype(before)
+
+    return typed
+
+
 def without_frontend(module: nn.Module, features: torch.Tensor) -> torch.Tensor:
     frontend, module.spec = module.spec, nn.Identity()
     embeddings = module(features)
@@ -244,6 +273,13 @@ def whole(name: str) -> dict[str, Any]:
     with torch.no_grad():
         if network.startswith("redimnet"):
             embeddings = module(audio)
+        elif options.get("features") == "speechbrain":
+            source = importlib.import_module("speechbrain.lobes.features")
+            normalise = importlib.import_module("speechbrain.processing.features").InputNormalization(
+                norm_type="sentence", std_norm=False
+            )
+            features = normalise(source.Fbank(n_mels=options["n_mels"])(audio), torch.ones(len(audio)))
+            embeddings = forward(features.transpose(1, 2))
         elif network in FROM_FEATURES:
             theirs = network == "eres2netv2" or options.get("features") == "3d-speaker"
             features = [

@@ -42,6 +42,14 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
         "ecapa_tdnn",
         {"channels": 32, "n_mels": 40, "context": False, "embedding_norm": True, "embedding_size": 24},
     ),
+    "ecapa_3d": (
+        "ecapa_speechbrain",
+        {"channels": 16, "n_mels": 16, "features": "3d-speaker", "embedding_size": 24},
+    ),
+    "ecapa_speechbrain": (
+        "ecapa_speechbrain",
+        {"channels": 8, "n_mels": 40, "context": False, "features": "speechbrain", "embedding_size": 24},
+    ),
     "campplus": ("campplus", {"channels": 32, "growth": 8, "embedding_size": 24}),
     "campplus_3d": (
         "campplus",
@@ -222,6 +230,7 @@ EVALUATED_ONLY = ("rawnet3_mean_std",)
 
 FROM_FEATURES = (
     "campplus",
+    "ecapa_speechbrain",
     "ecapa_tdnn",
     "eres2netv2",
     "redimnet",

@@ -23,7 +23,7 @@ def test_every_network_builds_and_says_its_size(name: str) -> None:
         (
             "resnett",
             {},
-            "unknown network 'resnett'; there are: campplus, ecapa_tdnn, eres2netv2, pretrained, ",
+            "unknown network 'resnett'; there are: campplus, ecapa_speechbrain, ecapa_tdnn, eres2netv2, ",
         ),
         (
             "resnetse34l",

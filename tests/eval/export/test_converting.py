@@ -137,6 +137,7 @@ def test_files_that_are_no_checkpoints_of_others(
     assert (status, f"{name}: {message}" in said, said.count("\n")) == (1, True, 1), said
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_torchscript_is_refused_without_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "final.zip")
     words = [str(tmp_path / "final.zip"), "--network", "resnet", "--out", str(tmp_path / "ours.pt")]

@@ -17,6 +17,7 @@ OF_TRAINING = {
     "vggvox": ("pooling", "log_input"),
     "rawnet3": ("summed", "log_sinc", "norm_sinc", "sinc_stride", "embedding_norm"),
     "campplus": ("features",),
+    "ecapa_speechbrain": ("features",),
     "resnet": ("features",),
 }
 """What no shape says."""

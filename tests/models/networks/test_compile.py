@@ -17,6 +17,7 @@ SMALL = {
     "eres2netv2": {"channels": 16},
     "redimnet": {"n_mels": 24, "channels": 8, "stages": "1 1 1 12; 2 1 2 12", "group_size": 2},
     "redimnet2": {"n_mels": 24, "channels": 8, "stages": "1x1 1 2 3x3 12; 2x2 1 1 3x3 12"},
+    "ecapa_speechbrain": {"channels": 16},
     "ecapa_tdnn": {"channels": 32},
     "rawnet3": {"channels": 32},
     "resnet": {"channels": 4},

@@ -123,6 +123,7 @@ def test_the_golden_outputs_can_tell_a_different_network(name: str, golden: dict
         ("rawnet3", {}, 16_279_298),
         ("ecapa_tdnn", {}, 6_190_720),
         ("ecapa_tdnn", {"channels": 1024}, 14_657_088),
+        ("ecapa_speechbrain", {}, 20_767_552),
         ("campplus", {}, 7_176_224),
         ("eres2netv2", {}, 17_859_632),
         ("redimnet", {"size": "b0"}, 1_004_250),

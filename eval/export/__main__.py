@@ -34,9 +34,9 @@ they are; with NAME all that is said of one of them, its options among it.
 
 _CONVERT = """\
 Turn a checkpoint that somebody else's program has written into one that eval takes. It may come from
-the VoxCeleb trainer (all three of its forms), wespeaker, 3D-Speaker, IDRnD/ReDimNet or PalabraAI/redimnet2.
-Nothing in the file is executed. Options must be those that the network was trained with; ReDimNet's
-files say them themselves.
+the VoxCeleb trainer (all three of its forms), Jungjee/RawNet, wespeaker, 3D-Speaker, SpeechBrain, IDRnD/ReDimNet
+or PalabraAI/redimnet2. Nothing in the file is executed. Sizes are read from the file, of ReDimNet's files all
+options; the others must be those that the network was trained with, as whose features.
 """
 
 _CONVERT_EXAMPLES = """\
@@ -45,8 +45,11 @@ Examples:
   python -m models convert baseline_lite_ap.model --network resnetse34l --out lite.pt
   python -m eval lite.pt --trials veri_test.txt --data /data/voxceleb1 --out eval/lite
 
-  # a wespeaker network of 1024 channels
-  python -m models convert avg_model.pt --network ecapa_tdnn --options '{channels: 1024}' --out ecapa.pt
+  # wespeaker's ECAPA-TDNN, of 512 or 1024 channels
+  python -m models convert avg_model.pt --network ecapa_tdnn --out ecapa.pt
+
+  # 3D-Speaker's CAM++, whose features are not wespeaker's
+  python -m models convert campplus_voxceleb.bin --network campplus --options '{features: 3d-speaker}' --out cam.pt
 
   # ReDimNet's own files know their options
   python -m models convert b2-vox2-ft_lm.pt --network redimnet --out b2.pt
@@ -113,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="YAML",
         type=_options,
         default={},
-        help="the network's options where they are not its defaults, as in '{channels: 1024}'",
+        help="options that the file does not say, if not defaults, as in '{features: 3d-speaker}'",
     )
     sub.add_argument("--out", metavar="OURS", required=True, type=place, help="file to write: path or URL")
 

@@ -7,7 +7,7 @@ import io
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -47,6 +47,8 @@ def convert_file(url: str, network: str, options: Mapping[str, Any], out: str) -
         if redim_network(found.config) != network:
             raise ModelError(f"its model_config is {redim_network(found.config)}'s: give that as --network")
         options = redim_options(found.config) | options
+    if network == "redimnet2" and found.config is None and "pool_maps" not in options:
+        _check_order(found.tensors)
     complete = network_options(network, sized_options(found, network, options))
     converted = convert_weights(found, network, complete)
     checkpoint = {
@@ -76,6 +78,15 @@ def convert_file(url: str, network: str, options: Mapping[str, Any], out: str) -
         rest = ", …" if len(converted.left_out) > _SHOWN else ""
         lines.append(f"left out, of no use to embeddings: {len(converted.left_out)} ({some}{rest})")
     return lines
+
+
+def _check_order(names: Collection[str]) -> None:
+    """Raise ModelError where no tensor says in which order a ReDimNet2 pools."""
+    if not any(name.startswith(("backbone.mfa.", "backbone.head.")) for name in names):
+        raise ModelError(
+            "the file does not say in which order it pools: give --options '{pool_maps: false, …}' for"
+            " wespeaker's ReDimNet2B4, or true"
+        )
 
 
 def _loaded(data: bytes, url: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.convert.formats import Found
 from models.convert.names import renamed, unused
-from models.networks import resnet, simam_resnet
+from models.networks import redimnet2, resnet, simam_resnet
 from models.options import ModelError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -30,7 +30,7 @@ def sized_options(found: Found, network: str, given: Mapping[str, Any]) -> dict[
     Raises ModelError where `given` has another number of mel bands than the file has filters, which no
     weight of some networks depends on.
     """
-    if network not in _READ:
+    if network not in _READ or found.config is not None:
         return dict(given)
     filters = [value for name, value in found.tensors.items() if _MEL_BANDS.fullmatch(name)]
     known = {"n_mels": filters[0].shape[-1]} if filters and network in _TRAINERS else {}
@@ -43,7 +43,7 @@ def sized_options(found: Found, network: str, given: Mapping[str, Any]) -> dict[
     }
     try:
         known |= _READ[network](shapes)
-    except (LookupError, ValueError, ZeroDivisionError):
+    except (LookupError, ValueError, StopIteration, ZeroDivisionError):
         return dict(given)  # another network's file: convert_weights says so
     return known | dict(given)
 
@@ -151,13 +151,22 @@ def _rawnet3(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-# Not of ReDimNet and ReDimNet2, whose files say their stages in model_config.
+def _redimnet2(shapes: Shapes) -> dict[str, Any]:
+    """Of wespeaker's, which have no model_config: no two sizes begin with as many channels."""
+    channels, merge = shapes["norm.weight"][0], shapes.get("merge.weight")
+    size = next(size for size, of_size in redimnet2.SIZES.items() if of_size.channels == channels)
+    known: dict[str, Any] = {"size": size, "pooled_channels": -1, "embedding_size": shapes["fc.weight"][0]}
+    return known | ({"pooled_channels": merge[0], "pool_maps": len(merge) == 4} if merge else {})
+
+
+# Not of ReDimNet, whose files say their stages in model_config.
 _READ: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "campplus": _campplus,
     "ecapa_speechbrain": _ecapa_speechbrain,
     "ecapa_tdnn": _ecapa,
     "eres2netv2": _eres2netv2,
     "rawnet3": _rawnet3,
+    "redimnet2": _redimnet2,
     "resnet": _resnet,
     "resnetse34l": _resnetse34l,
     "resnetse34v2": _resnetse34v2,

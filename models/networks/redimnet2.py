@@ -53,7 +53,7 @@ _WIDE = "1x1 2 4 3x3 {0}; 2x1 3 3 3x3 {0}; 1x2 4 2 3x3 {0}; 2x1 5 1 3x3 {0}; 1x2
 _LONG = "1x1 2 2 3x5 40; 2x1 3 1 3x5 30; 1x2 4 1 3x5 30; 3x1 5 1 3x5 20; 1x2 4 1 3x7 20; 2x1 3 1 3x7 10"
 _TALL = "1x1 3 3 3x3 64; 2x1 4 2 3x3 64; 1x2 5 2 3x3 48; 2x1 5 1 3x3 48; 1x2 4 0.75 3x3 32; 2x1 3 0.5 3x3 24"
 
-_SIZES = {
+SIZES = {
     "b0": _Size(12, _SLIM.format(36, 18), 64),
     "b1": _Size(16, _SLIM.format(32, 16), 0),
     "b2": _Size(20, _LONG, 0),
@@ -69,8 +69,8 @@ class ReDimNet2(nn.Module):
 
     Palabra AI, "ReDimNet2: scaling speaker verification via time-pooled dimension reshaping", Interspeech
     2026; given the same weights it computes what PalabraAI/redimnet2 computes. The sizes are those of
-    their releases: 1.1 million weights at "b0", 12.4 million at "b6". (wespeaker's own b0 to b3 and b5
-    are smaller: without `pool_maps`, with `pooled_channels`.)
+    their releases: 1.1 million weights at "b0", 12.4 million at "b6". (wespeaker's own b0 to b5 are without
+    `pool_maps`, and all but b4 with `pooled_channels`.)
 
     size: "b0" to "b6", which says what the next three are where they are left at 0 or "".
     channels: before the first stage. stages: of each "ROWSxTIME blocks expansion KERNEL reduction",
@@ -119,7 +119,7 @@ class ReDimNet2(nn.Module):
         mask_frames: Annotated[int, Within(0, 400)] = 0,
     ) -> None:
         super().__init__()
-        usual = _SIZES[size]
+        usual = SIZES[size]
         channels = channels or usual.channels
         pooled = max(0, pooled_channels or usual.pooled_channels)
         self.embedding_size = embedding_size

@@ -125,6 +125,7 @@ def test_nothing_in_a_file_is_executed(
             "the file holds objects (argparse.Namespace) besides",
         ),
         ("x.pt", {"format": "voxshard-checkpoint"}, "it is a checkpoint of this project already"),
+        ("x.pt", {"backbone.stem.0.weight": torch.ones(32, 1, 3, 3)}, "the file does not say in which order"),
         ("x.onnx", {}, "an ONNX model, which is no checkpoint: give the file that it was exported from"),
     ],
 )
@@ -132,7 +133,7 @@ def test_files_that_are_no_checkpoints_of_others(
     name: str, content: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(content, tmp_path / name)
-    words = [str(tmp_path / name), "--network", "resnet", "--out", str(tmp_path / "ours.pt")]
+    words = [str(tmp_path / name), "--network", "redimnet2", "--out", str(tmp_path / "ours.pt")]
     status, said = convert(capsys, *words)
     assert (status, f"{name}: {message}" in said, said.count("\n")) == (1, True, 1), said
 

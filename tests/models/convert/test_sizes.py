@@ -45,10 +45,25 @@ def test_shapes_say_the_options(name: str, golden: dict[str, np.ndarray]) -> Non
     assert network_options(network, sized_options(original(name, golden), network, silent)) == wanted
 
 
+def test_sizes_of_redimnet2_without_its_arguments(golden: dict[str, np.ndarray]) -> None:
+    """wespeaker's."""
+    shapes = {
+        "backbone.stem.1.weight": (20,),
+        "backbone.head.weight": (64, 1440, 1),
+        "linear.weight": (9, 8),
+    }
+    found = Found({name: torch.zeros(shape) for name, shape in shapes.items()})
+    said = {"size": "b2", "pooled_channels": 64, "pool_maps": False, "embedding_size": 9}
+    assert sized_options(found, "redimnet2", {}) == said
+    of_maps = Found(found.tensors | {"backbone.head.weight": torch.zeros(64, 20, 1, 1)})
+    assert sized_options(of_maps, "redimnet2", {"embedding_size": 9}) == said | {"pool_maps": True}
+    assert sized_options(Found(found.tensors, config={}), "redimnet2", {}) == {}
+
+
 def test_what_is_given_counts_and_other_networks_say_nothing(golden: dict[str, np.ndarray]) -> None:
     ecapa = original("ecapa", golden)
     assert sized_options(ecapa, "ecapa_tdnn", {"channels": 8})["channels"] == 8
-    for network in ("resnet", "campplus", "resnetse34v2", "redimnet2"):
+    for network in ("resnet", "campplus", "resnetse34v2", "redimnet", "redimnet2"):
         assert sized_options(ecapa, network, {"n_mels": 16}) == {"n_mels": 16}
     assert sized_options(Found({"layer1.conv.weight": torch.zeros(())}), "ecapa_tdnn", {}) == {}
 

@@ -34,9 +34,9 @@ they are; with NAME all that is said of one of them, its options among it.
 
 _CONVERT = """\
 Turn a checkpoint that somebody else's program has written into one that eval takes. It may come from
-the VoxCeleb trainer (all three of its forms), Jungjee/RawNet, wespeaker, 3D-Speaker, SpeechBrain, IDRnD/ReDimNet
-or PalabraAI/redimnet2. Nothing in the file is executed. Sizes are read from the file, of ReDimNet's files all
-options; the others must be those that the network was trained with, as whose features.
+the VoxCeleb trainer (all three of its forms), Jungjee/RawNet, wespeaker, 3D-Speaker, SpeechBrain,
+IDRnD/ReDimNet or PalabraAI/redimnet2. Nothing in the file is executed. Sizes are read from the file, of the
+last two all options; the others must be those that the network was trained with, as whose features.
 """
 
 _CONVERT_EXAMPLES = """\
@@ -49,7 +49,7 @@ Examples:
   python -m models convert avg_model.pt --network ecapa_tdnn --out ecapa.pt
 
   # 3D-Speaker's CAM++, whose features are not wespeaker's
-  python -m models convert campplus_voxceleb.bin --network campplus --options '{features: 3d-speaker}' --out cam.pt
+  python -m models convert campplus.bin --network campplus --options '{features: 3d-speaker}' --out cam.pt
 
   # ReDimNet's own files know their options
   python -m models convert b2-vox2-ft_lm.pt --network redimnet --out b2.pt

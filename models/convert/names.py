@@ -164,9 +164,23 @@ _REDIM: Rules = [
 
 RULES["redimnet"] = RULES["redimnet2"] = _REDIM
 
+_OTHER_SUMS = "backbone.inputs_weights."
+"""Where wespeaker's ReDimNet has the weights of all sums, which IDRnD's has in the stages."""
+
+
+def _as_redimnets(name: str, names: Collection[str]) -> str:
+    """What a tensor of wespeaker's ReDimNet is called in IDRnD's."""
+    if name.startswith(_OTHER_SUMS):
+        number = int(name.removeprefix(_OTHER_SUMS))
+        last = number == sum(each.startswith(_OTHER_SUMS) for each in names) - 1
+        return "backbone.fin_wght1d.w" if last else f"backbone.stage{number}.0.w"
+    name = re.sub(r"^(backbone\.stage\d+)\.(\d+)\.", lambda m: f"{m[1]}.{int(m[2]) + 2}.", name)
+    return re.sub(r"^seg_1\.", "linear.", name)
+
+
 _UNUSED = re.compile(
     r"torchfb\.|instancenorm\.|(frontend\.)?spec\.|preprocess\.0\.|conv1\.filterbank\.(window_|n_)|projection\.|cls_head\."
-    r"|backbone\.stage0(_pre)?\.0\.w$"
+    r"|backbone\.(stage0(_pre)?\.0\.w|inputs_weights\.0)$"
 )
 """What the originals keep and no embedding needs: constants of the front-end, heads for training."""
 
@@ -186,6 +200,8 @@ def renamed(name: str, network: str, names: Collection[str]) -> str:
     names: all of the original's; a few names say what they are only by those beside them.
     """
     beside = name.rpartition(".norm.")[0] + ".dwconvs.0.weight"
+    if network == "redimnet" and any(each.startswith(_OTHER_SUMS) for each in names):
+        name = _as_redimnets(name, names)
     for pattern, replacement in RULES[network]:
         name = re.sub(pattern, replacement, name)
     if network in ("redimnet", "redimnet2") and beside in names:

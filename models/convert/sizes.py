@@ -151,6 +151,12 @@ def _rawnet3(shapes: Shapes) -> dict[str, Any]:
     }
 
 
+def _redimnet(shapes: Shapes) -> dict[str, Any]:
+    """Of wespeaker's; IDRnD's have all options in model_config."""
+    theirs = {} if "bn_pooled.weight" in shapes else {"features": "kaldi", "pooled_norm": False}
+    return theirs | {"embedding_size": shapes["fc.weight"][0]} if "norm.weight" in shapes else {}
+
+
 def _redimnet2(shapes: Shapes) -> dict[str, Any]:
     """Of wespeaker's, which have no model_config: no two sizes begin with as many channels."""
     channels, merge = shapes["norm.weight"][0], shapes.get("merge.weight")
@@ -159,13 +165,13 @@ def _redimnet2(shapes: Shapes) -> dict[str, Any]:
     return known | ({"pooled_channels": merge[0], "pool_maps": len(merge) == 4} if merge else {})
 
 
-# Not of ReDimNet, whose files say their stages in model_config.
 _READ: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "campplus": _campplus,
     "ecapa_speechbrain": _ecapa_speechbrain,
     "ecapa_tdnn": _ecapa,
     "eres2netv2": _eres2netv2,
     "rawnet3": _rawnet3,
+    "redimnet": _redimnet,
     "redimnet2": _redimnet2,
     "resnet": _resnet,
     "resnetse34l": _resnetse34l,

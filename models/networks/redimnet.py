@@ -76,7 +76,8 @@ class ReDimNet(nn.Module):
     whether audio is first brought to a mean of 0 and a deviation of 1. hop_length: samples between two
     frames. context: what looks along time. pooled_channels: to which the frames are taken before pooling; 0:
     as they are. pooling_context: whether the weights of the pooling see the utterance's mean and standard
-    deviation. embedding_norm: batch normalisation of the embedding. embedding_size: dimensions of the output.
+    deviation. pooled_norm: batch normalisation of what is pooled, which wespeaker's is without.
+    embedding_norm: batch normalisation of the embedding. embedding_size: dimensions of the output.
 
     mask_bands, mask_frames: the widest masks over features in training (SpecAugment).
     """
@@ -96,6 +97,7 @@ class ReDimNet(nn.Module):
         context: Literal["conv+attention", "attention", "conv", "linear"] = "conv+attention",
         pooled_channels: Annotated[int, Within(0, 8192)] = 0,
         pooling_context: bool = True,
+        pooled_norm: bool = True,
         embedding_norm: bool = False,
         embedding_size: Annotated[int, Within(1, 8192)] = 192,
         mask_bands: Annotated[int, Within(0, 64)] = 0,
@@ -130,7 +132,7 @@ class ReDimNet(nn.Module):
         if pooled_channels:
             self.merge = nn.Sequential(nn.Conv1d(width, pooled_channels, 1), nn.BatchNorm1d(pooled_channels))
         self.pooling = ContextPooling(pooled_channels or width, context=pooling_context)
-        self.bn_pooled = nn.BatchNorm1d(self.pooling.output_size)
+        self.bn_pooled = nn.BatchNorm1d(self.pooling.output_size) if pooled_norm else nn.Identity()
         self.fc = nn.Linear(self.pooling.output_size, embedding_size)
         self.bn_embedding = nn.BatchNorm1d(embedding_size) if embedding_norm else nn.Identity()
 

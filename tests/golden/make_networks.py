@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -113,6 +114,9 @@ def in_order(network: str, module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     if network == "rawnet3":  # made, and never used
         unused = ("bn1.",) if module.out_bn else ("bn1.", "bn6.")
         state = {key: value for key, value in state.items() if not key.startswith(unused)}
+    sums = {key: value for key, value in state.items() if key.startswith("backbone.inputs_weights.")}
+    if sums:  # wespeaker's ReDimNet has them all in front
+        state = beside_their_stages(state, sums)
     for first in ("stage0", "stage0_pre"):
         state.pop(f"backbone.{first}.0.w", None)  # the weight of a sum of one
     if network in ("vggvox", "resnetse34l") and "attention" in state:
@@ -120,6 +124,23 @@ def in_order(network: str, module: nn.Module) -> list[tuple[str, torch.Tensor]]:
         fc = {key: state.pop(key) for key in ("fc.weight", "fc.bias")}
         state |= tail | fc
     return list(state.items())
+
+
+def beside_their_stages(
+    state: dict[str, torch.Tensor], sums: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The weights of each sum before the stage that it is for; those of the first, a sum of one, left out."""
+    ordered: dict[str, torch.Tensor] = {}
+    for key, value in state.items():
+        if key in sums:
+            continue
+        stage = re.match(r"backbone\.stage(\d+)\.", key)
+        number = int(stage[1]) if stage else len(sums) - 1 if key.startswith("pool.") else 0
+        weights = f"backbone.inputs_weights.{number}"
+        if number and weights not in ordered:
+            ordered[weights] = sums[weights]
+        ordered[key] = value
+    return ordered
 
 
 def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]:
@@ -211,6 +232,13 @@ def original(network: str, options: dict[str, Any]) -> tuple[nn.Module, Forward]
             two_emb_layer=options.get("second_layer", False),
         )
         return module, from_features(module)
+    if network == "redimnet" and not options.get("pooled_norm", True):
+        given = redimnet_config(network, options)
+        for other in ("F", "emb_bn", "hop_length", "feat_type", "spec_params"):
+            given.pop(other)
+        source = importlib.import_module("wespeaker.models.redimnet")
+        module = source.ReDimNet(feat_dim=options["n_mels"], **given)
+        return module, from_features(module)
     if network.startswith("redimnet"):
         module = redimnet(network, options)
         return module, lambda given: without_frontend(module, given)
@@ -271,7 +299,7 @@ def whole(name: str) -> dict[str, Any]:
     audio = audio_input()
     state = module.state_dict()
     with torch.no_grad():
-        if network.startswith("redimnet"):
+        if name.startswith("redimnet"):
             embeddings = module(audio)
         elif options.get("features") == "speechbrain":
             source = importlib.import_module("speechbrain.lobes.features")
@@ -300,7 +328,7 @@ def whole(name: str) -> dict[str, Any]:
         "file": json.dumps([[key, list(value.shape), str(value.dtype)] for key, value in state.items()]),
         "order": json.dumps([key for key, _ in in_order(network, module)]),
     }
-    if network.startswith("redimnet"):
+    if name.startswith("redimnet"):
         kept["config"] = json.dumps(redimnet_config(network, options))
     return kept
 

@@ -111,8 +111,8 @@ def _advice(found: Found, network: str) -> str:
         return f". No network here has such names: {best} comes nearest, with {share} % of them"
     if best == network and share < 100:
         return (
-            f". {share} % of the names are {network}'s: a relative of it that is not here, or look at its options"
-            f" (python -m models list {network})"
+            f". {share} % of the names are {network}'s: it is a relative that is not here, or look at the"
+            f" options (python -m models list {network})"
         )
     if best == network:
         return f". The names are {network}'s: look at its options (python -m models list {network})"

@@ -22,7 +22,7 @@ class ResNetSE34V2(nn.Module):
     """ResNet-34 with squeeze-excitation at half the usual channels, 8.0 million weights at its defaults.
 
     Heo et al., "Clova baseline system for the VoxCeleb Speaker Recognition
-    Challenge 2020", arXiv 2009.14153, 2020, as the VoxCeleb trainer (MIT licence) has it: given
+    Challenge 2020", 2020, arXiv 2009.14153, as the VoxCeleb trainer (MIT licence) has it: given
     the same weights it computes what its `ResNetSE34V2` computes, with `SAP` or `ASP`.
 
     n_mels: mel bands, a multiple of 8. pooling: "sap" (mean) or "asp" (mean and

@@ -14,6 +14,7 @@ from models.registry import network_names
 def test_every_network_names_its_paper() -> None:
     for name in network_names():
         assert re.fullmatch(r"[A-Z].*, \".+\",.* \d{4}", paper_of(name)), name
+    assert paper_of("resnetse34v2").endswith('Challenge 2020", 2020')
 
 
 @pytest.mark.slow

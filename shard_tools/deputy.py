@@ -6,7 +6,6 @@ as it comes to them, when a fork would have threads of others (of a GPU, of coll
 
 from __future__ import annotations
 
-import atexit
 import gc
 import multiprocessing
 import os
@@ -14,6 +13,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 
 from shard_tools import storage
 from shard_tools.apart import may_fork
@@ -44,6 +44,9 @@ class _Deputy:
             self._process.start()
         finally:
             theirs.close()
+        # Before multiprocessing ends its processes, by a SIGTERM, which this one does not heed, and waits.
+        # atexit would do for a main program alone, not for a process that multiprocessing has started.
+        Finalize(None, _end, exitpriority=0)
 
     def read_many(self, urls: Sequence[str]) -> list[bytes] | UserError | None:
         """None for an error that shows where it is met again."""
@@ -97,14 +100,16 @@ def _serve(connection: Connection, theirs: Connection) -> None:
         except EOFError:
             return
         storage.configure(policy)
-        found: list[bytes] | UserError | None
-        try:
-            found = storage.read_many(urls)
-        except UserError as error:
-            found = error
-        except Exception:
-            found = None
-        connection.send(found)
+        connection.send(_found(urls))
+
+
+def _found(urls: Sequence[str]) -> list[bytes] | UserError | None:
+    try:
+        return storage.read_many(urls)
+    except UserError as error:
+        return error
+    except Exception:
+        return None
 
 
 def _end() -> None:
@@ -120,4 +125,3 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
-atexit.register(_end)  # before multiprocessing's own, which would wait for one that heeds no SIGTERM

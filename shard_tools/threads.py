@@ -85,8 +85,7 @@ class Threads(Executor):
                     break
                 if task is not None:
                     task[0].cancel()
-            for _ in self._threads:
-                self._tasks.put(None)
+            self._tasks.put(None)
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
@@ -105,6 +104,7 @@ class Threads(Executor):
             elif begun:
                 future.set_result(result)
             del task, future, work, error, result  # nothing is kept while the next is waited for
+        self._tasks.put(None)  # for another, be it one that an interrupt kept from being noted down
 
 
 _beside: Threads | None = None  # the one thread that the main thread waits for

@@ -6,6 +6,7 @@ to others most of the time, as reading, hashing and writing do.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,7 @@ Result = TypeVar("Result")
 Report = Callable[[int], object]
 
 _POLL_S = 0.2
+_TIDY_S = 10.0  # for what a task does before it ends; a store that is silent ends that too
 _AT_REPORT, _AT_ONCE = 1, 2  # where workers are to stop
 
 
@@ -101,7 +103,10 @@ def run(
         raise WorkerDiedError(
             "a worker process died, perhaps killed for using too much memory; run again, with fewer --workers"
         ) from error
-    except KeyboardInterrupt:
+    except (
+        KeyboardInterrupt,
+        GeneratorExit,
+    ):  # where a Ctrl-C met who uses the results, it is this that comes
         stop.value = _AT_ONCE
         raise
     finally:
@@ -162,6 +167,7 @@ def _in_threads(
 _done: Any = None
 _stop: Any = None
 _in_task = False
+_stopped = -math.inf  # when a task was last told to stop, of time.monotonic()
 
 
 def _start(done: Any, stop: Any, parent: int) -> None:
@@ -186,7 +192,10 @@ def _start(done: Any, stop: Any, parent: int) -> None:
 
 
 def _interrupted(*_: object) -> None:
-    if _in_task and _stop.value == _AT_ONCE:
+    """Once, so that the task can tidy up, and again after _TIDY_S: an error may be lost in a callback."""
+    global _stopped
+    if _in_task and _stop.value == _AT_ONCE and time.monotonic() > _stopped + _TIDY_S:
+        _stopped = time.monotonic()
         raise _StoppedError
 
 

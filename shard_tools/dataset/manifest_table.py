@@ -15,7 +15,6 @@ import hashlib
 import json
 import mmap
 import os
-import zipfile
 from functools import partial
 from typing import Any
 
@@ -126,7 +125,7 @@ class ManifestTable:
             self._check()
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except Exception as error:  # the system's, numpy's, zipfile's, struct's: whatever damage leads to
             raise UserError(f"{name}: no table of a manifest ({type(error).__name__}: {error})") from error
 
     def _check(self) -> None:

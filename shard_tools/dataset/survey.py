@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,15 +45,20 @@ def survey(
     for all of its processes; without one, or where it cannot be used, each reads. Raises StorageError, and
     UserError for an index that is not the manifest's.
     """
+    made: list[Survey] = []  # which a disk that is full cannot keep
+
+    def make() -> bytes:
+        made.append(_counted(whole, speaker, processes))
+        return _to_bytes(made[0], whole)
+
     if near is not None:
         with contextlib.suppress(OSError):
             name = f"survey-{whole.digest[:16]}-{'all' if speaker is None else speaker}.npz"
-            make = partial(_made, whole, speaker, processes)
             path = made_once(_folder(near), name, make, partial(_is_whole, whole), _PATIENCE_S)
             found = _read(path, whole)
             if found is not None:
                 return found
-    return _counted(whole, speaker, processes)
+    return made[0] if made else _counted(whole, speaker, processes)
 
 
 class SpeakerRows:
@@ -131,8 +135,8 @@ def _folder(near: Near) -> str:
         raise OSError(str(error)) from error
 
 
-def _made(whole: ShardwiseCatalogue, speaker: int | None, processes: int) -> bytes:
-    found, file = _counted(whole, speaker, processes), io.BytesIO()
+def _to_bytes(found: Survey, whole: ShardwiseCatalogue) -> bytes:
+    file = io.BytesIO()
     digest = np.frombuffer(bytes.fromhex(whole.digest), np.uint8)
     np.savez(file, digest=digest, counts=found.counts, longest=np.int64(found.longest))
     return file.getvalue()
@@ -147,7 +151,7 @@ def _read(path: str, whole: ShardwiseCatalogue) -> Survey | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             digest, counts, longest = file["digest"], file["counts"], int(file["longest"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except Exception:  # numpy's, zipfile's, zlib's, struct's: whatever damage leads to
         return None
     same = digest.tobytes().hex() == whole.digest
     if not same or counts.dtype != np.int64 or counts.shape != (len(whole.shard_urls),):

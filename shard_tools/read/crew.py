@@ -55,15 +55,14 @@ class Crew:
                 elif quickest is None:
                     quickest = self.answer_s
                 self._call(errand, FEW + int(quickest / EACH_S))
-                if errand.ended.wait(LOOK_S if errand.waiting else None):
+                if errand.wait(LOOK_S if errand.waiting else -1):
                     break
         except BaseException:  # an interrupt, whose sender waits
             errand.give_up()
             try:
-                errand.ended.wait(PATIENCE_S)
+                errand.wait(PATIENCE_S)
             finally:
-                if not errand.ended.is_set():
-                    self._leave(errand)
+                self._leave(errand)
             raise
         if errand.quickest is not None:
             self._latest.append(errand.quickest)
@@ -104,10 +103,15 @@ class Crew:
                 errand.helpers -= number
 
     def _leave(self, errand: _Errand[Item]) -> None:
-        """Let who comes next have other threads than those that are in the midst of it."""
+        """Count its helpers off, and let who comes next have other threads than those in the midst of it.
+
+        An interrupt may have come between a helper's call and its counting: the errand's own sum holds.
+        """
         with self._counting:
             self._busy -= errand.helpers
             errand.abandoned = True
+            if errand.over:
+                return
             before, self._threads = self._threads, Threads(self._most, "ranges")
         before.shutdown(wait=False)
 
@@ -118,7 +122,10 @@ class _Errand(Generic[Item]):
 
     def __init__(self, items: Sequence[Item], work: Callable[[Item], object]) -> None:
         self.waiting = deque(enumerate(items))
-        self.ended = threading.Event()
+        self._under_way = (
+            threading.Lock()
+        )  # an Event could be left locked by an interrupt of who waits for it
+        self._under_way.acquire()
         self.helped = False
         self.helpers = 0
         self.abandoned = False
@@ -132,6 +139,15 @@ class _Errand(Generic[Item]):
     @property
     def failure(self) -> tuple[int, BaseException] | None:
         return min(self._failures, key=lambda each: each[0]) if self._failures else None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is waiting or under way."""
+        return self._left == 0
+
+    def wait(self, seconds: float) -> bool:
+        """Until it is over, which one may wait for; whether it is so after `seconds`, -1 for ever."""
+        return self.over or self._under_way.acquire(timeout=seconds)
 
     def work_off(self) -> None:
         """Do what nobody else does, until there is no more."""
@@ -154,7 +170,7 @@ class _Errand(Generic[Item]):
                 self.done += 1
                 self._left -= 1
                 if self._left == 0:
-                    self.ended.set()
+                    self._under_way.release()
 
     def give_up(self) -> None:
         """Begin nothing more."""
@@ -166,4 +182,4 @@ class _Errand(Generic[Item]):
             with self._counting:
                 self._left -= 1
                 if self._left == 0:
-                    self.ended.set()
+                    self._under_way.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -80,6 +81,17 @@ print(deputy.read_many([{files[0]!r}]), deputy._deputy._process.pid)
     assert read == "[b'a']"
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+def test_it_ends_with_a_process_that_multiprocessing_has_started(files):
+    process = multiprocessing.get_context("fork").Process(target=deputy.read_many, args=(files,))
+    process.start()
+    try:
+        process.join(30)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_an_interrupt_leaves_no_answer_to_the_next(files, monkeypatch):

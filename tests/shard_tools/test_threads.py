@@ -92,6 +92,27 @@ def test_an_interrupt_waits_for_no_task(never):
     assert not tasks[0].done()
 
 
+def test_a_thread_that_an_interrupt_kept_from_being_noted_down_ends_with_the_others(never, monkeypatch):
+    begun, start = [], threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        begun.append(thread)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    pool = Threads(3, "few")
+    pool.submit(never.wait, 60)
+    with pytest.raises(KeyboardInterrupt):
+        pool.submit(never.wait, 60)
+    pool.shutdown(wait=False)
+    never.set()
+    for thread in begun:
+        thread.join(20)
+    assert [thread.is_alive() for thread in begun] == [False, False]
+
+
 @pytest.mark.parametrize("number", [1, 3])
 def test_neither_does_what_reads_ahead(never, number):
     read = ahead(range(9), lambda item: never.wait(60) if item else item, 4, threads=number)

@@ -57,24 +57,35 @@ from shard_tools import workers
 from shard_tools.threads import interruptibly
 
 def task(number, report):
-    with tempfile.TemporaryDirectory(dir=sys.argv[1], prefix=f"task{number}-"):
+    if sys.argv[2] == "used" and number == 0:
+        return
+    folder = tempfile.mkdtemp(dir=sys.argv[1], prefix=f"task{number}-")
+    try:
         interruptibly(threading.Event().wait)  # as for a store that is silent
+    finally:
+        time.sleep(0.7)  # several looks of who tells it to stop
+        os.rmdir(folder)
 
 if __name__ == "__main__":
     try:
         for _ in workers.run(task, range(9), workers=2, progress=lambda _: None):
-            pass
+            threading.Event().wait()
     except KeyboardInterrupt:
         sys.exit(130)
 """
 
 
-def test_an_interrupt_reaches_workers_that_do_not_report_and_they_tidy_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("result", ["awaited", "used"])
+def test_an_interrupt_reaches_workers_that_do_not_report_and_they_tidy_up(
+    tmp_path: Path, result: str
+) -> None:
     program, folder = tmp_path / "program.py", tmp_path / "folder"
     program.write_text(SILENT)
     folder.mkdir()
     process = subprocess.Popen(
-        [sys.executable, program, folder], env={**os.environ, "PYTHONPATH": str(REPO)}, stderr=subprocess.PIPE
+        [sys.executable, program, folder, result],
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        stderr=subprocess.PIPE,
     )
     try:
         wait_until(lambda: len(list(folder.iterdir())) == 2, 60, "two tasks")

@@ -146,7 +146,10 @@ def test_that_of_another_manifest_or_a_damaged_one_is_left_aside(packed, monkeyp
     (packed / name_of(DIGEST)).rename(table)
     data = table.read_bytes()
     place = data.index(manifest_file.in_folder(Folder(str(packed))).speakers[0].encode())
-    for harmed in (data[:-1], b"", data[:place] + b"\0" + data[place + 1 :]):
+    entry = data.index(b"PK\x01\x02")  # of zip's directory
+    later = data[: entry + 6] + b"\xff" + data[entry + 7 :]  # than zipfile knows
+    beyond = data[: entry + 42] + b"\xff\xff" + data[entry + 44 :]  # the file's end, its member begins
+    for harmed in (data[:-1], b"", data[:place] + b"\0" + data[place + 1 :], later, beyond):
         table.write_bytes(harmed)
         assert open_table(str(packed), digest) is None
         with pytest.raises(UserError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 from pathlib import Path
 
@@ -78,10 +80,28 @@ def test_a_node_reads_the_indexes_once(packed, tmp_path, looks):
     assert found[0].counts.tolist() == found[1].counts.tolist()
     survey(lazy, None, near=lambda: str(near))
     assert looks == 2 * shards
-    for file in near.glob("*.npz"):
-        file.write_bytes(file.read_bytes()[:100])
-    assert survey(lazy, 0, near=lambda: str(near)).counts.tolist() == found[0].counts.tolist()
-    assert looks == 3 * shards
+    [file] = near.glob("*-0.npz")
+    for times, damage in ((3, lambda data: data[:100]), (4, of_a_later_zip)):
+        file.write_bytes(damage(file.read_bytes()))
+        assert survey(lazy, 0, near=lambda: str(near)).counts.tolist() == found[0].counts.tolist()
+        assert looks == times * shards
+
+
+def of_a_later_zip(data):
+    """Which zipfile does not know."""
+    where = data.index(b"PK\x01\x02") + 6
+    return data[:where] + b"\xff" + data[where + 1 :]
+
+
+def test_where_the_disk_is_full_it_is_read_once_by_each(packed, tmp_path, looks, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    lazy, near = open_shardwise(packed, held=1), tmp_path / "near"
+    monkeypatch.setattr(os, "replace", full)
+    assert survey(lazy, 0, near=lambda: str(near)).counts.sum() > 0
+    assert looks == list(range(len(lazy.shard_urls)))
+    assert not list(near.glob("*.npz")) + list(near.glob(".survey*"))
 
 
 def test_that_of_another_set_is_left_aside(packed, tmp_path, looks):

@@ -103,15 +103,19 @@ def test_nothing_is_under_way_after_an_interrupt(monkeypatch):
     assert len(ended) == count
 
 
-def test_an_interrupt_while_threads_are_called_leaves_none_counted_as_busy(monkeypatch):
+@pytest.mark.parametrize("before", [True, False], ids=["before the call", "after it"])
+def test_an_interrupt_while_threads_are_called_leaves_none_counted_as_busy(monkeypatch, before):
     crew, done, called = Crew(100), [], []
     submit = crew._threads.submit
 
     def interrupted(*work):
         called.append(work)
+        if before and len(called) == 3:
+            raise KeyboardInterrupt
+        future = submit(*work)
         if len(called) == 3:
             raise KeyboardInterrupt
-        return submit(*work)
+        return future
 
     monkeypatch.setattr(crew._threads, "submit", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -8,6 +8,7 @@ wait for.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -40,19 +41,33 @@ class Threads(Executor):
         self._lock = threading.Lock()  # of all of these
 
     def submit(self, work: Callable[..., Result], /, *args: Any, **named: Any) -> Future[Result]:
-        """As an Executor. Raises RuntimeError after the end, and where a thread cannot be had."""
+        """As an Executor. Raises RuntimeError after the end.
+
+        Where no more threads can be had, those that are there do it, and who asks where there is none.
+        """
         future: Future[Result] = Future()
+        task = partial(work, *args, **named)
         with self._lock:
             if self._ended:
                 raise RuntimeError("these threads have ended")
             if len(self._threads) < min(self._unfinished + 1, self._most):
-                name = f"{self._name}_{len(self._threads)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                thread.start()
-                self._threads.append(thread)
+                self._begin()
             self._unfinished += 1
-            self._tasks.put((future, partial(work, *args, **named)))
+            if self._threads:
+                self._tasks.put((future, task))
+                return future
+        self._do(future, task)
+        failure = future.exception()
+        if failure is not None and not isinstance(failure, Exception):  # an interrupt of who asks
+            raise failure
         return future
+
+    def _begin(self) -> None:
+        name = f"{self._name}_{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        with contextlib.suppress(RuntimeError):  # this process, or its user, has as many as may be
+            thread.start()
+            self._threads.append(thread)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._end(cancel_futures)
@@ -89,22 +104,25 @@ class Threads(Executor):
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
-            future, work = task
-            error, result = None, None
-            begun = future.set_running_or_notify_cancel()
-            if begun:
-                try:
-                    result = work()
-                except BaseException as raised:
-                    error = raised
-            with self._lock:
-                self._unfinished -= 1
-            if begun and error is not None:
-                future.set_exception(error)
-            elif begun:
-                future.set_result(result)
-            del task, future, work, error, result  # nothing is kept while the next is waited for
+            self._do(*task)
+            del task  # nothing is kept while the next is waited for
         self._tasks.put(None)  # for another, be it one that an interrupt kept from being noted down
+
+    def _do(self, future: Future[Any], work: Callable[[], Any]) -> None:
+        error, result = None, None
+        begun = future.set_running_or_notify_cancel()
+        if begun:
+            try:
+                result = work()
+            except BaseException as raised:
+                error = raised
+        with self._lock:
+            self._unfinished -= 1
+        if begun and error is not None:
+            future.set_exception(error)
+        elif begun:
+            future.set_result(result)
+        del future, work, error, result  # the error's traceback has this frame
 
 
 _beside: Threads | None = None  # the one thread that the main thread waits for
@@ -118,10 +136,7 @@ def interruptibly(work: Callable[[], Result]) -> Result:
     thread = _beside = _beside or Threads(1, "request")
     future: Future[Result] | None = None
     try:
-        try:
-            future = thread.submit(work)
-        except RuntimeError:  # no thread is to be had
-            return work()
+        future = thread.submit(work)
         return future.result()
     finally:
         if future is None or not future.done():

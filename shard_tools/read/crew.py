@@ -84,7 +84,7 @@ class Crew:
                 self._threads.submit(self._help, errand)
                 called += 1
                 errand.helped = True
-        except RuntimeError:  # no more threads are to be had
+        except RuntimeError:  # another's interrupt has just ended these threads
             called += 1
             self._help(errand)
         finally:  # an interrupt too, after which a notebook goes on with the same threads

@@ -47,6 +47,29 @@ def test_no_more_threads_than_tasks_nor_than_allowed():
         pool.submit(str)
 
 
+def test_where_no_more_are_to_be_had_those_that_are_there_do(monkeypatch):
+    begun, start = [], threading.Thread.start
+
+    def two(thread):
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", two)
+    met = threading.Barrier(2, timeout=60)
+    with Threads(5, "few") as pool:
+        assert list(pool.map(lambda _: met.wait() >= 0, range(8))) == [True] * 8
+        assert pool._threads == begun
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: two(None))
+    with Threads(5, "none") as pool:
+        assert list(pool.map(lambda _: threading.current_thread(), range(2))) == [threading.main_thread()] * 2
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(divmod, 1, 0).result()
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(signal.raise_signal, signal.SIGINT)
+
+
 def test_what_was_given_to_them_is_done_before_they_end():
     done = []
     with Threads(2, "few") as pool:

@@ -125,6 +125,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[seaweedfs.OWNER] = str(os.getpid())
 
 
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """What a program does with signals is undone after it: a test that interrupts itself may follow."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The address of a SeaweedFS, which checks signatures; AWS's environment variables point to it."""

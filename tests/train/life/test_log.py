@@ -35,4 +35,5 @@ def test_threads_that_write_into_a_folder_that_is_gone_end_without_a_traceback(
     fails(gone)
     fails(other)
     run_log.close()
-    assert heard == [there, other]
+    # Of these threads alone: one of an earlier run's TensorBoard may end now.
+    assert [error for error in heard if error in (there, gone, other)] == [there, other]

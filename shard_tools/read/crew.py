@@ -122,9 +122,8 @@ class _Errand(Generic[Item]):
 
     def __init__(self, items: Sequence[Item], work: Callable[[Item], object]) -> None:
         self.waiting = deque(enumerate(items))
-        self._under_way = (
-            threading.Lock()
-        )  # an Event could be left locked by an interrupt of who waits for it
+        # Held until it is over. An Event could be left locked by an interrupt of who waits for it.
+        self._under_way = threading.Lock()
         self._under_way.acquire()
         self.helped = False
         self.helpers = 0

@@ -82,7 +82,9 @@ def convert_file(url: str, network: str, options: Mapping[str, Any], out: str) -
 
 def _check_order(names: Collection[str]) -> None:
     """Raise ModelError where no tensor says in which order a ReDimNet2 pools."""
-    if not any(name.startswith(("backbone.mfa.", "backbone.head.")) for name in names):
+    said = any(name.startswith(("backbone.mfa.", "backbone.head.")) for name in names)
+    its_own = any(name.startswith("backbone.") for name in names)  # of other files more is said later
+    if its_own and not said:
         raise ModelError(
             "the file does not say in which order it pools: give --options '{pool_maps: false, …}' for"
             " wespeaker's ReDimNet2B4, or true"

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.launched import end_with_parent
+from shard_tools.threads import patiently
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -95,6 +96,7 @@ def _forked(work: Callable[[Item], Result], item: Item, connection: Connection) 
 def _sent(connection: Connection) -> tuple[Any] | UserError | None:
     """The result, or the error that came instead; None where it died."""
     try:
+        patiently(connection.poll)
         data = connection.recv_bytes()
     except (EOFError, OSError):
         return None
@@ -144,9 +146,19 @@ def _in_fresh(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator
 
 def _result(process: subprocess.Popen[bytes]) -> bytes | None:
     """What it wrote; None where it failed or died."""
-    assert process.stdout is not None
-    found = process.stdout.read()
-    return found if process.wait() == 0 and found else None
+    found = b""
+
+    def ended(seconds: float) -> bool:
+        nonlocal found
+        try:
+            found, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    process.stdin = None  # which is closed
+    patiently(ended)
+    return found if process.returncode == 0 and found else None
 
 
 def main() -> None:

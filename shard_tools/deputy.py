@@ -19,6 +19,7 @@ from shard_tools import storage
 from shard_tools.apart import may_fork
 from shard_tools.errors import UserError
 from shard_tools.launched import end_with_parent
+from shard_tools.threads import patiently
 
 
 def read_many(urls: Sequence[str]) -> list[bytes]:
@@ -51,6 +52,7 @@ class _Deputy:
     def read_many(self, urls: Sequence[str]) -> list[bytes] | UserError | None:
         """None for an error that shows where it is met again."""
         self._connection.send((storage.current_policy(), list(urls)))
+        patiently(self._connection.poll)
         found: list[bytes] | UserError | None = self._connection.recv()
         return found
 

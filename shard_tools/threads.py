@@ -4,6 +4,9 @@ Threads of concurrent.futures are waited for when their pool ends and once more 
 a request of a client that is not written in Python lets no signal through: a Ctrl-C would do nothing until
 the time-out of a store that is silent. These are daemons, which an interrupt leaves behind with what they
 wait for.
+
+Nor does the main thread wait for anything without an end: a signal that comes after Python has last looked
+for one and before the kernel is asked to wait ends no wait, and would be heard of when that is over.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Executor, Future
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -20,8 +24,43 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 PATIENCE_S = 0.5  # for an answer that is about to come, after an interrupt
+LISTEN_S = 0.5  # that a signal which came at a bad moment goes unheard
 
 Result = TypeVar("Result")
+
+
+def patiently(wait: Callable[[float], bool]) -> None:
+    """Until wait(seconds), which waits so long at most, is true: however long that is, signals are heard."""
+    while not wait(LISTEN_S):
+        pass
+
+
+def joined(thread: threading.Thread) -> None:
+    """thread.join(), during which signals are heard."""
+
+    def ended(seconds: float) -> bool:
+        thread.join(seconds)
+        return not thread.is_alive()
+
+    patiently(ended)
+
+
+def awaited(future: Future[Result]) -> Result:
+    """future.result(), during which signals are heard."""
+
+    def done(seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError, futures.TimeoutError):  # which are one since Python 3.11
+            future.exception(seconds)
+        return future.done()
+
+    if not future.done():
+        patiently(done)
+    return future.result()
+
+
+class _Awaited(Future[Result]):
+    def result(self, timeout: float | None = None) -> Result:
+        return awaited(self) if timeout is None and not self.done() else super().result(timeout)
 
 
 class Threads(Executor):
@@ -45,7 +84,7 @@ class Threads(Executor):
 
         Where no more threads can be had, those that are there do it, and who asks where there is none.
         """
-        future: Future[Result] = Future()
+        future: Future[Result] = _Awaited()
         task = partial(work, *args, **named)
         with self._lock:
             if self._ended:
@@ -73,7 +112,7 @@ class Threads(Executor):
         self._end(cancel_futures)
         if wait:
             for thread in self._threads:
-                thread.join()
+                joined(thread)
 
     def leave(self) -> None:
         """End, begin nothing more, and wait but a moment for what is under way."""

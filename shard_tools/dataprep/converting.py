@@ -27,6 +27,7 @@ from shard_tools.errors import UserError
 from shard_tools.pack.listing import ProblemsError
 from shard_tools.pack.walk import audio_files
 from shard_tools.storage.errors import explain
+from shard_tools.threads import awaited
 from shard_tools.workers import Report, WorkerDiedError, run
 
 _FILES_PER_TASK = 32
@@ -121,7 +122,7 @@ def _alone(task: Task, work: Work) -> Converted:
     """The result of a task in a process of its own, which it may bring down."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(work, task, _nothing).result()
+            return awaited(pool.submit(work, task, _nothing))
         except BrokenProcessPool:
             reason = "the process that read it died: a decoder fails at it, or it is too large for the memory"
             return Converted(failures=[f"{pair.source}: {reason}" for pair in task.pairs])

@@ -15,6 +15,7 @@ import numpy as np
 from shard_tools.arrays import UInt32Array
 from shard_tools.checksum import crc32
 from shard_tools.dataset.index import BLOCK_SIZE
+from shard_tools.threads import joined
 
 _MODE = 0o444
 _WIDE = 1 << 33  # bytes of a member, from which on 11 octal digits do not hold its size
@@ -169,7 +170,7 @@ class _Sink:
     def close(self) -> None:
         """End the thread; what waits is written, unless it was dropped, or an earlier piece could not be."""
         self._waiting.put(None)
-        self._thread.join()
+        joined(self._thread)
 
     def _take_place(self) -> None:
         while True:

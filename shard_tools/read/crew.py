@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from shard_tools.threads import PATIENCE_S, Threads
+from shard_tools.threads import LISTEN_S, PATIENCE_S, Threads
 
 FEW = 16  # threads that are called for a store that answers at once
 EACH_S = 1e-4  # of the processor's time for a request, about: so many more for each of these in an answer
@@ -55,7 +55,7 @@ class Crew:
                 elif quickest is None:
                     quickest = self.answer_s
                 self._call(errand, FEW + int(quickest / EACH_S))
-                if errand.wait(LOOK_S if errand.waiting else -1):
+                if errand.wait(LOOK_S if errand.waiting else LISTEN_S):
                     break
         except BaseException:  # an interrupt, whose sender waits
             errand.give_up()
@@ -145,7 +145,7 @@ class _Errand(Generic[Item]):
         return self._left == 0
 
     def wait(self, seconds: float) -> bool:
-        """Until it is over, which one may wait for; whether it is so after `seconds`, -1 for ever."""
+        """Until it is over, which one may wait for; whether it is so after `seconds`."""
         return self.over or self._under_way.acquire(timeout=seconds)
 
     def work_off(self) -> None:

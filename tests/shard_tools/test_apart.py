@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import partial
 
 import numpy as np
 import pytest
+from interrupts import unnoticed_interrupt
 
 from shard_tools import apart as apart_module
 from shard_tools import storage
@@ -44,6 +46,13 @@ def test_what_a_process_cannot_do_is_done_here():
     assert list(apart(read_bytes, urls)) == [url.encode() for url in urls]
     with pytest.raises(MissingError, match="memory://apart/absent"):
         list(apart(read_bytes, [urls[0], "memory://apart/absent"]))
+
+
+@pytest.mark.usefixtures("forked")
+def test_an_interrupt_that_ends_no_wait_is_heard():
+    unnoticed_interrupt(0.3)
+    with pytest.raises(KeyboardInterrupt):
+        list(apart(time.sleep, [60, 60]))
 
 
 def test_a_fork_has_what_is_here_and_does_a_single_item_too():

@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
+from interrupts import unnoticed_interrupt
 from project import REPO
 
 from shard_tools import deputy, storage
@@ -97,7 +97,7 @@ def test_it_ends_with_a_process_that_multiprocessing_has_started(files):
 def test_an_interrupt_leaves_no_answer_to_the_next(files, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(storage, "read_many", lambda urls: time.sleep(60))
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        unnoticed_interrupt(0.3)
         with pytest.raises(KeyboardInterrupt):
             deputy.read_many(files)
     assert deputy.read_many(files) == [b"a", b"b"]

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 
 import pytest
+from interrupts import unnoticed_interrupt
 from project import REPO
 
 from shard_tools import threads
 from shard_tools.ahead import ahead
-from shard_tools.threads import Threads, interruptibly
+from shard_tools.threads import Threads, awaited, interruptibly, joined, patiently
 
 
 @pytest.fixture
@@ -29,10 +32,7 @@ def never():
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(threads, "PATIENCE_S", 0.05)
-
-
-def interrupt_soon():
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    monkeypatch.setattr(threads, "LISTEN_S", 0.05)
 
 
 def test_no_more_threads_than_tasks_nor_than_allowed():
@@ -106,13 +106,59 @@ def test_an_interrupt_waits_for_no_task(never):
     def give():
         with Threads(2, "few") as pool:
             tasks.extend(pool.submit(never.wait, 60) for _ in range(4))
-            interrupt_soon()
+            unnoticed_interrupt()
             tasks[0].result()
 
     with pytest.raises(KeyboardInterrupt):
         give()
     assert [task.cancelled() for task in tasks] == [False, False, True, True]
     assert not tasks[0].done()
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda pool, never: list(pool.map(never.wait, [60])),
+        lambda pool, never: (pool.submit(never.wait, 60), pool.shutdown()),
+        lambda pool, never: patiently(never.wait),
+    ],
+    ids=["map", "shutdown", "event"],
+)
+def test_an_interrupt_that_ends_no_wait_is_heard(never, wait):
+    pool = Threads(1, "one")
+    unnoticed_interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        wait(pool, never)
+    assert not never.is_set()
+
+
+def test_it_is_heard_by_who_waits_for_other_threads_too(never):
+    thread = threading.Thread(target=never.wait, args=(60,), daemon=True)
+    thread.start()
+    unnoticed_interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        joined(thread)
+    with ThreadPoolExecutor(1) as pool:
+        task = pool.submit(never.wait, 60)
+        unnoticed_interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            awaited(task)
+        never.set()
+        assert awaited(task) is True
+    joined(thread)
+
+
+def test_an_error_of_the_work_that_is_a_time_out_is_no_wait():
+    with Threads(1, "one") as pool:
+        task = pool.submit(lambda: (_ for _ in ()).throw(TimeoutError("the store's")))
+        with pytest.raises(TimeoutError, match="the store's"):
+            task.result()
+    task = Future()
+    task.cancel()
+    with pytest.raises(CancelledError):
+        awaited(task)
+    with pytest.raises(FutureTimeout):
+        Future().result(0)
 
 
 def test_a_thread_that_an_interrupt_kept_from_being_noted_down_ends_with_the_others(never, monkeypatch):
@@ -140,7 +186,7 @@ def test_a_thread_that_an_interrupt_kept_from_being_noted_down_ends_with_the_oth
 def test_neither_does_what_reads_ahead(never, number):
     read = ahead(range(9), lambda item: never.wait(60) if item else item, 4, threads=number)
     assert next(read) == 0
-    interrupt_soon()
+    unnoticed_interrupt()
     with pytest.raises(KeyboardInterrupt):
         next(read)
     read = ahead(range(9), lambda item: never.wait(60) if item else item, 4, threads=number)
@@ -153,7 +199,7 @@ def test_an_interrupt_ends_what_the_main_thread_waits_for_and_the_next_works(nev
     def work():
         return threading.current_thread().name
 
-    interrupt_soon()
+    unnoticed_interrupt()
     with pytest.raises(KeyboardInterrupt):
         interruptibly(lambda: never.wait(60))
     first = interruptibly(work)

@@ -25,6 +25,7 @@ import torch
 from shard_tools import storage
 from shard_tools.errors import UserError
 from shard_tools.storage.errors import is_passing
+from shard_tools.threads import joined
 from train.data.pipeline import Stream
 from train.data.readers import ReadingProcess, StartMethod, keep_freed_memory
 from train.life.failure import RankError
@@ -165,7 +166,7 @@ class _Taking:
         self._closed.set()
         for reader in self._readers:
             reader.kill()
-        self._thread.join()
+        joined(self._thread)
         _end(self._readers)
 
     def _reader(self, number: int) -> ReadingProcess:

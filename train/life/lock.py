@@ -29,6 +29,7 @@ from shard_tools import records, storage
 from shard_tools.errors import UserError
 from shard_tools.records import at_least
 from shard_tools.run_records import BEAT_S, LOCK
+from shard_tools.threads import joined
 from train.life.owner import Owner, is_earlier_attempt, lives
 
 logger = logging.getLogger("train")
@@ -67,7 +68,7 @@ def hold(folder: str, beat: float = BEAT_S, still: float = STILL_S) -> Iterator[
         yield
     finally:
         done.set()
-        keeper.join()
+        joined(keeper)
         with contextlib.suppress(OSError):  # it stands still from now on
             found = _read(path)
             if found is not None and _is(found[0], owner):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map_only
 
+from shard_tools.threads import joined
 from train.life.checkpoint import CheckpointFolder
 
 
@@ -59,7 +60,7 @@ class Saver:
         """Until what is being written is whole. Raises why it is not."""
         if self._thread is None:
             return
-        self._thread.join()
+        joined(self._thread)
         self._thread = None
         error, self._error = self._error, None
         if error is not None:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from shard_tools.storage.backends.fsspec_errors import error_code, judge
 from shard_tools.storage.errors import LostUploadError, StorageError, WrongAnswerError
 from shard_tools.storage.retries import guarded
+from shard_tools.threads import awaited, patiently
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class S3Upload:
         if self._waiting:
             self._begin_part(bytes(self._waiting))
             self._waiting.clear()
-        parts = [part.result() for part in self._parts]
+        parts = [awaited(part) for part in self._parts]
         answer = self._ask(lambda: self._complete(parts))
         self._id = None
         self._require(parts, answer)
@@ -125,7 +126,7 @@ class S3Upload:
                 f"{self._url}: more than the {self.most / 1e9:.0f} GB that an upload can"
                 " hold; give fewer --utterances-per-shard"
             )
-        self._places.acquire()
+        patiently(lambda seconds: self._places.acquire(timeout=seconds))
         if self._failure is not None:
             self._places.release()
             raise self._failure

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from interrupts import unnoticed_interrupt
 
 from shard_tools.read.crew import FEW, Crew
 
@@ -152,6 +153,16 @@ def test_who_interrupts_does_not_wait_for_a_silent_store(monkeypatch):
     assert crew.do(range(4), lambda _: met.wait()) is None
     crew._threads.shutdown(wait=True)
     assert (len(under_way), crew._busy) == (4, 0)
+
+
+def test_an_interrupt_that_ends_no_wait_is_heard(monkeypatch):
+    monkeypatch.setattr("shard_tools.read.crew.PATIENCE_S", 0.05)
+    answered = threading.Event()
+    unnoticed_interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        Crew(4).do(range(2), lambda _: answered.wait(60))
+    assert not answered.is_set()
+    answered.set()
 
 
 def test_where_no_thread_is_to_be_had(monkeypatch):

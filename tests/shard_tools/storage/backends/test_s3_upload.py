@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fsspec.asyn import get_loop
+from interrupts import unnoticed_interrupt
 
 from shard_tools import storage
 from shard_tools.storage import StoragePolicy
@@ -356,6 +357,23 @@ def test_who_stops_does_not_wait_for_a_store_that_is_silent(monkeypatch):
     upload.abandon()
     assert time.monotonic() - began < 10
     assert (fs.asked.count("upload_part"), fs.asked.count("abort_multipart_upload")) == (4, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [2, 6], ids=["as it is published", "as it is written"])
+def test_an_interrupt_that_ends_no_wait_is_heard(monkeypatch, parts):
+    monkeypatch.setattr(s3_upload, "_ABORT_TIMEOUT_S", 0.1)
+    storage.configure(StoragePolicy())
+    upload = S3Upload(Silent(), "b/k", "s3://b/k")
+
+    def whole():
+        upload.write(bytes(parts * PART))
+        upload.publish()
+
+    unnoticed_interrupt(0.3)
+    with pytest.raises(KeyboardInterrupt):
+        whole()
+    upload.abandon()
 
 
 @pytest.mark.slow

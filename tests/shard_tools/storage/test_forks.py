@@ -97,11 +97,13 @@ def test_a_child_of_one_that_has_read_reads_by_fsspec(url):
 
 
 def test_obstore_itself_would_hang_there(url):
-    """Should it once not hang, nor fail, there is no need for forks.py any more."""
+    """Should it once not hang, nor fail, there is no need for forks.py any more.
+
+    What becomes of the parent in the end is its own affair: once it was killed for a damaged heap.
+    """
     done = subprocess.run(
         [sys.executable, "-c", RAW, url], cwd=REPO, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 0, done.stderr
     before, here, after = done.stdout.splitlines()
     assert (before, here) == ("0", "234"), done.stderr
     assert after != "0"

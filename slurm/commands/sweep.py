@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import yaml
 from tqdm import tqdm
 
-from shard_tools.threads import Threads
 from slurm.errors import SlurmError
 from slurm.programs import program
 from slurm.records.run_folder import Job, RunFolder
@@ -159,7 +159,8 @@ def _prepare_all(
         except SlurmError as error:
             raise SlurmError(f"{run.name}: {error}") from None
 
-    with Threads(_CHECKS, "checks") as pool:
+    pool = ThreadPoolExecutor(_CHECKS)
+    try:
         bar = tqdm(
             pool.map(one, runs),
             total=len(runs),
@@ -168,6 +169,8 @@ def _prepare_all(
             disable=True if len(runs) <= _FEW else None,
         )
         return list(bar)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _plan(runs: Sequence[SweepRun], launches: Sequence[Launch]) -> list[_Planned]:

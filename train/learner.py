@@ -24,6 +24,7 @@ from train.optim import Optimizer, build_optimizer
 from train.optim.groups import freeze, parameter_groups, set_rates
 from train.progress import Progress
 from train.uncompiled import default_ddp_mode, leave_compiler_out
+from train.weight_gradients import by_products, products_are_quicker
 
 
 class Learner:
@@ -51,6 +52,8 @@ class Learner:
         self.scaler = grad_scaler(objective, process.device.type, enabled=train.precision == "fp16")
         if train.channels_last:
             to_channels_last(objective.network, process.device.type)
+            if process.device.type == "cpu" and not train.compile and products_are_quicker():
+                by_products(objective.network)
         self.averaged = Averaged(objective.network, train.ema) if train.ema else None
         self._statistics = RunningStatistics(objective)
         self._buffers: BufferMean | None = None

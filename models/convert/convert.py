@@ -108,7 +108,8 @@ def _shape(tensor: torch.Tensor) -> str:
 def _advice(found: Found, network: str) -> str:
     best, share = best_fit(found)
     if share < 50:
-        return f". No network here has such names: {best} comes nearest, with {share} % of them"
+        nearest = f": {best} comes nearest, with {share} % of them" if share else ""
+        return f". No network here has such names{nearest}"
     if best == network and share < 100:
         return (
             f". {share} % of the names are {network}'s: it is a relative that is not here, or look at the"

@@ -92,25 +92,35 @@ def weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
     count, height, width, inner = maps.shape
     outer = gradient.shape[3]
     streams = torch.get_num_threads()  # that share out whole products better than the parts of a narrow one
-    each = min(max(1, _AT_ONCE // (12 * (inner + outer) * height * width)), -(-count // streams))
+    column = 12 * (inner + outer) * height  # bytes in both matrices
+    columns = min(width, max(1, _AT_ONCE // column))
+    each = min(max(1, _AT_ONCE // (column * width)), -(-count // streams))
     most = each * streams
     x, beside = _with_neighbours(maps, most, height, width)
     g, above = _with_neighbours(gradient, most, width, height)
-    left = maps.new_empty(most, width, height, 3 * outer)
-    right = maps.new_empty(most, width, height, 3 * inner)
+    left = maps.new_empty(most * columns * height * 3 * outer)
+    right = maps.new_empty(most * columns * height * 3 * inner)
     products = maps.new_zeros(streams, 3 * outer, 3 * inner)
     for first in range(0, count, most):
         number = min(most, count - first)
         x[:number] = maps[first : first + number]
         g[:number] = gradient[first : first + number].transpose(1, 2)
         g[number:] = 0  # what is left of the chunk before counts for nothing
-        right.copy_(beside.transpose(1, 2))
-        left.copy_(above)
-        products.baddbmm_(
-            left.view(streams, -1, 3 * outer).transpose(1, 2), right.view(streams, -1, 3 * inner)
-        )
+        for begin in range(0, width, columns):
+            part = slice(begin, begin + columns)
+            products.baddbmm_(
+                _rows(above[:, part], left, streams).transpose(1, 2),
+                _rows(beside[:, :, part].transpose(1, 2), right, streams),
+            )
     # Of rows, the place below comes with the weights above it.
     return products.sum(0).view(3, outer, 3, inner).flip(0).permute(1, 3, 0, 2)
+
+
+def _rows(values: Tensor, room: Tensor, streams: int) -> Tensor:
+    """A copy of `values` at the beginning of `room`, as matrices; their columns are the last dimension's."""
+    copied = room[: values.numel()].view(values.shape)
+    copied.copy_(values)
+    return copied.view(streams, -1, values.shape[-1])
 
 
 def _with_neighbours(like: Tensor, count: int, lines: int, length: int) -> tuple[Tensor, Tensor]:

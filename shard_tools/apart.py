@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,8 +119,8 @@ def _in_fresh(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator
     command = [sys.executable, "-m", "shard_tools.apart"]
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        for item in items:
-            with contextlib.suppress(OSError):  # no more processes are to be had
+        with contextlib.suppress(OSError):  # no more processes are to be had
+            for item in items:
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
@@ -145,20 +145,12 @@ def _in_fresh(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator
 
 
 def _result(process: subprocess.Popen[bytes]) -> bytes | None:
-    """What it wrote; None where it failed or died."""
-    found = b""
-
-    def ended(seconds: float) -> bool:
-        nonlocal found
-        try:
-            found, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    process.stdin = None  # which is closed
-    patiently(ended)
-    return found if process.returncode == 0 and found else None
+    """What it wrote, which is all at its end; None where it failed or died."""
+    written = process.stdout
+    assert written is not None
+    patiently(lambda seconds: bool(wait([written.fileno()], seconds)))
+    found = written.read()
+    return found if process.wait() == 0 and found else None
 
 
 def main() -> None:

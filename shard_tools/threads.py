@@ -5,7 +5,7 @@ a request of a client that is not written in Python lets no signal through: a Ct
 the time-out of a store that is silent. These are daemons, which an interrupt leaves behind with what they
 wait for.
 
-Nor does the main thread wait for anything without an end: a signal that comes after Python has last looked
+Nor does the main thread wait for them without an end: a signal that comes after Python has last looked
 for one and before the kernel is asked to wait ends no wait, and would be heard of when that is over.
 """
 
@@ -16,8 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent import futures
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -29,9 +28,9 @@ LISTEN_S = 0.5  # that a signal which came at a bad moment goes unheard
 Result = TypeVar("Result")
 
 
-def patiently(wait: Callable[[float], bool]) -> None:
-    """Until wait(seconds), which waits so long at most, is true: however long that is, signals are heard."""
-    while not wait(LISTEN_S):
+def patiently(over: Callable[[float], bool]) -> None:
+    """Until over(seconds), which waits so long at most, is true: however long that is, signals are heard."""
+    while not over(LISTEN_S):
         pass
 
 
@@ -47,20 +46,27 @@ def joined(thread: threading.Thread) -> None:
 
 def awaited(future: Future[Result]) -> Result:
     """future.result(), during which signals are heard."""
+    try:
+        _until_done(future)
+        return future.result()
+    finally:
+        del future  # the error's traceback has this frame
 
-    def done(seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError, futures.TimeoutError):  # which are one since Python 3.11
-            future.exception(seconds)
-        return future.done()
 
+def _until_done(future: Future[Any]) -> None:
     if not future.done():
-        patiently(done)
-    return future.result()
+        # One that was cancelled is done, though `wait` may not be told of it.
+        patiently(lambda seconds: bool(wait([future], seconds).done) or future.done())
 
 
 class _Awaited(Future[Result]):
     def result(self, timeout: float | None = None) -> Result:
-        return awaited(self) if timeout is None and not self.done() else super().result(timeout)
+        try:
+            if timeout is None:
+                _until_done(self)
+            return super().result(timeout)
+        finally:
+            del self  # as above
 
 
 class Threads(Executor):

@@ -10,6 +10,7 @@ the ones above and below, with one whose rows hold a place of x and the ones to 
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 LEAST_CHANNELS = 32  # below, the product is too narrow to be quicker
 _AT_ONCE = 3 << 20  # bytes of both matrices, which are to stay in a cache
+_SUMS = 64 << 20  # bytes of sums, of which each thread has its own
 
 
 def products_are_quicker() -> bool:
@@ -28,8 +30,8 @@ def products_are_quicker() -> bool:
 def by_products(network: nn.Module) -> None:
     """Let the convolutions of `network` that can, and gain by it, take their weights' gradients so, in place.
 
-    Names, values and what convolutions give are as before. Maps that are not in channels-last order, or under
-    autocast, go the usual way.
+    Names, values and what convolutions give are as before; their gradients have none of their own. Maps that
+    are not in channels-last order, or under autocast, go the usual way.
     """
     for module in network.modules():
         if type(module) is nn.Conv2d and _gains(module):
@@ -53,6 +55,8 @@ class _Convolution(nn.Conv2d):
             weight.requires_grad
             and torch.is_grad_enabled()
             and input.dtype == weight.dtype
+            and weight.dtype in (torch.float32, torch.float64)
+            and input.numel() > 0
             and not torch.is_autocast_enabled(input.device.type)
             and input.is_contiguous(memory_format=torch.channels_last)
         )
@@ -91,10 +95,12 @@ def weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
     maps, gradient = maps.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
     count, height, width, inner = maps.shape
     outer = gradient.shape[3]
-    streams = torch.get_num_threads()  # that share out whole products better than the parts of a narrow one
+    # Threads share out whole products better than the parts of a narrow one.
+    streams = min(torch.get_num_threads(), count, max(1, _SUMS // (36 * inner * outer)))
     column = 12 * (inner + outer) * height  # bytes in both matrices
     columns = min(width, max(1, _AT_ONCE // column))
-    each = min(max(1, _AT_ONCE // (column * width)), -(-count // streams))
+    chunks = ceil(count / (streams * max(1, _AT_ONCE // (column * width))))
+    each = ceil(count / (streams * chunks))
     most = each * streams
     x, beside = _with_neighbours(maps, most, height, width)
     g, above = _with_neighbours(gradient, most, width, height)
@@ -108,9 +114,11 @@ def weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
         g[number:] = 0  # what is left of the chunk before counts for nothing
         for begin in range(0, width, columns):
             part = slice(begin, begin + columns)
-            products.baddbmm_(
+            torch.baddbmm(  # baddbmm_ is unknown to who counts operations
+                products,
                 _rows(above[:, part], left, streams).transpose(1, 2),
                 _rows(beside[:, :, part].transpose(1, 2), right, streams),
+                out=products,
             )
     # Of rows, the place below comes with the weights above it.
     return products.sum(0).view(3, outer, 3, inner).flip(0).permute(1, 3, 0, 2)

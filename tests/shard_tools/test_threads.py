@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import socket
@@ -9,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from operator import methodcaller
 
 import pytest
 from interrupts import unnoticed_interrupt
@@ -159,6 +163,39 @@ def test_an_error_of_the_work_that_is_a_time_out_is_no_wait():
         awaited(task)
     with pytest.raises(FutureTimeout):
         Future().result(0)
+
+
+class Buffer:
+    """Something to be freed."""
+
+
+@pytest.mark.parametrize("wait", [methodcaller("result"), awaited], ids=["result", "awaited"])
+def test_an_error_s_frames_are_freed_with_it(wait):
+    kept = []
+
+    def fail():
+        buffer = Buffer()
+        kept.append(weakref.ref(buffer))
+        time.sleep(0.05)
+        raise ValueError
+
+    gc.disable()
+    try:
+        with Threads(1, "one") as pool, contextlib.suppress(ValueError):
+            wait(pool.submit(fail))
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_an_error_of_a_signal_s_handler_is_raised(never):
+    def late(*_):
+        raise TimeoutError("by the clock")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    with pytest.raises(TimeoutError, match="by the clock"):
+        interruptibly(lambda: never.wait(60))
 
 
 def test_a_thread_that_an_interrupt_kept_from_being_noted_down_ends_with_the_others(never, monkeypatch):

@@ -9,6 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from models import build_network
 from train import learner, weight_gradients
@@ -79,6 +81,34 @@ def test_a_network_learns_the_same():
         assert (other - truth).norm() <= 2 * (one - truth).norm() + 1e-6 * truth.norm()
 
 
+def test_its_operations_are_counted():
+    counts = []
+    for each in both(nn.Conv2d(32, 40, 3, padding=1, bias=False)):
+        with FlopCounterMode(display=False) as counted:
+            gradients(each, channels_last(5, 32, 6, 7, dtype=torch.float32))
+        counts.append(counted.get_total_flops())
+    assert counts == [2 * 2 * 9 * 32 * 40 * 5 * 6 * 7] * 2
+
+
+def test_many_threads_take_no_more_memory_than_there_are_rows(monkeypatch):
+    made = []
+
+    class Noted(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, inputs=(), options=None):
+            found = operation(*inputs, **(options or {}))
+            made.extend(each.numel() for each in (found,) if isinstance(each, torch.Tensor))
+            return found
+
+    most = []
+    for threads in (1, 64):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        with Noted():
+            weight_gradient(channels_last(2, 32, 4, 5), channels_last(2, 32, 4, 5))
+        most.append(max(made))
+        made.clear()
+    assert most[1] <= 2 * most[0]
+
+
 def test_only_what_gains_is_changed():
     others = [
         nn.Conv2d(32, 32, 3, padding=1),
@@ -119,6 +149,7 @@ def test_what_else_comes_goes_the_usual_way(asked):
         assert torch.equal(*(gradients(each, maps)[0] for each in (changed, plain)))
     with torch.no_grad():
         changed(maps)
+    assert torch.equal(*(gradients(each, maps[:0])[0].nan_to_num() for each in (changed, plain)))
     changed.weight.requires_grad_(False)
     inner = maps.clone().requires_grad_()
     changed(inner).sum().backward()

@@ -223,8 +223,7 @@ class S3Upload:
             )
             self._requests.add(request)
         try:
-            answer: dict[str, Any] = request.result(_ABORT_TIMEOUT_S if stopped else None)
-            return answer
+            return request.result(_ABORT_TIMEOUT_S) if stopped else awaited(request)
         except CancelledError:
             raise self._broken_off() from None
         finally:

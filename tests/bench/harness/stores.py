@@ -33,6 +33,7 @@ INSTALL = {
 }
 _NGINX_FOLDERS = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 _PATIENCE_S = 20.0
+_STILL_S = 0.2
 
 
 @dataclass
@@ -69,7 +70,17 @@ class Store:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def counts(self) -> dict[str, int]:
-        """requests: for objects; bytes: of the objects, that were sent in answer; since the start."""
+        """requests: for objects; bytes: of the objects, that were sent in answer; since the start.
+
+        A store counts an answer after it has sent it: this waits until the counts stand still.
+        """
+        last, found = self._counts(), None
+        while found != last:
+            time.sleep(_STILL_S)
+            last, found = self._counts(), last
+        return last
+
+    def _counts(self) -> dict[str, int]:
         raise NotImplementedError
 
     def put(self, folder: Path, prefix: str) -> None:
@@ -83,7 +94,7 @@ class Store:
 
 
 class Nginx(Store):
-    def counts(self) -> dict[str, int]:
+    def _counts(self) -> dict[str, int]:
         sent = [int(line) for line in (self.folder / "sent").read_text().split()]
         return {"requests": len(sent), "bytes": sum(sent)}
 
@@ -97,7 +108,7 @@ class Nginx(Store):
 class SeaweedFs(Store):
     metrics: str = ""
 
-    def counts(self) -> dict[str, int]:
+    def _counts(self) -> dict[str, int]:
         with _direct(f"{self.metrics}/metrics") as answer:
             lines = answer.read().decode().splitlines()
         return {

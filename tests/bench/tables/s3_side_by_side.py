@@ -78,7 +78,7 @@ def _epoch(corpus: Corpus, entry: Entry, settings: Settings, started: Store) -> 
     with fresh_process(corpus, entry, settings, Remote(f"s3://{BUCKET}", started)) as process:
         before, busy = started.counts(), started.cpu_seconds()
         found = process.ask(f"epoch {crops}")
-        after, busy = started.counts(), started.cpu_seconds() - busy
+        busy, after = started.cpu_seconds() - busy, started.counts()
     rest = found["seconds"] - found["first_batch_seconds"]
     return {
         "crops_per_second": found["crops"] / found["seconds"],

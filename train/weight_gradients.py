@@ -1,7 +1,7 @@
 """Gradients of 3 x 3 convolutions' weights as matrix products, on CPUs where oneDNN's kernel is slow.
 
 On processors without AVX-512 that kernel runs at a third to a half of the speed of the rest of a convolution
-(torch 2.11, maps in channels-last order), and is nearly half of the step of a residual network.
+(torch 2.11, maps in channels-last order), and was 44 % of Fast ResNet-34's step.
 
 With places p of the maps, the gradient at the offset (i, j) is sum_p g[p] x[p + (i, j)], which is
 sum_p g[p - (i, 0)] x[p + (0, j)]. So all nine are one product: of a matrix whose rows hold a place of g and
@@ -90,7 +90,7 @@ def weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
     """The gradient of the weights of a 3 x 3 convolution of stride 1 with a padding of 1.
 
     maps: (batch, in, height, width), what was convolved; gradient: (batch, out, height, width), of what came
-    of it; both float32, in channels-last order. Returns (out, in, 3, 3).
+    of it; both float32 or float64, in channels-last order. Returns (out, in, 3, 3).
     """
     maps, gradient = maps.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
     count, height, width, inner = maps.shape

@@ -135,4 +135,6 @@ def _safetensors(data: bytes) -> Any:
 
 def _not_torch(data: bytes, error: Exception) -> str:
     said = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"not a file of torch.save, or a damaged one: {len(data)} bytes ({said[:120]})"
+    # Of what is no pickle torch says at length how else it could be loaded.
+    why = "" if "weights_only" in said else f" ({said[:120]})"
+    return f"not a file of torch.save, or a damaged one: {len(data)} bytes{why}"

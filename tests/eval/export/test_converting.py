@@ -180,6 +180,7 @@ def test_files_that_torch_did_not_write(
     assert status == 1
     assert str(tmp_path / "x.pt") in said
     assert message in said
+    assert "weights_only" not in said
     assert said.count("\n") == 1
 
 
